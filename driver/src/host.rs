@@ -1,0 +1,166 @@
+//! The few things of the host that are called: `fetch`, `crypto.subtle.digest`, `setTimeout`.
+
+use std::ops::Range;
+
+use edge_net_core::dag::Digest;
+use edge_net_core::layout::LEAF_SIZE;
+use edge_net_core::source::Failure;
+use edge_net_core::verify::{Bytes, Hashed};
+use futures::future::try_join_all;
+use js_sys::{Function, Object, Promise, Reflect, Uint8Array};
+use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::JsFuture;
+use web_sys::{AbortSignal, ReadableStreamDefaultReader, Response};
+
+#[wasm_bindgen]
+extern "C" {
+    #[wasm_bindgen(js_name = fetch)]
+    fn host_fetch(url: &str, init: &Object) -> Promise;
+
+    #[wasm_bindgen(js_namespace = ["crypto", "subtle"], js_name = digest)]
+    fn subtle_digest(algorithm: &str, bytes: &Uint8Array) -> Promise;
+
+    #[wasm_bindgen(js_name = setTimeout)]
+    fn set_timeout(callback: &Function, milliseconds: f64);
+}
+
+/// Bytes in the host's memory: a view of an `ArrayBuffer`.
+#[derive(Debug, Clone)]
+pub struct HostBytes(pub Uint8Array);
+
+impl Bytes for HostBytes {
+    fn len(&self) -> u64 {
+        self.0.length().into()
+    }
+
+    fn slice(&self, range: Range<u64>) -> Self {
+        Self(self.0.subarray(small(range.start), small(range.end)))
+    }
+}
+
+/// A length within a segment or a table, all far below 4 GiB.
+fn small(n: u64) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+/// Milliseconds of the host's clock.
+pub fn now() -> u64 {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Positive and below 2^53.
+    let now = js_sys::Date::now() as u64;
+    now
+}
+
+/// Waits.
+pub async fn sleep(milliseconds: u64) {
+    #[allow(clippy::cast_precision_loss)] // Far below 2^53.
+    let promise = Promise::new(&mut |resolve, _| set_timeout(&resolve, milliseconds as f64));
+    let _ = JsFuture::from(promise).await;
+}
+
+/// What a thrown JavaScript value says.
+pub fn message(error: &JsValue) -> String {
+    error.dyn_ref::<js_sys::Error>().map_or_else(|| format!("{error:?}"), |error| String::from(error.message()))
+}
+
+/// Sends a GET with the fields `fields` and what `init` adds.
+///
+/// # Errors
+/// [`Failure::Unreachable`] when there is no answer.
+pub async fn get(url: &str, fields: &[(&str, &str)], init: &Object, signal: &AbortSignal) -> Result<Response, Failure> {
+    let headers = Object::new();
+    for (name, value) in fields {
+        let _ = Reflect::set(&headers, &(*name).into(), &(*value).into());
+    }
+    let init = Object::assign(&Object::new(), init);
+    let _ = Reflect::set(&init, &"headers".into(), &headers);
+    let _ = Reflect::set(&init, &"signal".into(), signal);
+    JsFuture::from(host_fetch(url, &init)).await.map(Response::from).map_err(|error| Failure::Unreachable(message(&error)))
+}
+
+/// The value of a field of an answer, where it can be read.
+pub fn field(response: &Response, name: &str) -> Option<String> {
+    response.headers().get(name).ok().flatten()
+}
+
+/// Reads exactly `want` bytes of a body; a longer one is cut off at once, so that no source can send
+/// without end.
+///
+/// # Errors
+/// [`Failure::WrongLength`], or [`Failure::Unreachable`] when the connection breaks.
+pub async fn read_exactly(response: &Response, want: u64, progressed: impl Fn()) -> Result<Uint8Array, Failure> {
+    let all = Uint8Array::new_with_length(small(want));
+    let mut got = 0;
+    each_chunk(response, |chunk| {
+        let at = got;
+        got += u64::from(chunk.length());
+        if got > want {
+            return false;
+        }
+        all.set(chunk, small(at));
+        progressed();
+        true
+    })
+    .await?;
+    if got == want { Ok(all) } else { Err(Failure::WrongLength { got, want }) }
+}
+
+/// Reads a body of at most `most` bytes into WASM's memory: for manifests, tables and blocks.
+///
+/// # Errors
+/// [`Failure::WrongLength`] when there is more, or [`Failure::Unreachable`] when the connection breaks.
+pub async fn read_at_most(response: &Response, most: u64) -> Result<Vec<u8>, Failure> {
+    let mut all = Vec::new();
+    let mut got = 0;
+    each_chunk(response, |chunk| {
+        got += u64::from(chunk.length());
+        let fits = got <= most;
+        if fits {
+            all.extend(chunk.to_vec());
+        }
+        fits
+    })
+    .await?;
+    if got <= most { Ok(all) } else { Err(Failure::WrongLength { got, want: most }) }
+}
+
+/// Hands each chunk of a body to `take` until it says no more.
+async fn each_chunk(response: &Response, mut take: impl FnMut(&Uint8Array) -> bool) -> Result<(), Failure> {
+    let Some(body) = response.body() else {
+        return Ok(());
+    };
+    let broken = |error: JsValue| Failure::Unreachable(message(&error));
+    let reader: ReadableStreamDefaultReader = body.get_reader().unchecked_into();
+    loop {
+        let read = JsFuture::from(reader.read()).await.map_err(broken)?;
+        let done = Reflect::get(&read, &"done".into()).is_ok_and(|done| done.is_truthy());
+        if done {
+            return Ok(());
+        }
+        let chunk: Uint8Array = Reflect::get(&read, &"value".into()).map_err(broken)?.unchecked_into();
+        if !take(&chunk) {
+            // Not awaited: nobody needs to know when the source noticed.
+            let _ = reader.cancel();
+            return Ok(());
+        }
+    }
+}
+
+/// Hashes the leaves of `bytes`, which start at a leaf, with WebCrypto.
+///
+/// # Errors
+/// [`Failure::Unreachable`] when the host refuses to hash, as it does without a secure context.
+pub async fn hash_leaves(bytes: Uint8Array) -> Result<Hashed<HostBytes>, Failure> {
+    let length = u64::from(bytes.length());
+    let leaves = (0..length.div_ceil(LEAF_SIZE)).map(|leaf| {
+        let view = bytes.subarray(small(leaf * LEAF_SIZE), small(((leaf + 1) * LEAF_SIZE).min(length)));
+        JsFuture::from(subtle_digest("SHA-256", &view))
+    });
+    let digests = try_join_all(leaves).await.map_err(|error| Failure::Unreachable(message(&error)))?;
+    let digests = digests.iter().map(|digest| {
+        let mut array = [0; 32];
+        Uint8Array::new(digest).copy_to(&mut array);
+        Digest(array)
+    });
+    let digests = digests.collect();
+    Ok(Hashed::by_host(HostBytes(bytes), digests))
+}

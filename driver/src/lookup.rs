@@ -1,0 +1,169 @@
+//! Finds the small things a download needs first: the signed manifest and the leaf table.
+
+use cid::Cid;
+use edge_net_core::dag::Walk;
+use edge_net_core::manifest::{Artifact, MAX_MANIFEST_BYTES, Manifest};
+use edge_net_core::signature::{Floor, PinnedKeys, Refusal, VerifiedManifest};
+use edge_net_core::source::{Failure, Source};
+use edge_net_core::verify::LeafTable;
+use futures::future::try_join_all;
+use js_sys::Object;
+use semver::Version;
+use web_sys::AbortSignal;
+
+use crate::host;
+
+/// How long a manifest may take, in milliseconds.
+const MANIFEST_TIMEOUT: u32 = 5_000;
+/// How long a leaf table or a block may take, in milliseconds.
+const TABLE_TIMEOUT: u32 = 20_000;
+/// Bytes of a leaf table read at the most: an artifact of 256 GiB.
+const MAX_TABLE_BYTES: u64 = 32 << 20;
+/// Bytes of a dag-pb block read at the most; 174 links take some 9 KiB.
+const MAX_BLOCK_BYTES: u64 = 64 << 10;
+/// Blocks asked for at once.
+const BLOCKS_AT_ONCE: usize = 4;
+
+/// Why there is no manifest. Each source is named with what it did.
+#[derive(Debug, thiserror::Error)]
+pub enum NoManifest {
+    /// Every source that answered said there is none.
+    #[error("no such model: {0}")]
+    NotFound(String),
+    /// A source answered with a manifest that must not be used.
+    #[error("manifest refused: {0}")]
+    Refused(String),
+    /// No source could be asked.
+    #[error("no source could be reached for the manifest: {0}")]
+    Unreachable(String),
+}
+
+/// An accepted manifest and the very text that was signed.
+pub struct Accepted {
+    /// The manifest.
+    pub manifest: VerifiedManifest,
+    /// Its JSON, as the source sent it.
+    pub text: String,
+}
+
+/// Verifies `text` as the manifest of `id`, of `version` if one was asked for, else not before `floor`.
+///
+/// # Errors
+/// [`Refusal`].
+pub fn accept(
+    text: String,
+    keys: &PinnedKeys,
+    id: &str,
+    version: Option<&Version>,
+    floor: Option<&Floor>,
+) -> Result<Accepted, Refusal> {
+    let manifest = VerifiedManifest::verify(&text, keys)?.about(id, version)?;
+    // Who asks for a version by name means that one, however old.
+    let manifest = if version.is_none() { manifest.not_before(floor)? } else { manifest };
+    Ok(Accepted { manifest, text })
+}
+
+/// Asks `sources`, in order, for the manifest of `id`, and takes the first that is good.
+///
+/// # Errors
+/// [`NoManifest`] says what each source did.
+pub async fn manifest(
+    sources: &[Source],
+    init: &Object,
+    keys: &PinnedKeys,
+    id: &str,
+    version: Option<&Version>,
+    floor: Option<&Floor>,
+) -> Result<Accepted, NoManifest> {
+    let (mut absent, mut refused, mut silent) = (Vec::new(), Vec::new(), Vec::new());
+    for source in sources {
+        let Some(url) = source.manifest_url(id, version) else {
+            continue;
+        };
+        let name = source.kind.name();
+        match fetch_small(&url, init, MAX_MANIFEST_BYTES, MANIFEST_TIMEOUT).await {
+            Ok(bytes) => match accept(String::from_utf8_lossy(&bytes).into_owned(), keys, id, version, floor) {
+                Ok(accepted) => return Ok(accepted),
+                Err(refusal) => refused.push(format!("{name}: {refusal}")),
+            },
+            Err(Failure::Status(404 | 410)) => absent.push(format!("{name} has no manifest of {id}")),
+            Err(failure) => silent.push(format!("{name}: {failure}")),
+        }
+    }
+    if !refused.is_empty() {
+        Err(NoManifest::Refused(refused.join("; ")))
+    } else if silent.is_empty() && !absent.is_empty() {
+        Err(NoManifest::NotFound(absent.join("; ")))
+    } else {
+        silent.extend(absent);
+        Err(NoManifest::Unreachable(silent.join("; ")))
+    }
+}
+
+/// No source gave a leaf table that belongs to the signed CID.
+#[derive(Debug, thiserror::Error)]
+#[error("no source has the leaf table of {file}: {reasons}")]
+pub struct NoLeafTable {
+    file: String,
+    reasons: String,
+}
+
+/// Finds the leaf table of an artifact: in its CID, at a source, or in the blocks of a gateway.
+///
+/// # Errors
+/// [`NoLeafTable`] says what each source did.
+pub async fn leaf_table(
+    sources: &[Source],
+    init: &Object,
+    manifest: &Manifest,
+    artifact: &Artifact,
+) -> Result<LeafTable, NoLeafTable> {
+    if let Some(table) = LeafTable::of_single_leaf(artifact.size, &artifact.cid) {
+        return Ok(table);
+    }
+    let mut reasons = Vec::new();
+    for source in sources {
+        let found = match source.leaf_table_url(manifest, artifact) {
+            Some(url) => match fetch_small(&url, init, MAX_TABLE_BYTES, TABLE_TIMEOUT).await {
+                Ok(table) => LeafTable::verify(&table, artifact.size, &artifact.cid).map_err(|error| error.to_string()),
+                Err(failure) => Err(failure.to_string()),
+            },
+            None => walk(source, init, artifact).await,
+        };
+        match found {
+            Ok(table) => return Ok(table),
+            Err(reason) => reasons.push(format!("{}: {reason}", source.kind.name())),
+        }
+    }
+    Err(NoLeafTable { file: artifact.filename.clone(), reasons: reasons.join("; ") })
+}
+
+/// Reads the leaf digests out of the DAG's own blocks.
+async fn walk(source: &Source, init: &Object, artifact: &Artifact) -> Result<LeafTable, String> {
+    let mut walk = Walk::new(artifact.cid, artifact.layout());
+    while !walk.wanted().is_empty() {
+        let mut blocks = Vec::with_capacity(walk.wanted().len());
+        for few in walk.wanted().chunks(BLOCKS_AT_ONCE) {
+            let fetched = try_join_all(few.iter().map(|cid| block(source, init, cid))).await;
+            blocks.extend(fetched.map_err(|failure| failure.to_string())?);
+        }
+        walk.descend(&blocks).map_err(|error| error.to_string())?;
+    }
+    let leaves = walk.leaves().ok_or("the DAG has leaves that are not SHA-256")?;
+    LeafTable::from_digests(leaves, artifact.size, &artifact.cid).map_err(|error| error.to_string())
+}
+
+async fn block(source: &Source, init: &Object, cid: &Cid) -> Result<Vec<u8>, Failure> {
+    match source.block_url(cid) {
+        Some(url) => fetch_small(&url, init, MAX_BLOCK_BYTES, TABLE_TIMEOUT).await,
+        None => Err(Failure::Status(404)),
+    }
+}
+
+async fn fetch_small(url: &str, init: &Object, most: u64, timeout: u32) -> Result<Vec<u8>, Failure> {
+    let response = host::get(url, &[], init, &AbortSignal::timeout_with_u32(timeout)).await?;
+    match response.status() {
+        200 => host::read_at_most(&response, most).await,
+        status => Err(Failure::Status(status)),
+    }
+}

@@ -1,0 +1,253 @@
+//! Runs one [`Download`] against the host.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::ops::Range;
+use std::rc::Rc;
+
+use edge_net_core::download::{Action, Config, Download, DownloadError, Event, FetchId, ReaderId, Report};
+use edge_net_core::source::{Failure, check_head, range_field};
+use edge_net_core::verify::{Hashed, LeafTable};
+use futures::StreamExt;
+use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
+use js_sys::{Object, Uint8Array};
+use wasm_bindgen_futures::spawn_local;
+use web_sys::AbortController;
+
+use crate::host::{self, HostBytes};
+
+/// Where verified segments are kept. What it returns is verified again.
+#[allow(async_fn_in_trait)] // Nothing here leaves its thread.
+pub trait SegmentStore: 'static {
+    /// The bytes of a segment, if they are there.
+    async fn load(&self, segment: u64) -> Option<Uint8Array>;
+    /// Keeps a segment, given in parts. A store that cannot keep it says nothing: the download goes on.
+    async fn save(&self, segment: u64, parts: Vec<Uint8Array>);
+    /// Drops a segment that is not good.
+    async fn forget(&self, segment: u64);
+}
+
+/// For hosts that keep nothing.
+pub struct NoStore;
+
+impl SegmentStore for NoStore {
+    async fn load(&self, _: u64) -> Option<Uint8Array> {
+        None
+    }
+    async fn save(&self, _: u64, _: Vec<Uint8Array>) {}
+    async fn forget(&self, _: u64) {}
+}
+
+/// A source as a session sees it: a name for people and the artifact's URL there.
+pub struct Location {
+    /// Name, such as `gcs`.
+    pub name: String,
+    /// URL of the artifact.
+    pub url: String,
+}
+
+/// A download that runs as long as somebody reads.
+pub struct Session<S>(Rc<Inner<S>>);
+
+impl<S> Clone for Session<S> {
+    fn clone(&self) -> Self {
+        Self(Rc::clone(&self.0))
+    }
+}
+
+struct Inner<S> {
+    machine: RefCell<Download<HostBytes>>,
+    size: u64,
+    locations: Vec<Location>,
+    init: Object,
+    store: S,
+    report: Box<dyn Fn(Report)>,
+    readers: RefCell<HashMap<ReaderId, UnboundedSender<Result<HostBytes, DownloadError>>>>,
+    next_reader: Cell<ReaderId>,
+    under_way: RefCell<HashMap<FetchId, AbortController>>,
+    /// When the earliest timer under way ends.
+    timer: Cell<Option<u64>>,
+}
+
+impl<S: SegmentStore> Session<S> {
+    /// A session for the artifact of `table`. `init` is added to every `fetch`; `report` hears what
+    /// [`Report`] says.
+    pub fn new(
+        table: Rc<LeafTable>,
+        locations: Vec<Location>,
+        init: Object,
+        store: S,
+        config: Config,
+        report: impl Fn(Report) + 'static,
+    ) -> Self {
+        let size = table.layout().size();
+        let names = locations.iter().map(|location| location.name.clone()).collect();
+        Self(Rc::new(Inner {
+            machine: RefCell::new(Download::new(table, names, config)),
+            size,
+            locations,
+            init,
+            store,
+            report: Box::new(report),
+            readers: RefCell::default(),
+            next_reader: Cell::default(),
+            under_way: RefCell::default(),
+            timer: Cell::default(),
+        }))
+    }
+
+    /// Opens a reader of a byte range. Nothing is fetched before it is first asked for bytes.
+    #[must_use]
+    pub fn read(&self, bytes: Range<u64>) -> Reader<S> {
+        let id = self.0.next_reader.replace(self.0.next_reader.get() + 1);
+        let (sender, receiver) = unbounded();
+        self.0.readers.borrow_mut().insert(id, sender);
+        self.step(Event::Opened { reader: id, bytes });
+        Reader { session: self.clone(), id, receiver }
+    }
+
+    /// Whether nobody reads.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.0.machine.borrow().is_idle()
+    }
+
+    fn step(&self, event: Event<HostBytes>) {
+        self.0.machine.borrow_mut().handle(host::now(), event);
+        loop {
+            let action = self.0.machine.borrow_mut().poll();
+            let Some(action) = action else { break };
+            self.perform(action);
+        }
+        self.set_timer();
+    }
+
+    fn perform(&self, action: Action<HostBytes>) {
+        let this = self.clone();
+        match action {
+            Action::Load(segment) => spawn_local(async move {
+                let found = this.load(segment).await;
+                this.step(Event::Loaded { segment, found });
+            }),
+            Action::Forget(segment) => spawn_local(async move { this.0.store.forget(segment).await }),
+            Action::Store { segment, parts } => spawn_local(async move {
+                let parts = parts.into_iter().map(|part| part.bytes().0.clone()).collect();
+                this.0.store.save(segment, parts).await;
+            }),
+            Action::Fetch { fetch, source, bytes } => spawn_local(async move {
+                let event = match this.fetch(fetch, source, &bytes).await {
+                    Ok((hashed, origin)) => Event::Fetched { fetch, hashed, origin },
+                    Err(failure) => Event::Failed { fetch, failure },
+                };
+                this.0.under_way.borrow_mut().remove(&fetch);
+                this.step(event);
+            }),
+            Action::Abort(fetch) => {
+                if let Some(controller) = self.0.under_way.borrow_mut().remove(&fetch) {
+                    controller.abort();
+                }
+            }
+            Action::Emit { reader, bytes } => self.tell(reader, Ok(bytes)),
+            Action::Fail { reader, error } => {
+                self.tell(reader, Err(error));
+                self.0.readers.borrow_mut().remove(&reader);
+            }
+            Action::Close(reader) => {
+                self.0.readers.borrow_mut().remove(&reader);
+            }
+            Action::Report(report) => (self.0.report)(report),
+        }
+    }
+
+    fn tell(&self, reader: ReaderId, what: Result<HostBytes, DownloadError>) {
+        if let Some(sender) = self.0.readers.borrow().get(&reader) {
+            // A receiver that is gone has cancelled; the machine hears of it by itself.
+            let _ = sender.unbounded_send(what);
+        }
+    }
+
+    async fn load(&self, segment: u64) -> Option<Hashed<HostBytes>> {
+        host::hash_leaves(self.0.store.load(segment).await?).await.ok()
+    }
+
+    async fn fetch(&self, fetch: FetchId, source: usize, bytes: &Range<u64>) -> Result<(Hashed<HostBytes>, String), Failure> {
+        let refused = |error| Failure::Unreachable(host::message(&error));
+        let controller = AbortController::new().map_err(refused)?;
+        let signal = controller.signal();
+        self.0.under_way.borrow_mut().insert(fetch, controller);
+        let location = &self.0.locations[source];
+        let range = range_field(bytes, self.0.size);
+        let fields: Vec<(&str, &str)> = range.iter().map(|range| ("Range", range.as_str())).collect();
+        let response = host::get(&location.url, &fields, &self.0.init, &signal).await?;
+        let content_range = host::field(&response, "Content-Range");
+        check_head(response.status(), content_range.as_deref(), bytes, self.0.size)?;
+        let progressed = || self.step(Event::Progressed(fetch));
+        let body = host::read_exactly(&response, bytes.end - bytes.start, progressed).await?;
+        let origin = host::field(&response, "Server-Timing").and_then(|timing| origin_in(&timing));
+        let origin = origin.map_or_else(|| location.name.clone(), |origin| format!("{}:{origin}", location.name));
+        Ok((host::hash_leaves(body).await?, origin))
+    }
+
+    /// Wakes the machine when it asks to be, with one timer under way at a time, or a second if the
+    /// first would be late.
+    fn set_timer(&self) {
+        let Some(at) = self.0.machine.borrow().next_timeout() else {
+            return;
+        };
+        if self.0.timer.get().is_some_and(|timer| timer <= at) {
+            return;
+        }
+        self.0.timer.set(Some(at));
+        let this = Rc::downgrade(&self.0);
+        spawn_local(async move {
+            host::sleep(at.saturating_sub(host::now())).await;
+            if let Some(inner) = this.upgrade() {
+                if inner.timer.get() == Some(at) {
+                    inner.timer.set(None);
+                }
+                Self(inner).step(Event::Tick);
+            }
+        });
+    }
+}
+
+/// Where our edge says it got the bytes: the `origin` metric of `Server-Timing`.
+fn origin_in(server_timing: &str) -> Option<String> {
+    let metric = server_timing.split(',').map(str::trim).find(|metric| metric.starts_with("origin;"))?;
+    Some(metric.split_once("desc=")?.1.trim_matches('"').to_owned())
+}
+
+/// Reads a byte range of an artifact, verified.
+pub struct Reader<S: SegmentStore> {
+    session: Session<S>,
+    id: ReaderId,
+    receiver: UnboundedReceiver<Result<HostBytes, DownloadError>>,
+}
+
+impl<S: SegmentStore> Reader<S> {
+    /// The next bytes; `None` after the last.
+    pub async fn next(&mut self) -> Option<Result<HostBytes, DownloadError>> {
+        if let Ok(ready) = self.receiver.try_recv() {
+            return Some(ready);
+        }
+        self.session.step(Event::Pulled(self.id));
+        self.receiver.next().await
+    }
+
+    /// A way to end this reader while it waits.
+    pub(crate) fn canceller(&self) -> impl Fn() + 'static {
+        let (session, id) = (self.session.clone(), self.id);
+        move || {
+            session.0.readers.borrow_mut().remove(&id);
+            session.step(Event::Cancelled(id));
+        }
+    }
+}
+
+impl<S: SegmentStore> Drop for Reader<S> {
+    fn drop(&mut self) {
+        if self.session.0.readers.borrow_mut().remove(&self.id).is_some() {
+            self.session.step(Event::Cancelled(self.id));
+        }
+    }
+}

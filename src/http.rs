@@ -1,0 +1,201 @@
+//! What is answered to a request for an artifact: RFC 9110 preconditions and ranges, and the fields
+//! that go with them. The edge and the service worker answer alike because both ask here.
+
+use std::ops::Range;
+
+use data_encoding::BASE64;
+use http::header::{
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH, IF_RANGE, RANGE,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
+use serde_json::json;
+
+use crate::manifest::{Artifact, Manifest};
+use crate::range::{self, RangeRequest};
+
+/// Version of the model.
+pub const X_MODEL_VERSION: HeaderName = HeaderName::from_static("x-model-version");
+/// SHA-256 of the whole artifact, in hexadecimal.
+pub const X_MODEL_CHECKSUM: HeaderName = HeaderName::from_static("x-model-checksum");
+/// RFC 9530.
+pub const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
+
+/// How long an answer may be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Freshness {
+    /// The URL names a version: the bytes never change.
+    Immutable,
+    /// The URL means the newest version: ask again soon.
+    Latest,
+}
+
+impl Freshness {
+    /// The `Cache-Control` value. Never transformed: a recompressed body would not be the artifact.
+    #[must_use]
+    pub const fn cache_control(self) -> &'static str {
+        match self {
+            Self::Immutable => "public, max-age=31536000, immutable, no-transform",
+            Self::Latest => "public, max-age=60, must-revalidate, no-transform",
+        }
+    }
+}
+
+/// The strong entity tag of an artifact: its CID.
+#[must_use]
+pub fn entity_tag(artifact: &Artifact) -> String {
+    format!("\"{}\"", artifact.cid)
+}
+
+/// The head of the answer to `method` (GET or HEAD) with `fields`, and the bytes to send, if any.
+#[must_use]
+pub fn answer(
+    method: &Method,
+    fields: &HeaderMap,
+    manifest: &Manifest,
+    artifact: &Artifact,
+    freshness: Freshness,
+) -> Response<Option<Range<u64>>> {
+    let tag = entity_tag(artifact);
+    let status = evaluate(method, fields, &tag, artifact.size);
+    let mut response = Response::new(None);
+    let set = response.headers_mut();
+    set.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    set.insert(CACHE_CONTROL, HeaderValue::from_static(freshness.cache_control()));
+    // Every value below is made of ASCII: CIDs, digits, base64 and semantic versions.
+    let mut put = |name: HeaderName, value: &str| {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            set.insert(name, value);
+        }
+    };
+    put(ETAG, &tag);
+    put(X_MODEL_VERSION, &manifest.version.to_string());
+    put(X_MODEL_CHECKSUM, &artifact.sha256.to_hex());
+    put(REPR_DIGEST, &format!("sha-256=:{}:", BASE64.encode(&artifact.sha256.0)));
+    let (code, bytes) = match status {
+        Outcome::PreconditionFailed => (StatusCode::PRECONDITION_FAILED, None),
+        Outcome::NotModified => (StatusCode::NOT_MODIFIED, None),
+        Outcome::Range(RangeRequest::Unsatisfiable) => {
+            put(CONTENT_RANGE, &format!("bytes */{}", artifact.size));
+            (StatusCode::RANGE_NOT_SATISFIABLE, None)
+        }
+        Outcome::Range(RangeRequest::Bytes(bytes)) => {
+            put(CONTENT_RANGE, &format!("bytes {}-{}/{}", bytes.start, bytes.end - 1, artifact.size));
+            (StatusCode::PARTIAL_CONTENT, Some(bytes))
+        }
+        Outcome::Range(RangeRequest::Whole) => (StatusCode::OK, Some(0..artifact.size)),
+    };
+    if let Some(bytes) = &bytes {
+        put(CONTENT_TYPE, media_type(&artifact.filename));
+        put(CONTENT_LENGTH, &(bytes.end - bytes.start).to_string());
+    }
+    *response.status_mut() = code;
+    *response.body_mut() = bytes.filter(|_| method != Method::HEAD);
+    response
+}
+
+enum Outcome {
+    PreconditionFailed,
+    NotModified,
+    Range(RangeRequest),
+}
+
+/// The order of RFC 9110, section 13.2.2. There are no dates here, so fields with dates never match.
+fn evaluate(method: &Method, fields: &HeaderMap, tag: &str, size: u64) -> Outcome {
+    if fields.contains_key(IF_MATCH) && !lists(fields, &IF_MATCH, |listed| listed == tag) {
+        return Outcome::PreconditionFailed;
+    }
+    let weakly = |listed: &str| listed.strip_prefix("W/").unwrap_or(listed) == tag;
+    if lists(fields, &IF_NONE_MATCH, weakly) {
+        return Outcome::NotModified;
+    }
+    let range = fields.get(RANGE).filter(|_| method == Method::GET).and_then(|range| range.to_str().ok());
+    let still_ours = fields.get(IF_RANGE).is_none_or(|validator| validator.as_bytes() == tag.as_bytes());
+    match range {
+        Some(range) if still_ours => Outcome::Range(range::parse(range, size)),
+        _ => Outcome::Range(RangeRequest::Whole),
+    }
+}
+
+/// Whether an entity-tag list has `*` or a tag that `matches`. Our tags hold no commas.
+fn lists(fields: &HeaderMap, name: &HeaderName, matches: impl Fn(&str) -> bool) -> bool {
+    fields
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .any(|listed| listed == "*" || matches(listed))
+}
+
+/// Media type by file name.
+#[must_use]
+pub fn media_type(filename: &str) -> &'static str {
+    match filename.rsplit_once('.').map(|(_, extension)| extension) {
+        Some("json") => "application/json",
+        Some("txt" | "md") => "text/plain; charset=utf-8",
+        _ => "application/octet-stream",
+    }
+}
+
+/// Media type of [`problem`].
+pub const PROBLEM_JSON: &str = "application/problem+json";
+
+/// A problem body (RFC 9457): what went wrong, for people and for programs.
+#[must_use]
+pub fn problem(status: StatusCode, detail: &str) -> String {
+    json!({
+        "type": "about:blank",
+        "title": status.canonical_reason().unwrap_or("Error"),
+        "status": status.as_u16(),
+        "detail": detail,
+    })
+    .to_string()
+}
+
+/// A path below `/models/`: what a URL names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelPath {
+    /// The model.
+    pub id: String,
+    /// The version, where the URL has one.
+    pub version: Option<semver::Version>,
+    /// What of the model.
+    pub resource: Resource,
+}
+
+/// What of a model a URL names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resource {
+    /// `manifest.json`.
+    Manifest,
+    /// `<file>.leaves`.
+    LeafTable(String),
+    /// An artifact.
+    Artifact(String),
+}
+
+impl ModelPath {
+    /// Reads `{id}/{file}` or `{id}/v{version}/{file}`, not percent-encoded: our names need none.
+    #[must_use]
+    pub fn parse(path: &str) -> Option<Self> {
+        let (id, rest) = path.split_once('/')?;
+        let versioned = rest.strip_prefix('v').and_then(|rest| rest.split_once('/'));
+        let (version, file) = match versioned.map(|(version, file)| (semver::Version::parse(version), file)) {
+            Some((Ok(version), file)) => (Some(version), file),
+            _ => (None, rest),
+        };
+        let resource = match file.strip_suffix(".leaves") {
+            _ if file == "manifest.json" => Resource::Manifest,
+            Some(file) if crate::manifest::is_filename(file) => Resource::LeafTable(file.to_owned()),
+            None if crate::manifest::is_filename(file) => Resource::Artifact(file.to_owned()),
+            _ => return None,
+        };
+        crate::manifest::is_id(id).then(|| Self { id: id.to_owned(), version, resource })
+    }
+
+    /// How long an answer may be kept.
+    #[must_use]
+    pub const fn freshness(&self) -> Freshness {
+        if self.version.is_some() { Freshness::Immutable } else { Freshness::Latest }
+    }
+}

@@ -1,0 +1,238 @@
+//! Model manifest, version 1: what a model is and which bytes it is made of.
+//!
+//! The format is described by `manifests/model-manifest-v1.schema.json`. Reading is strict about what
+//! the client relies on and keeps every field it does not know, since the signature covers them all.
+
+use cid::Cid;
+use semver::Version;
+use serde_json::{Map, Value};
+
+use crate::dag::{DAG_PB, Digest, PROFILE, RAW, SHA2_256};
+use crate::layout::{LEAF_SIZE, Layout};
+
+/// The largest size an artifact can have: integers in JSON are exact up to 2^53 - 1 (RFC 7493).
+pub const MAX_SIZE: u64 = (1 << 53) - 1;
+/// Bytes of JSON read at the most.
+pub const MAX_MANIFEST_BYTES: u64 = 1 << 20;
+/// Artifacts in a manifest at the most.
+pub const MAX_ARTIFACTS: usize = 4096;
+
+/// A file of a model.
+#[derive(Debug, Clone)]
+pub struct Artifact {
+    /// Its role: the key in the manifest's `artifacts`, such as `model` or `tokenizer`.
+    pub role: String,
+    /// Path below the model, `/`-separated, of letters, digits, `.`, `_`, `-`.
+    pub filename: String,
+    /// Size in bytes.
+    pub size: u64,
+    /// SHA-256 of the whole file.
+    pub sha256: Digest,
+    /// Root of its UnixFS DAG.
+    pub cid: Cid,
+}
+
+impl Artifact {
+    /// How it is cut.
+    #[must_use]
+    pub const fn layout(&self) -> Layout {
+        Layout::new(self.size)
+    }
+}
+
+/// A manifest whose fields are well-formed. Nothing says yet that its publisher wrote it.
+#[derive(Debug, Clone)]
+pub struct Manifest {
+    /// Identifier of the model, used in URLs.
+    pub id: String,
+    /// Name for people.
+    pub name: String,
+    /// Version of the model.
+    pub version: Version,
+    /// What it does: `text-generation`, `embedding`, `vision`.
+    pub kind: String,
+    /// When it was signed, in milliseconds since the Unix epoch.
+    pub timestamp: u64,
+    /// Its files, by role.
+    pub artifacts: Vec<Artifact>,
+    pub(crate) document: Map<String, Value>,
+}
+
+/// A field that is not as it must be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ManifestError {
+    /// The text is no JSON object.
+    #[error("the manifest is not a JSON object: {0}")]
+    NotJson(String),
+    /// A field is missing or wrong.
+    #[error("manifest field `{field}` {problem}")]
+    Field {
+        /// Path of the field, such as `artifacts.model.size`.
+        field: String,
+        /// What is wrong, as a phrase that follows the field's name.
+        problem: String,
+    },
+}
+
+fn fault<T>(field: impl Into<String>, problem: impl Into<String>) -> Result<T, ManifestError> {
+    Err(ManifestError::Field { field: field.into(), problem: problem.into() })
+}
+
+impl Manifest {
+    /// Reads a manifest.
+    ///
+    /// # Errors
+    /// [`ManifestError`] names the field at fault.
+    pub fn parse(text: &str) -> Result<Self, ManifestError> {
+        match serde_json::from_str(text) {
+            Ok(Value::Object(document)) => Self::from_document(document),
+            Ok(_) => Err(ManifestError::NotJson("it is another JSON value".into())),
+            Err(error) => Err(ManifestError::NotJson(error.to_string())),
+        }
+    }
+
+    /// Reads a manifest that is already a JSON object.
+    ///
+    /// # Errors
+    /// [`ManifestError`] names the field at fault.
+    pub fn from_document(document: Map<String, Value>) -> Result<Self, ManifestError> {
+        let id = text(&document, "", "id")?;
+        if !is_id(&id) {
+            return fault(
+                "id",
+                format!("is {id:?}; it must be 1 to 128 of a-z, 0-9, '.', '_', '-' and start with a letter or digit"),
+            );
+        }
+        let name = text(&document, "", "name")?;
+        let kind = text(&document, "", "type")?;
+        let version = text(&document, "", "version")?;
+        let version = Version::parse(&version)
+            .or_else(|error| fault("version", format!("is {version:?}, which is no semantic version: {error}")))?;
+        let timestamp = parse_timestamp(&text(&document, "", "timestamp")?)?;
+        let artifacts = match document.get("artifacts") {
+            Some(Value::Object(artifacts)) => read_artifacts(artifacts)?,
+            Some(_) => return fault("artifacts", "must be an object"),
+            None => return fault("artifacts", "is missing"),
+        };
+        Ok(Self { id, name, version, kind, timestamp, artifacts, document })
+    }
+
+    /// The artifact with this file name.
+    #[must_use]
+    pub fn artifact(&self, filename: &str) -> Option<&Artifact> {
+        self.artifacts.iter().find(|artifact| artifact.filename == filename)
+    }
+
+    /// The whole document, fields unknown here included.
+    #[must_use]
+    pub const fn document(&self) -> &Map<String, Value> {
+        &self.document
+    }
+}
+
+/// Whether `id` can name a model.
+#[must_use]
+pub fn is_id(id: &str) -> bool {
+    let bytes = id.as_bytes();
+    (1..=128).contains(&bytes.len())
+        && bytes[0].is_ascii_alphanumeric()
+        && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(b))
+}
+
+/// Whether `filename` can name an artifact: it must not climb, hide, or collide with our own names.
+#[must_use]
+pub fn is_filename(filename: &str) -> bool {
+    let piece = |piece: &str| {
+        !piece.is_empty() && !piece.starts_with('.') && piece.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+    };
+    let first = filename.split('/').next().unwrap_or_default();
+    let is_version = |piece: &str| piece.strip_prefix('v').is_some_and(|v| Version::parse(v).is_ok());
+    filename.len() <= 512
+        && filename.split('/').all(piece)
+        && filename != "manifest.json"
+        && !has_leaves_suffix(filename)
+        && !(filename.contains('/') && is_version(first))
+}
+
+fn has_leaves_suffix(filename: &str) -> bool {
+    filename.ends_with(".leaves")
+}
+
+fn text(object: &Map<String, Value>, parent: &str, name: &str) -> Result<String, ManifestError> {
+    match object.get(name) {
+        Some(Value::String(value)) if !value.is_empty() => Ok(value.clone()),
+        Some(Value::String(_)) => fault(format!("{parent}{name}"), "must not be empty"),
+        Some(_) => fault(format!("{parent}{name}"), "must be a string"),
+        None => fault(format!("{parent}{name}"), "is missing"),
+    }
+}
+
+/// Milliseconds since the Unix epoch of an RFC 3339 time in UTC.
+fn parse_timestamp(timestamp: &str) -> Result<u64, ManifestError> {
+    humantime::parse_rfc3339(timestamp)
+        .ok()
+        .and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok())
+        .and_then(|since| u64::try_from(since.as_millis()).ok())
+        .map_or_else(
+            || fault("timestamp", format!("is {timestamp:?}; it must be an RFC 3339 time in UTC such as 2026-01-03T00:00:00Z")),
+            Ok,
+        )
+}
+
+fn read_artifacts(artifacts: &Map<String, Value>) -> Result<Vec<Artifact>, ManifestError> {
+    if artifacts.is_empty() || artifacts.len() > MAX_ARTIFACTS {
+        return fault("artifacts", format!("has {} entries; there must be 1 to {MAX_ARTIFACTS}", artifacts.len()));
+    }
+    let mut read: Vec<Artifact> = Vec::with_capacity(artifacts.len());
+    for (role, artifact) in artifacts {
+        let parent = format!("artifacts.{role}");
+        let Value::Object(artifact) = artifact else {
+            return fault(parent, "must be an object");
+        };
+        let artifact = read_artifact(role, &format!("{parent}."), artifact)?;
+        if let Some(twin) = read.iter().find(|other| other.filename == artifact.filename) {
+            return fault(
+                format!("{parent}.filename"),
+                format!("is {:?}, as artifacts.{}.filename is", artifact.filename, twin.role),
+            );
+        }
+        read.push(artifact);
+    }
+    Ok(read)
+}
+
+fn read_artifact(role: &str, parent: &str, artifact: &Map<String, Value>) -> Result<Artifact, ManifestError> {
+    let field = |name: &str| format!("{parent}{name}");
+    let filename = text(artifact, parent, "filename")?;
+    if !is_filename(&filename) {
+        return fault(
+            field("filename"),
+            format!(
+                "is {filename:?}; it must be a relative path of letters, digits, '.', '_', '-' that hides nothing, is not manifest.json and does not end in .leaves"
+            ),
+        );
+    }
+    let size = match artifact.get("size").map(|size| size.as_u64().filter(|size| *size <= MAX_SIZE)) {
+        Some(Some(size)) => size,
+        Some(None) => return fault(field("size"), format!("must be a whole number of bytes from 0 to {MAX_SIZE}")),
+        None => return fault(field("size"), "is missing"),
+    };
+    let Some(sha256) = Digest::from_hex(&text(artifact, parent, "sha256")?) else {
+        return fault(field("sha256"), "must be 64 lower-case hexadecimal digits");
+    };
+    let cid = text(artifact, parent, "cid")?;
+    let cid: Cid = cid.parse().or_else(|error| fault(field("cid"), format!("is no CID: {error}")))?;
+    let codec = if size <= LEAF_SIZE { RAW } else { DAG_PB };
+    if cid.version() != cid::Version::V1 || cid.codec() != codec || cid.hash().code() != SHA2_256 || cid.hash().size() != 32 {
+        return fault(
+            field("cid"),
+            format!("must be a CIDv1 with sha2-256 and, at this size, codec {}", if codec == RAW { "raw" } else { "dag-pb" }),
+        );
+    }
+    match artifact.get("profile") {
+        None => {}
+        Some(Value::String(profile)) if profile == PROFILE => {}
+        Some(other) => return fault(field("profile"), format!("is {other}; this client reads {PROFILE:?}")),
+    }
+    Ok(Artifact { role: role.to_owned(), filename, size, sha256, cid })
+}

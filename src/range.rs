@@ -1,0 +1,78 @@
+//! The `Range` field of RFC 9110, section 14: from what a client asks to bytes of an artifact.
+
+use std::ops::Range;
+
+/// What a `Range` field asks of a representation of a known size.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RangeRequest {
+    /// All of it: no range, one that is malformed or of another unit (both are ignored, RFC 9110
+    /// section 14.2), or several, which we answer as one whole (RFC 9110 section 15.3.7 allows it).
+    Whole,
+    /// These bytes: never empty, within the representation.
+    Bytes(Range<u64>),
+    /// Nothing that exists: 416.
+    Unsatisfiable,
+}
+
+/// Reads the value of a `Range` field for a representation of `size` bytes.
+///
+/// An end past the last byte is clamped, not refused (RFC 9110, section 14.1.2).
+#[must_use]
+pub fn parse(field: &str, size: u64) -> RangeRequest {
+    let Some((unit, set)) = field.split_once('=') else {
+        return RangeRequest::Whole;
+    };
+    if !unit.trim().eq_ignore_ascii_case("bytes") {
+        return RangeRequest::Whole;
+    }
+    // Empty list elements are to be ignored (RFC 9110, section 5.6.1.2).
+    let mut specs = set.split(',').map(|spec| spec.trim_matches([' ', '\t'])).filter(|spec| !spec.is_empty());
+    let (Some(spec), None) = (specs.next(), specs.next()) else {
+        return RangeRequest::Whole;
+    };
+    let Some((first, last)) = spec.split_once('-') else {
+        return RangeRequest::Whole;
+    };
+    match (position(first), position(last)) {
+        (Some(Position::At(first)), Some(Position::Open)) => from(first, u64::MAX, size),
+        (Some(Position::At(first)), Some(Position::At(last))) if last >= first => from(first, last, size),
+        (Some(Position::Open), Some(Position::At(0))) => RangeRequest::Unsatisfiable,
+        // The suffix of nothing is nothing, which no Content-Range can say: answer it whole.
+        (Some(Position::Open), Some(Position::At(_))) if size == 0 => RangeRequest::Whole,
+        (Some(Position::Open), Some(Position::At(length))) => RangeRequest::Bytes(size.saturating_sub(length)..size),
+        _ => RangeRequest::Whole,
+    }
+}
+
+fn from(first: u64, last: u64, size: u64) -> RangeRequest {
+    if first >= size {
+        return RangeRequest::Unsatisfiable;
+    }
+    RangeRequest::Bytes(first..last.min(size - 1) + 1)
+}
+
+enum Position {
+    Open,
+    At(u64),
+}
+
+/// `*DIGIT`; a number too large for 64 bits is as good as the largest one.
+fn position(digits: &str) -> Option<Position> {
+    if digits.is_empty() {
+        return Some(Position::Open);
+    }
+    if !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    Some(Position::At(digits.parse().unwrap_or(u64::MAX)))
+}
+
+/// Reads `bytes first-last/size` of a `Content-Range` field: the range, and the size where it is told.
+#[must_use]
+pub fn parse_content_range(field: &str) -> Option<(Range<u64>, Option<u64>)> {
+    let (range, size) = field.trim().strip_prefix("bytes ")?.trim().split_once('/')?;
+    let (first, last) = range.split_once('-')?;
+    let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
+    let size = if size == "*" { None } else { Some(size.parse().ok()?) };
+    (first <= last).then(|| (first..last.saturating_add(1), size))
+}

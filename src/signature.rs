@@ -1,0 +1,242 @@
+//! Who may say what a model is: Ed25519 over the RFC 8785 bytes of the manifest without its
+//! `signature` member, against keys the deployer pinned, and never back to an older manifest.
+
+use std::collections::BTreeMap;
+
+use data_encoding::BASE64;
+use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use semver::Version;
+use serde_json::{Map, Value, json};
+
+use crate::manifest::{Manifest, ManifestError};
+
+/// Public keys the deployer trusts, by key identifier.
+#[derive(Debug, Clone, Default)]
+pub struct PinnedKeys(BTreeMap<String, VerifyingKey>);
+
+/// A pinned key that cannot be used.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PinnedKeysError {
+    /// Not a JSON object of strings.
+    #[error("pinned keys must be a JSON object from key id to base64 public key: {0}")]
+    NotJson(String),
+    /// Not a point on the curve, or one of small order.
+    #[error("the pinned key {0:?} is not the base64 of a 32-byte Ed25519 public key")]
+    BadKey(String),
+}
+
+impl PinnedKeys {
+    /// Reads `{"<keyId>": "<base64 of the 32-byte public key>", …}`.
+    ///
+    /// # Errors
+    /// [`PinnedKeysError`] names the key at fault.
+    pub fn parse(json: &str) -> Result<Self, PinnedKeysError> {
+        let keys: BTreeMap<String, String> =
+            serde_json::from_str(json).map_err(|error| PinnedKeysError::NotJson(error.to_string()))?;
+        keys.into_iter()
+            .map(|(id, key)| {
+                let parsed = BASE64.decode(key.as_bytes()).ok().and_then(|key| VerifyingKey::try_from(&*key).ok());
+                match parsed {
+                    Some(key) if !key.is_weak() => Ok((id, key)),
+                    _ => Err(PinnedKeysError::BadKey(id)),
+                }
+            })
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+
+    /// Pins one key.
+    #[must_use]
+    pub fn with(mut self, id: &str, key: VerifyingKey) -> Self {
+        self.0.insert(id.to_owned(), key);
+        self
+    }
+}
+
+/// Why a manifest is refused.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// It is not well-formed.
+    #[error(transparent)]
+    Malformed(#[from] ManifestError),
+    /// It has no signature block.
+    #[error("the manifest is not signed: `{0}` is missing or not a string")]
+    Unsigned(&'static str),
+    /// Its key is not pinned.
+    #[error("the manifest is signed by key {key_id:?}, which is not pinned here (pinned: {pinned})")]
+    UnknownKey {
+        /// The key it names.
+        key_id: String,
+        /// The keys that are pinned.
+        pinned: String,
+    },
+    /// It carries another public key than the one pinned under its key identifier.
+    #[error("the manifest carries a public key for {0:?} that is not the pinned one")]
+    WrongPublicKey(String),
+    /// The signature is not 64 bytes of canonical base64, or its scalar is not reduced.
+    #[error("the manifest's signature by {0:?} is not a canonical Ed25519 signature")]
+    NonCanonical(String),
+    /// The signature does not fit the fields.
+    #[error(
+        "the manifest's signature by {0:?} does not fit its fields: a field was changed after signing, or another key signed"
+    )]
+    BadSignature(String),
+    /// It is about something else than what was asked for.
+    #[error("asked for {asked}, but the manifest is of {got}")]
+    WrongSubject {
+        /// Model, and version if one was asked for.
+        asked: String,
+        /// Model and version of the manifest.
+        got: String,
+    },
+    /// A newer one was accepted before.
+    #[error("version {got} of {got_time} is older than version {floor} of {floor_time}, which was accepted before")]
+    Rollback {
+        /// Version offered.
+        got: Version,
+        /// Its time of signing.
+        got_time: String,
+        /// Version accepted before.
+        floor: Version,
+        /// Time of signing accepted before.
+        floor_time: String,
+    },
+}
+
+/// The highest version and time of signing accepted so far for a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Floor {
+    /// Highest version.
+    pub version: Version,
+    /// Latest time of signing, in milliseconds since the Unix epoch.
+    pub timestamp: u64,
+}
+
+/// A manifest that a pinned key signed.
+#[derive(Debug, Clone)]
+pub struct VerifiedManifest {
+    manifest: Manifest,
+    key_id: String,
+}
+
+impl std::ops::Deref for VerifiedManifest {
+    type Target = Manifest;
+    fn deref(&self) -> &Manifest {
+        &self.manifest
+    }
+}
+
+impl VerifiedManifest {
+    /// Reads and verifies a manifest from anywhere.
+    ///
+    /// # Errors
+    /// [`Refusal`] says why it is refused.
+    pub fn verify(text: &str, keys: &PinnedKeys) -> Result<Self, Refusal> {
+        let manifest = Manifest::parse(text)?;
+        let Some(Value::Object(block)) = manifest.document.get("signature") else {
+            return Err(Refusal::Unsigned("signature"));
+        };
+        let member = |name: &'static str| block.get(name).and_then(Value::as_str).ok_or(Refusal::Unsigned(name));
+        let key_id = member("keyId")?.to_owned();
+        let Some(key) = keys.0.get(&key_id) else {
+            let pinned: Vec<&str> = keys.0.keys().map(String::as_str).collect();
+            let pinned = if pinned.is_empty() { "none".to_owned() } else { pinned.join(", ") };
+            return Err(Refusal::UnknownKey { key_id, pinned });
+        };
+        // The key inside proves nothing; it must merely not contradict the pinned one.
+        if member("publicKey")? != BASE64.encode(key.as_bytes()) {
+            return Err(Refusal::WrongPublicKey(key_id));
+        }
+        let signature = BASE64.decode(member("signature")?.as_bytes()).ok();
+        let Some(signature) = signature.and_then(|bytes| <[u8; 64]>::try_from(bytes).ok()).filter(is_reduced) else {
+            return Err(Refusal::NonCanonical(key_id));
+        };
+        key.verify_strict(&signed_bytes(&manifest.document), &Signature::from_bytes(&signature))
+            .map_err(|_| Refusal::BadSignature(key_id.clone()))?;
+        Ok(Self { manifest, key_id })
+    }
+
+    /// Checks that this is the manifest of the model that was asked for, and of the version if one was.
+    ///
+    /// # Errors
+    /// [`Refusal::WrongSubject`].
+    pub fn about(self, id: &str, version: Option<&Version>) -> Result<Self, Refusal> {
+        if self.id == id && version.is_none_or(|version| *version == self.version) {
+            return Ok(self);
+        }
+        let asked = version.map_or_else(|| id.to_owned(), |version| format!("{id} {version}"));
+        Err(Refusal::WrongSubject { asked, got: format!("{} {}", self.id, self.version) })
+    }
+
+    /// Checks that this does not go back behind what was accepted before.
+    ///
+    /// # Errors
+    /// [`Refusal::Rollback`].
+    pub fn not_before(self, floor: Option<&Floor>) -> Result<Self, Refusal> {
+        match floor {
+            Some(floor) if self.version < floor.version || self.timestamp < floor.timestamp => Err(Refusal::Rollback {
+                got: self.version.clone(),
+                got_time: rfc3339(self.timestamp),
+                floor: floor.version.clone(),
+                floor_time: rfc3339(floor.timestamp),
+            }),
+            _ => Ok(self),
+        }
+    }
+
+    /// The floor that accepting this manifest sets.
+    #[must_use]
+    pub fn floor(&self) -> Floor {
+        Floor { version: self.version.clone(), timestamp: self.timestamp }
+    }
+
+    /// The key that signed.
+    #[must_use]
+    pub fn key_id(&self) -> &str {
+        &self.key_id
+    }
+}
+
+/// Signs a manifest: returns the document with its `signature` member set.
+///
+/// # Errors
+/// [`ManifestError`] when the manifest would not be accepted by a client.
+pub fn sign(mut document: Map<String, Value>, key_id: &str, key: &SigningKey) -> Result<Map<String, Value>, ManifestError> {
+    document.remove("signature");
+    let document = Manifest::from_document(document)?.document;
+    let signature = key.sign(&signed_bytes(&document));
+    let mut signed = document;
+    signed.insert(
+        "signature".into(),
+        json!({
+            "keyId": key_id,
+            "publicKey": BASE64.encode(key.verifying_key().as_bytes()),
+            "signature": BASE64.encode(&signature.to_bytes()),
+        }),
+    );
+    Ok(signed)
+}
+
+/// The bytes a signature covers: RFC 8785 of the document without its `signature` member.
+fn signed_bytes(document: &Map<String, Value>) -> Vec<u8> {
+    let mut unsigned = document.clone();
+    unsigned.remove("signature");
+    // Fails only for values JSON cannot hold, which a parsed document has none of; empty bytes verify nothing.
+    serde_json_canonicalizer::to_vec(&unsigned).unwrap_or_default()
+}
+
+/// Whether the scalar S of a signature is below the group order L (RFC 8032, section 5.1.7).
+fn is_reduced(signature: &[u8; 64]) -> bool {
+    const L: [u8; 32] = [
+        0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14, 0, 0, 0, 0, 0, 0, 0, 0,
+        0, 0, 0, 0, 0, 0, 0, 0x10,
+    ];
+    signature[32..].iter().rev().lt(L.iter().rev())
+}
+
+/// RFC 3339, in UTC, of milliseconds since the Unix epoch.
+fn rfc3339(milliseconds: u64) -> String {
+    std::time::UNIX_EPOCH
+        .checked_add(std::time::Duration::from_millis(milliseconds))
+        .map_or_else(|| milliseconds.to_string(), |time| humantime::format_rfc3339_seconds(time).to_string())
+}

@@ -1,0 +1,39 @@
+//! Configuration: the variables of `wrangler.toml`.
+
+use edge_net_core::signature::{PinnedKeys, PinnedKeysError};
+use edge_net_core::source::{Source, SourceKind};
+use worker::Env;
+
+/// What the deployer configured.
+pub struct Config {
+    /// Where artifacts come from, in the order they are asked.
+    pub sources: Vec<Source>,
+    /// Whose manifests are served.
+    pub keys: PinnedKeys,
+}
+
+/// A variable that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Not set.
+    #[error("the variable {0} is not set; see wrangler.toml")]
+    Missing(&'static str),
+    /// The keys cannot be read.
+    #[error("the variable PINNED_KEYS cannot be used: {0}")]
+    Keys(#[from] PinnedKeysError),
+}
+
+impl Config {
+    /// Reads `GCS_BASE`, `IPFS_GATEWAYS` (separated by commas, may be empty) and `PINNED_KEYS`.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the variable.
+    pub fn from_env(env: &Env) -> Result<Self, ConfigError> {
+        let var = |name| env.var(name).map(|value| value.to_string()).map_err(|_| ConfigError::Missing(name));
+        let gateways = var("IPFS_GATEWAYS")?;
+        let gateways = gateways.split(',').map(str::trim).filter(|base| !base.is_empty());
+        let mut sources = vec![Source::new(SourceKind::Gcs, &var("GCS_BASE")?)];
+        sources.extend(gateways.map(|base| Source::new(SourceKind::Ipfs, base)));
+        Ok(Self { sources, keys: PinnedKeys::parse(&var("PINNED_KEYS")?)? })
+    }
+}

@@ -1,0 +1,52 @@
+//! The edge worker: what each URL answers. Everything that decides about bytes is in `edge-net-core`.
+
+mod catalog;
+mod config;
+mod models;
+mod reply;
+
+use edge_net_core::http::ModelPath;
+use http::StatusCode;
+use worker::{Context, Env, Method, Request, Response, event};
+
+use crate::config::Config;
+
+/// Prefix of the artifacts' URLs.
+const MODELS: &str = "/models/";
+
+#[event(start)]
+fn start() {
+    console_error_panic_hook::set_once();
+}
+
+#[event(fetch, respond_with_errors)]
+async fn fetch(request: Request, env: Env, _context: Context) -> worker::Result<Response> {
+    let response = match request.method() {
+        Method::Options => reply::preflight(),
+        Method::Get | Method::Head => get(&request, &env).await,
+        method => {
+            reply::problem(StatusCode::METHOD_NOT_ALLOWED, &format!("{} is not allowed here; use GET or HEAD", method.as_ref()))
+        }
+    };
+    Ok(response?.into())
+}
+
+async fn get(request: &Request, env: &Env) -> worker::Result<web_sys::Response> {
+    let path = request.path();
+    let Some(below) = path.strip_prefix(MODELS) else {
+        return reply::problem(StatusCode::NOT_FOUND, "there is nothing here; models are at /models/{id}/{file}");
+    };
+    let Some(path) = ModelPath::parse(below) else {
+        return reply::problem(
+            StatusCode::NOT_FOUND,
+            "this names no model file; use /models/{id}/{file} or /models/{id}/v{version}/{file}",
+        );
+    };
+    match Config::from_env(env) {
+        Ok(config) => models::answer(request, &config, &path).await,
+        Err(error) => {
+            worker::console_error!("{error}");
+            reply::problem(StatusCode::INTERNAL_SERVER_ERROR, "the worker is not configured; its log says what is missing")
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Responses: the fields every answer carries, and bodies of known length.
+
+use edge_net_core::http::PROBLEM_JSON;
+use http::{HeaderMap, StatusCode};
+use js_sys::Object;
+use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::JsFuture;
+use web_sys::{Headers, ReadableStream, ResponseInit, WritableStream};
+
+/// Fields a page on another origin may read.
+const EXPOSED: &str =
+    "Accept-Ranges, Content-Length, Content-Range, ETag, Repr-Digest, Server-Timing, X-Model-Checksum, X-Model-Version";
+
+#[wasm_bindgen]
+extern "C" {
+    /// workerd's transform stream that announces its length as `Content-Length`.
+    type FixedLengthStream;
+    #[wasm_bindgen(constructor)]
+    fn new(length: f64) -> FixedLengthStream;
+    #[wasm_bindgen(method, getter)]
+    fn readable(this: &FixedLengthStream) -> ReadableStream;
+    #[wasm_bindgen(method, getter)]
+    fn writable(this: &FixedLengthStream) -> WritableStream;
+}
+
+/// A response with the fields every answer carries added to `fields`.
+pub fn with_fields(status: StatusCode, fields: &HeaderMap, body: Option<&Object>) -> worker::Result<web_sys::Response> {
+    let headers = Headers::new()?;
+    for (name, value) in fields {
+        headers.append(name.as_str(), value.to_str().unwrap_or_default())?;
+    }
+    headers.set("Access-Control-Allow-Origin", "*")?;
+    headers.set("Access-Control-Expose-Headers", EXPOSED)?;
+    headers.set("Cross-Origin-Resource-Policy", "cross-origin")?;
+    headers.set("Timing-Allow-Origin", "*")?;
+    headers.set("X-Content-Type-Options", "nosniff")?;
+    let init = ResponseInit::new();
+    init.set_status(status.as_u16());
+    init.set_headers(&headers);
+    Ok(web_sys::Response::new_with_opt_buffer_source_and_init(body, &init)?)
+}
+
+/// A problem (RFC 9457).
+pub fn problem(status: StatusCode, detail: &str) -> worker::Result<web_sys::Response> {
+    let mut fields = HeaderMap::new();
+    fields.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(PROBLEM_JSON));
+    fields.insert(http::header::CACHE_CONTROL, http::HeaderValue::from_static("no-store"));
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        fields.insert(http::header::ALLOW, http::HeaderValue::from_static("GET, HEAD, OPTIONS"));
+    }
+    let body = js_sys::Uint8Array::from(edge_net_core::http::problem(status, detail).as_bytes());
+    with_fields(status, &fields, Some(&body))
+}
+
+/// The answer to a CORS preflight.
+pub fn preflight() -> worker::Result<web_sys::Response> {
+    let response = with_fields(StatusCode::NO_CONTENT, &HeaderMap::new(), None)?;
+    let headers = response.headers();
+    headers.set("Allow", "GET, HEAD, OPTIONS")?;
+    headers.set("Access-Control-Allow-Methods", "GET, HEAD, OPTIONS")?;
+    headers.set("Access-Control-Allow-Headers", "Range, If-Range, If-Match, If-None-Match")?;
+    headers.set("Access-Control-Max-Age", "86400")?;
+    Ok(response)
+}
+
+/// `stream`, announced to be `length` bytes long. If it errors, so does what is returned: the
+/// connection breaks before the length is reached, and the client knows.
+pub fn of_length(stream: &ReadableStream, length: u64) -> ReadableStream {
+    #[allow(clippy::cast_precision_loss)] // Sizes are below 2^53.
+    let fixed = FixedLengthStream::new(length as f64);
+    let piped = stream.pipe_to(&fixed.writable());
+    wasm_bindgen_futures::spawn_local(async move {
+        if let Err(error) = JsFuture::from(piped).await {
+            worker::console_error!("the body ended early: {error:?}");
+        }
+    });
+    fixed.readable()
+}
