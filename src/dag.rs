@@ -5,6 +5,7 @@
 //! Sources: the [UnixFS](https://specs.ipfs.tech/unixfs/) and
 //! [dag-pb](https://ipld.io/specs/codecs/dag-pb/spec/) specifications.
 
+use base32ct::{Base32Unpadded, Encoding as _};
 use cid::Cid;
 use cid::multihash::Multihash;
 use ipld_dagpb::{PbLink, PbNode};
@@ -39,13 +40,13 @@ impl Digest {
     /// Lower-case hexadecimal, 64 characters.
     #[must_use]
     pub fn to_hex(&self) -> String {
-        data_encoding::HEXLOWER.encode(&self.0)
+        base16ct::lower::encode_string(&self.0)
     }
 
     /// From 64 lower-case hexadecimal characters.
     #[must_use]
     pub fn from_hex(hex: &str) -> Option<Self> {
-        let bytes = data_encoding::HEXLOWER.decode(hex.as_bytes()).ok()?;
+        let bytes = base16ct::lower::decode_vec(hex).ok()?;
         Some(Self(bytes.try_into().ok()?))
     }
 
@@ -67,6 +68,19 @@ impl Digest {
         let hash = Multihash::wrap(SHA2_256, &self.0).expect("32 bytes fit");
         Cid::new_v1(codec, hash)
     }
+}
+
+/// A CIDv1 as text: `b` and its base32, as `Display` writes it, but without the tables of all the other
+/// bases, which would be a tenth of the service worker.
+#[must_use]
+pub fn cid_text(cid: &Cid) -> String {
+    format!("b{}", Base32Unpadded::encode_string(&cid.to_bytes()))
+}
+
+/// Reads a CIDv1 in base32.
+#[must_use]
+pub fn parse_cid(text: &str) -> Option<Cid> {
+    Cid::try_from(Base32Unpadded::decode_vec(text.strip_prefix('b')?).ok()?).ok()
 }
 
 impl std::fmt::Debug for Digest {
@@ -209,10 +223,10 @@ pub struct Walk {
 pub enum WalkError {
     /// A block came that its CID does not name.
     #[error("the block sent for {0} does not have its digest")]
-    WrongBlock(Cid),
+    WrongBlock(String),
     /// The block is no dag-pb node.
     #[error("the block {0} is not dag-pb: {1}")]
-    NotDagPb(Cid, String),
+    NotDagPb(String, String),
     /// Not the number of blocks that were asked for, or more links than the artifact has leaves.
     #[error("the DAG below does not have the shape of its size")]
     WrongShape,
@@ -248,9 +262,10 @@ impl Walk {
         let mut below = Vec::new();
         for (cid, block) in self.level.iter().zip(blocks) {
             if Digest::of_cid(cid) != Some(Digest::of(block)) {
-                return Err(WalkError::WrongBlock(*cid));
+                return Err(WalkError::WrongBlock(cid_text(cid)));
             }
-            let node = PbNode::from_bytes(block.clone().into()).map_err(|error| WalkError::NotDagPb(*cid, error.to_string()))?;
+            let node = PbNode::from_bytes(block.clone().into())
+                .map_err(|error| WalkError::NotDagPb(cid_text(cid), error.to_string()))?;
             if node.links.len() > MAX_LINKS {
                 return Err(WalkError::WrongShape);
             }

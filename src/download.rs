@@ -13,7 +13,7 @@
 //!   asked again; other failures are retried with exponential backoff and jitter;
 //! - a reader fails when no source is left for its next segment. It never ends short.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -179,6 +179,7 @@ fn describe(failures: &[(String, Failure)]) -> String {
 }
 
 struct Reader {
+    id: ReaderId,
     /// What is still to be handed over.
     left: Range<u64>,
     wants: bool,
@@ -187,6 +188,7 @@ struct Reader {
 }
 
 struct Segment<B> {
+    index: u64,
     /// Verified runs of leaves, in order.
     parts: Vec<VerifiedLeaves<B>>,
     phase: Phase,
@@ -195,16 +197,17 @@ struct Segment<B> {
     origins: Vec<String>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 enum Phase {
     Loading,
     Wanted,
-    Fetching(FetchId),
+    Fetching(Fetch),
     Ready,
 }
 
+#[derive(Clone, PartialEq, Eq)]
 struct Fetch {
-    segment: u64,
+    id: FetchId,
     leaves: Range<u64>,
     source: usize,
     started: u64,
@@ -227,9 +230,9 @@ pub struct Download<B> {
     table: Rc<LeafTable>,
     config: Config,
     sources: Vec<SourceHealth>,
-    readers: BTreeMap<ReaderId, Reader>,
-    segments: BTreeMap<u64, Segment<B>>,
-    fetches: BTreeMap<FetchId, Fetch>,
+    readers: Vec<Reader>,
+    /// Few: see [`Config::held`].
+    segments: Vec<Segment<B>>,
     next_fetch: FetchId,
     jitter: u64,
     now: u64,
@@ -246,9 +249,8 @@ impl<B: Bytes> Download<B> {
             jitter: config.seed,
             config,
             sources: sources.into_iter().map(health).collect(),
-            readers: BTreeMap::new(),
-            segments: BTreeMap::new(),
-            fetches: BTreeMap::new(),
+            readers: Vec::new(),
+            segments: Vec::new(),
             next_fetch: 0,
             now: 0,
             actions: VecDeque::new(),
@@ -261,27 +263,28 @@ impl<B: Bytes> Download<B> {
         match event {
             Event::Opened { reader, bytes } => {
                 let left = bytes.start..bytes.end.min(self.table.layout().size());
-                self.readers.insert(reader, Reader { left, wants: false, started: false });
+                self.readers.push(Reader { id: reader, left, wants: false, started: false });
             }
             Event::Pulled(reader) => {
-                if let Some(reader) = self.readers.get_mut(&reader) {
+                if let Some(reader) = self.readers.iter_mut().find(|other| other.id == reader) {
                     reader.wants = true;
                     reader.started = true;
                 }
             }
             Event::Cancelled(reader) => {
-                self.readers.remove(&reader);
+                self.readers.retain(|other| other.id != reader);
             }
             Event::Loaded { segment, found } => self.loaded(segment, found),
             Event::Progressed(fetch) => {
-                if let Some(fetch) = self.fetches.get_mut(&fetch) {
-                    fetch.progressed = self.now;
+                let now = self.now;
+                if let Some(fetch) = self.fetches_mut().find(|under_way| under_way.id == fetch) {
+                    fetch.progressed = now;
                 }
             }
             Event::Fetched { fetch, hashed, origin } => self.fetched(fetch, &hashed, origin),
             Event::Failed { fetch, failure } => {
-                if let Some(fetch) = self.fetches.remove(&fetch) {
-                    self.failed(&fetch, failure);
+                if let Some((index, fetch)) = self.end_fetch(|under_way| under_way.id == fetch) {
+                    self.failed(index, &fetch, failure);
                 }
             }
             Event::Tick => self.abort_stalled(),
@@ -299,8 +302,8 @@ impl<B: Bytes> Download<B> {
     /// When [`Event::Tick`] is due, in milliseconds of the clock of [`Download::handle`].
     #[must_use]
     pub fn next_timeout(&self) -> Option<u64> {
-        let stalls = self.fetches.values().map(|fetch| fetch.progressed + self.config.stall);
-        let waiting = self.segments.values().any(|segment| segment.phase == Phase::Wanted);
+        let stalls = self.fetches().map(|fetch| fetch.progressed + self.config.stall);
+        let waiting = self.segments.iter().any(|segment| segment.phase == Phase::Wanted);
         let retries = self.sources.iter().filter(|source| waiting && !source.set_aside && source.retry_at > self.now);
         stalls.chain(retries.map(|source| source.retry_at)).min()
     }
@@ -312,61 +315,61 @@ impl<B: Bytes> Download<B> {
     }
 
     fn loaded(&mut self, index: u64, found: Option<Hashed<B>>) {
-        let Some(segment) = self.segments.get_mut(&index).filter(|segment| segment.phase == Phase::Loading) else {
+        let verdict = found.map(|hashed| self.table.verify_leaves(self.table.layout().leaves_of_segment(index), &hashed));
+        let Some(segment) = self.segment_mut(index).filter(|segment| segment.phase == Phase::Loading) else {
             return;
         };
         segment.phase = Phase::Wanted;
-        if let Some(hashed) = found {
-            let verdict = self.table.verify_leaves(self.table.layout().leaves_of_segment(index), &hashed);
-            segment.parts = verdict.good;
-            if verdict.bad.is_empty() {
-                segment.phase = Phase::Ready;
-                self.actions.push_back(Action::Report(Report::Verified { segment: index, origins: Vec::new() }));
-            } else {
-                self.actions.push_back(Action::Forget(index));
-            }
+        let Some(verdict) = verdict else { return };
+        // Good leaves of an altered entry are good; only the others are fetched.
+        segment.parts = verdict.good;
+        if verdict.bad.is_empty() {
+            segment.phase = Phase::Ready;
+            self.actions.push_back(Action::Report(Report::Verified { segment: index, origins: Vec::new() }));
+        } else {
+            self.actions.push_back(Action::Forget(index));
         }
     }
 
     fn fetched(&mut self, id: FetchId, hashed: &Hashed<B>, origin: String) {
-        let Some(fetch) = self.fetches.remove(&id) else {
+        let Some((index, fetch)) = self.end_fetch(|under_way| under_way.id == id) else {
             return;
         };
         let verdict = self.table.verify_leaves(fetch.leaves.clone(), hashed);
-        if let Some(segment) = self.segments.get_mut(&fetch.segment) {
+        if let Some(segment) = self.segment_mut(index) {
             if !verdict.good.is_empty() && !segment.origins.contains(&origin) {
                 segment.origins.push(origin);
             }
-            segment.parts.extend(verdict.good);
-            segment.parts.sort_by_key(|part| part.leaves().start);
-            segment.phase = Phase::Wanted;
+            // What was missing lay in one gap, so what came goes there, in order.
+            let gap = segment.parts.partition_point(|part| part.leaves().start < fetch.leaves.start);
+            segment.parts.splice(gap..gap, verdict.good);
         }
         if let Some(bad) = verdict.bad.first() {
-            self.failed(&fetch, Failure::BadLeaf(*bad));
+            self.failed(index, &fetch, Failure::BadLeaf(*bad));
         } else {
             self.sources[fetch.source].failures = 0;
         }
-        if self.missing(fetch.segment).is_none() {
-            self.completed(fetch.segment);
+        if self.missing(index).is_none() {
+            self.completed(index);
         }
     }
 
     fn completed(&mut self, index: u64) {
-        let Some(segment) = self.segments.get_mut(&index) else {
+        let Some(segment) = self.segment_mut(index) else {
             return;
         };
         segment.phase = Phase::Ready;
         let origins = std::mem::take(&mut segment.origins);
+        let parts = segment.parts.clone();
         self.actions.push_back(Action::Report(Report::Verified { segment: index, origins }));
         if self.config.store {
-            self.actions.push_back(Action::Store { segment: index, parts: segment.parts.clone() });
+            self.actions.push_back(Action::Store { segment: index, parts });
         }
     }
 
-    fn failed(&mut self, fetch: &Fetch, failure: Failure) {
-        if let Some(segment) = self.segments.get_mut(&fetch.segment) {
+    fn failed(&mut self, index: u64, fetch: &Fetch, failure: Failure) {
+        if let Some(segment) = self.segment_mut(index) {
             segment.attempts[fetch.source] += 1;
-            segment.phase = Phase::Wanted;
         }
         let source = &mut self.sources[fetch.source];
         if failure.is_final() {
@@ -378,63 +381,62 @@ impl<B: Bytes> Download<B> {
             source.retry_at = self.now + wait / 2 + next_random(&mut self.jitter) % (wait / 2 + 1);
         }
         source.last = Some(failure.clone());
-        self.actions.push_back(Action::Report(Report::Refused { segment: fetch.segment, source: fetch.source, failure }));
+        self.actions.push_back(Action::Report(Report::Refused { segment: index, source: fetch.source, failure }));
     }
 
     fn abort_stalled(&mut self) {
-        let late = |fetch: &Fetch| fetch.progressed + self.config.stall <= self.now;
-        let stalled: Vec<FetchId> = self.fetches.iter().filter(|(_, fetch)| late(fetch)).map(|(id, _)| *id).collect();
-        for id in stalled {
-            if let Some(fetch) = self.fetches.remove(&id) {
-                self.actions.push_back(Action::Abort(id));
-                self.failed(&fetch, Failure::Stalled);
-            }
+        let (now, stall) = (self.now, self.config.stall);
+        while let Some((index, fetch)) = self.end_fetch(|fetch| fetch.progressed + stall <= now) {
+            self.actions.push_back(Action::Abort(fetch.id));
+            self.failed(index, &fetch, Failure::Stalled);
         }
     }
 
     /// Gives each reader that has room the rest of its next segment, if that is ready.
     fn hand_over(&mut self) {
         let layout = self.table.layout();
-        let mut ended = Vec::new();
-        for (id, reader) in &mut self.readers {
+        for reader in &mut self.readers {
             if reader.wants && !reader.left.is_empty() {
                 let index = layout.segments_of_bytes(&reader.left).start;
-                let Some(segment) = self.segments.get(&index).filter(|segment| segment.phase == Phase::Ready) else {
+                let ready = |segment: &&Segment<B>| segment.index == index && segment.phase == Phase::Ready;
+                let Some(segment) = self.segments.iter().find(ready) else {
                     continue;
                 };
                 for bytes in segment.parts.iter().filter_map(|part| part.intersect(&reader.left)) {
-                    self.actions.push_back(Action::Emit { reader: *id, bytes });
+                    self.actions.push_back(Action::Emit { reader: reader.id, bytes });
                 }
                 reader.left.start = layout.bytes_of_segment(index).end.min(reader.left.end);
                 reader.wants = false;
             }
             if reader.left.is_empty() {
-                self.actions.push_back(Action::Close(*id));
-                ended.push(*id);
+                self.actions.push_back(Action::Close(reader.id));
             }
         }
-        for id in ended {
-            self.readers.remove(&id);
-        }
+        self.readers.retain(|reader| !reader.left.is_empty());
     }
 
     /// Lets go of what no reader is near any more.
     fn release(&mut self) {
         let near = self.in_order();
-        let gone: Vec<u64> = self.segments.keys().copied().filter(|index| !near.contains(index)).collect();
-        for index in gone {
-            if let Some(Segment { phase: Phase::Fetching(id), .. }) = self.segments.remove(&index) {
-                self.fetches.remove(&id);
-                self.actions.push_back(Action::Abort(id));
+        let actions = &mut self.actions;
+        self.segments.retain(|segment| {
+            let keep = near.contains(&segment.index);
+            if let (false, Phase::Fetching(fetch)) = (keep, &segment.phase) {
+                actions.push_back(Action::Abort(fetch.id));
             }
-        }
+            keep
+        });
     }
 
     /// The segments to have now, the most urgent first, as many as may be held.
     fn in_order(&self) -> Vec<u64> {
         let layout = self.table.layout();
-        let mut readers: Vec<&Reader> = self.readers.values().filter(|reader| reader.started).collect();
-        readers.sort_by_key(|reader| reader.left.end - reader.left.start);
+        let remaining = |reader: &Reader| reader.left.end - reader.left.start;
+        let mut readers: Vec<&Reader> = Vec::new();
+        for reader in self.readers.iter().filter(|reader| reader.started) {
+            let at = readers.partition_point(|other| remaining(other) <= remaining(reader));
+            readers.insert(at, reader);
+        }
         let mut order = Vec::new();
         // Every reader's next segment is had, however many readers there are: nobody starves.
         for ahead in 0..self.config.held as u64 {
@@ -453,15 +455,15 @@ impl<B: Bytes> Download<B> {
     /// Starts what can be started.
     fn start(&mut self) {
         for index in self.in_order() {
-            if !self.segments.contains_key(&index) {
+            if self.segment(index).is_none() {
                 let phase = if self.config.store { Phase::Loading } else { Phase::Wanted };
                 let attempts = vec![0; self.sources.len()];
-                self.segments.insert(index, Segment { parts: Vec::new(), phase, attempts, origins: Vec::new() });
+                self.segments.push(Segment { index, parts: Vec::new(), phase, attempts, origins: Vec::new() });
                 if self.config.store {
                     self.actions.push_back(Action::Load(index));
                 }
             }
-            if self.segments[&index].phase == Phase::Wanted {
+            if self.segment(index).is_some_and(|segment| segment.phase == Phase::Wanted) {
                 self.ask_a_source(index);
             }
         }
@@ -471,7 +473,9 @@ impl<B: Bytes> Download<B> {
     }
 
     fn ask_a_source(&mut self, index: u64) {
-        let segment = &self.segments[&index];
+        let Some(segment) = self.segment(index) else {
+            return;
+        };
         let hopeful = |source: &usize| !self.sources[*source].set_aside && segment.attempts[*source] < self.config.attempts;
         let candidates: Vec<usize> = (0..self.sources.len()).filter(hopeful).collect();
         if candidates.is_empty() {
@@ -482,24 +486,24 @@ impl<B: Bytes> Download<B> {
         let (Some(source), Some(leaves)) = (rested, self.missing(index)) else {
             return;
         };
-        if self.fetches.len() >= self.config.lanes {
+        if self.fetches().count() >= self.config.lanes {
             return;
         }
-        let fetch = self.next_fetch;
+        let id = self.next_fetch;
         self.next_fetch += 1;
         let bytes = self.table.layout().bytes_of_leaves(&leaves);
-        self.fetches.insert(fetch, Fetch { segment: index, leaves, source, started: self.now, progressed: self.now });
-        if let Some(segment) = self.segments.get_mut(&index) {
+        let fetch = Fetch { id, leaves, source, started: self.now, progressed: self.now };
+        if let Some(segment) = self.segment_mut(index) {
             segment.phase = Phase::Fetching(fetch);
         }
-        self.actions.push_back(Action::Fetch { fetch, source, bytes });
+        self.actions.push_back(Action::Fetch { fetch: id, source, bytes });
     }
 
     /// Fails the readers whose next segment this is.
     fn give_up(&mut self, index: u64) {
         let layout = self.table.layout();
         let stuck = |reader: &Reader| reader.started && layout.segments_of_bytes(&reader.left).start == index;
-        let readers: Vec<ReaderId> = self.readers.iter().filter(|(_, reader)| stuck(reader)).map(|(id, _)| *id).collect();
+        let readers: Vec<ReaderId> = self.readers.iter().filter(|reader| stuck(reader)).map(|reader| reader.id).collect();
         let known = self.sources.iter().filter_map(|source| Some((source.name.clone(), source.last.clone()?)));
         let leaves = self.missing(index).unwrap_or_else(|| layout.leaves_of_segment(index));
         let error = DownloadError { bytes: layout.bytes_of_leaves(&leaves), failures: known.collect() };
@@ -507,15 +511,49 @@ impl<B: Bytes> Download<B> {
             self.actions.push_back(Action::Report(Report::Failed(error.clone())));
         }
         for reader in readers {
-            self.readers.remove(&reader);
+            self.readers.retain(|other| other.id != reader);
             self.actions.push_back(Action::Fail { reader, error: error.clone() });
         }
+    }
+
+    fn segment(&self, index: u64) -> Option<&Segment<B>> {
+        self.segments.iter().find(|segment| segment.index == index)
+    }
+
+    fn segment_mut(&mut self, index: u64) -> Option<&mut Segment<B>> {
+        self.segments.iter_mut().find(|segment| segment.index == index)
+    }
+
+    fn fetches(&self) -> impl Iterator<Item = &Fetch> {
+        self.segments.iter().filter_map(|segment| match &segment.phase {
+            Phase::Fetching(fetch) => Some(fetch),
+            _ => None,
+        })
+    }
+
+    fn fetches_mut(&mut self) -> impl Iterator<Item = &mut Fetch> {
+        self.segments.iter_mut().filter_map(|segment| match &mut segment.phase {
+            Phase::Fetching(fetch) => Some(fetch),
+            _ => None,
+        })
+    }
+
+    /// Ends the first request that `matches`; its segment is wanted again.
+    fn end_fetch(&mut self, matches: impl Fn(&Fetch) -> bool) -> Option<(u64, Fetch)> {
+        self.segments.iter_mut().find_map(|segment| match &segment.phase {
+            Phase::Fetching(fetch) if matches(fetch) => {
+                let fetch = fetch.clone();
+                segment.phase = Phase::Wanted;
+                Some((segment.index, fetch))
+            }
+            _ => None,
+        })
     }
 
     /// The first run of leaves of a segment that are not there yet.
     fn missing(&self, index: u64) -> Option<Range<u64>> {
         let mut missing = self.table.layout().leaves_of_segment(index);
-        for part in self.segments.get(&index).map_or(&[][..], |segment| &segment.parts) {
+        for part in self.segment(index).map_or(&[][..], |segment| &segment.parts) {
             if part.leaves().start > missing.start {
                 missing.end = part.leaves().start;
                 break;

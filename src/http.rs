@@ -3,13 +3,14 @@
 
 use std::ops::Range;
 
-use data_encoding::BASE64;
+use base64ct::{Base64, Encoding as _};
 use http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH, IF_RANGE, RANGE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use serde_json::json;
 
+use crate::dag::cid_text;
 use crate::manifest::{Artifact, Manifest};
 use crate::range::{self, RangeRequest};
 
@@ -43,7 +44,7 @@ impl Freshness {
 /// The strong entity tag of an artifact: its CID.
 #[must_use]
 pub fn entity_tag(artifact: &Artifact) -> String {
-    format!("\"{}\"", artifact.cid)
+    format!("\"{}\"", cid_text(&artifact.cid))
 }
 
 /// The head of the answer to `method` (GET or HEAD) with `fields`, and the bytes to send, if any.
@@ -70,7 +71,7 @@ pub fn answer(
     put(ETAG, &tag);
     put(X_MODEL_VERSION, &manifest.version.to_string());
     put(X_MODEL_CHECKSUM, &artifact.sha256.to_hex());
-    put(REPR_DIGEST, &format!("sha-256=:{}:", BASE64.encode(&artifact.sha256.0)));
+    put(REPR_DIGEST, &format!("sha-256=:{}:", Base64::encode_string(&artifact.sha256.0)));
     let (code, bytes) = match status {
         Outcome::PreconditionFailed => (StatusCode::PRECONDITION_FAILED, None),
         Outcome::NotModified => (StatusCode::NOT_MODIFIED, None),
@@ -143,13 +144,10 @@ pub const PROBLEM_JSON: &str = "application/problem+json";
 /// A problem body (RFC 9457): what went wrong, for people and for programs.
 #[must_use]
 pub fn problem(status: StatusCode, detail: &str) -> String {
-    json!({
-        "type": "about:blank",
-        "title": status.canonical_reason().unwrap_or("Error"),
-        "status": status.as_u16(),
-        "detail": detail,
-    })
-    .to_string()
+    let title = status.canonical_reason().unwrap_or("Error");
+    let problem = json!({ "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail });
+    // The serializer that signatures need anyway; a second one would weigh on the service worker.
+    serde_json_canonicalizer::to_string(&problem).unwrap_or_default()
 }
 
 /// A path below `/models/`: what a URL names.

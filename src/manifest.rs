@@ -7,7 +7,7 @@ use cid::Cid;
 use semver::Version;
 use serde_json::{Map, Value};
 
-use crate::dag::{DAG_PB, Digest, PROFILE, RAW, SHA2_256};
+use crate::dag::{DAG_PB, Digest, PROFILE, RAW, SHA2_256, parse_cid};
 use crate::layout::{LEAF_SIZE, Layout};
 
 /// The largest size an artifact can have: integers in JSON are exact up to 2^53 - 1 (RFC 7493).
@@ -221,7 +221,9 @@ fn read_artifact(role: &str, parent: &str, artifact: &Map<String, Value>) -> Res
         return fault(field("sha256"), "must be 64 lower-case hexadecimal digits");
     };
     let cid = text(artifact, parent, "cid")?;
-    let cid: Cid = cid.parse().or_else(|error| fault(field("cid"), format!("is no CID: {error}")))?;
+    let Some(cid) = parse_cid(&cid) else {
+        return fault(field("cid"), format!("is {cid:?}, which is no CIDv1 in base32"));
+    };
     let codec = if size <= LEAF_SIZE { RAW } else { DAG_PB };
     if cid.version() != cid::Version::V1 || cid.codec() != codec || cid.hash().code() != SHA2_256 || cid.hash().size() != 32 {
         return fault(

@@ -1,9 +1,7 @@
 //! Who may say what a model is: Ed25519 over the RFC 8785 bytes of the manifest without its
 //! `signature` member, against keys the deployer pinned, and never back to an older manifest.
 
-use std::collections::BTreeMap;
-
-use data_encoding::BASE64;
+use base64ct::{Base64, Encoding as _};
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use semver::Version;
 use serde_json::{Map, Value, json};
@@ -12,7 +10,7 @@ use crate::manifest::{Manifest, ManifestError};
 
 /// Public keys the deployer trusts, by key identifier.
 #[derive(Debug, Clone, Default)]
-pub struct PinnedKeys(BTreeMap<String, VerifyingKey>);
+pub struct PinnedKeys(Vec<(String, VerifyingKey)>);
 
 /// A pinned key that cannot be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,25 +29,20 @@ impl PinnedKeys {
     /// # Errors
     /// [`PinnedKeysError`] names the key at fault.
     pub fn parse(json: &str) -> Result<Self, PinnedKeysError> {
-        let keys: BTreeMap<String, String> =
-            serde_json::from_str(json).map_err(|error| PinnedKeysError::NotJson(error.to_string()))?;
-        keys.into_iter()
-            .map(|(id, key)| {
-                let parsed = BASE64.decode(key.as_bytes()).ok().and_then(|key| VerifyingKey::try_from(&*key).ok());
-                match parsed {
-                    Some(key) if !key.is_weak() => Ok((id, key)),
-                    _ => Err(PinnedKeysError::BadKey(id)),
-                }
-            })
-            .collect::<Result<_, _>>()
-            .map(Self)
+        let keys: Map<String, Value> = serde_json::from_str(json).map_err(|error| PinnedKeysError::NotJson(error.to_string()))?;
+        keys.into_iter().try_fold(Self::default(), |pinned, (id, key)| pinned.pin(id, key.as_str().unwrap_or_default()))
     }
 
-    /// Pins one key.
-    #[must_use]
-    pub fn with(mut self, id: &str, key: VerifyingKey) -> Self {
-        self.0.insert(id.to_owned(), key);
-        self
+    /// Pins the key with the base64 `key`.
+    ///
+    /// # Errors
+    /// [`PinnedKeysError::BadKey`].
+    pub fn pin(mut self, id: String, key: &str) -> Result<Self, PinnedKeysError> {
+        match Base64::decode_vec(key).ok().and_then(|key| VerifyingKey::try_from(&*key).ok()) {
+            Some(key) if !key.is_weak() => self.0.push((id, key)),
+            _ => return Err(PinnedKeysError::BadKey(id)),
+        }
+        Ok(self)
     }
 }
 
@@ -90,16 +83,12 @@ pub enum Refusal {
         got: String,
     },
     /// A newer one was accepted before.
-    #[error("version {got} of {got_time} is older than version {floor} of {floor_time}, which was accepted before")]
+    #[error("{got} is older than {floor}, which was accepted before")]
     Rollback {
-        /// Version offered.
-        got: Version,
-        /// Its time of signing.
-        got_time: String,
-        /// Version accepted before.
-        floor: Version,
-        /// Time of signing accepted before.
-        floor_time: String,
+        /// Version and time of signing offered.
+        got: String,
+        /// Version and time of signing accepted before.
+        floor: String,
     },
 }
 
@@ -110,6 +99,14 @@ pub struct Floor {
     pub version: Version,
     /// Latest time of signing, in milliseconds since the Unix epoch.
     pub timestamp: u64,
+}
+
+impl std::fmt::Display for Floor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let since = std::time::Duration::from_millis(self.timestamp);
+        let time = std::time::UNIX_EPOCH.checked_add(since).unwrap_or(std::time::UNIX_EPOCH);
+        write!(f, "version {} signed {}", self.version, humantime::format_rfc3339_seconds(time))
+    }
 }
 
 /// A manifest that a pinned key signed.
@@ -138,16 +135,16 @@ impl VerifiedManifest {
         };
         let member = |name: &'static str| block.get(name).and_then(Value::as_str).ok_or(Refusal::Unsigned(name));
         let key_id = member("keyId")?.to_owned();
-        let Some(key) = keys.0.get(&key_id) else {
-            let pinned: Vec<&str> = keys.0.keys().map(String::as_str).collect();
+        let Some((_, key)) = keys.0.iter().find(|(id, _)| *id == key_id) else {
+            let pinned: Vec<&str> = keys.0.iter().map(|(id, _)| id.as_str()).collect();
             let pinned = if pinned.is_empty() { "none".to_owned() } else { pinned.join(", ") };
             return Err(Refusal::UnknownKey { key_id, pinned });
         };
         // The key inside proves nothing; it must merely not contradict the pinned one.
-        if member("publicKey")? != BASE64.encode(key.as_bytes()) {
+        if member("publicKey")? != Base64::encode_string(key.as_bytes()) {
             return Err(Refusal::WrongPublicKey(key_id));
         }
-        let signature = BASE64.decode(member("signature")?.as_bytes()).ok();
+        let signature = Base64::decode_vec(member("signature")?).ok();
         let Some(signature) = signature.and_then(|bytes| <[u8; 64]>::try_from(bytes).ok()).filter(is_reduced) else {
             return Err(Refusal::NonCanonical(key_id));
         };
@@ -174,12 +171,9 @@ impl VerifiedManifest {
     /// [`Refusal::Rollback`].
     pub fn not_before(self, floor: Option<&Floor>) -> Result<Self, Refusal> {
         match floor {
-            Some(floor) if self.version < floor.version || self.timestamp < floor.timestamp => Err(Refusal::Rollback {
-                got: self.version.clone(),
-                got_time: rfc3339(self.timestamp),
-                floor: floor.version.clone(),
-                floor_time: rfc3339(floor.timestamp),
-            }),
+            Some(floor) if self.version < floor.version || self.timestamp < floor.timestamp => {
+                Err(Refusal::Rollback { got: self.floor().to_string(), floor: floor.to_string() })
+            }
             _ => Ok(self),
         }
     }
@@ -210,8 +204,8 @@ pub fn sign(mut document: Map<String, Value>, key_id: &str, key: &SigningKey) ->
         "signature".into(),
         json!({
             "keyId": key_id,
-            "publicKey": BASE64.encode(key.verifying_key().as_bytes()),
-            "signature": BASE64.encode(&signature.to_bytes()),
+            "publicKey": Base64::encode_string(key.verifying_key().as_bytes()),
+            "signature": Base64::encode_string(&signature.to_bytes()),
         }),
     );
     Ok(signed)
@@ -232,11 +226,4 @@ fn is_reduced(signature: &[u8; 64]) -> bool {
         0, 0, 0, 0, 0, 0, 0, 0x10,
     ];
     signature[32..].iter().rev().lt(L.iter().rev())
-}
-
-/// RFC 3339, in UTC, of milliseconds since the Unix epoch.
-fn rfc3339(milliseconds: u64) -> String {
-    std::time::UNIX_EPOCH
-        .checked_add(std::time::Duration::from_millis(milliseconds))
-        .map_or_else(|| milliseconds.to_string(), |time| humantime::format_rfc3339_seconds(time).to_string())
 }

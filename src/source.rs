@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use http::StatusCode;
 
+use crate::dag::cid_text;
 use crate::manifest::{Artifact, Manifest};
 use crate::range::parse_content_range;
 
@@ -53,7 +54,7 @@ impl Source {
             SourceKind::Edge | SourceKind::Gcs => {
                 format!("{}/{}/v{}/{}", self.base, manifest.id, manifest.version, artifact.filename)
             }
-            SourceKind::Ipfs => format!("{}/{}", self.base, artifact.cid),
+            SourceKind::Ipfs => format!("{}/{}", self.base, cid_text(&artifact.cid)),
         }
     }
 
@@ -76,7 +77,7 @@ impl Source {
     /// URL of one block of a DAG, from a gateway.
     #[must_use]
     pub fn block_url(&self, cid: &cid::Cid) -> Option<String> {
-        (self.kind == SourceKind::Ipfs).then(|| format!("{}/{cid}?format=raw", self.base))
+        (self.kind == SourceKind::Ipfs).then(|| format!("{}/{}?format=raw", self.base, cid_text(cid)))
     }
 }
 

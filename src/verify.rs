@@ -135,9 +135,9 @@ pub enum LeafTableError {
     #[error("the leaf table's root is {got}, but the manifest says {want}")]
     WrongRoot {
         /// Root of the table that came.
-        got: Box<Cid>,
+        got: String,
         /// The signed CID.
-        want: Box<Cid>,
+        want: String,
     },
 }
 
@@ -168,7 +168,7 @@ impl LeafTable {
         }
         let root = dag::root(&digests, size);
         if root != *cid {
-            return Err(LeafTableError::WrongRoot { got: root.into(), want: (*cid).into() });
+            return Err(LeafTableError::WrongRoot { got: dag::cid_text(&root), want: dag::cid_text(cid) });
         }
         Ok(Self { layout, digests })
     }

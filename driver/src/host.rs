@@ -6,8 +6,7 @@ use edge_net_core::dag::Digest;
 use edge_net_core::layout::LEAF_SIZE;
 use edge_net_core::source::Failure;
 use edge_net_core::verify::{Bytes, Hashed};
-use futures::future::try_join_all;
-use js_sys::{Function, Object, Promise, Reflect, Uint8Array};
+use js_sys::{Array, Function, Object, Promise, Reflect, Uint8Array};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{AbortSignal, ReadableStreamDefaultReader, Response};
@@ -151,14 +150,15 @@ async fn each_chunk(response: &Response, mut take: impl FnMut(&Uint8Array) -> bo
 /// [`Failure::Unreachable`] when the host refuses to hash, as it does without a secure context.
 pub async fn hash_leaves(bytes: Uint8Array) -> Result<Hashed<HostBytes>, Failure> {
     let length = u64::from(bytes.length());
-    let leaves = (0..length.div_ceil(LEAF_SIZE)).map(|leaf| {
+    let digests = (0..length.div_ceil(LEAF_SIZE)).map(|leaf| {
         let view = bytes.subarray(small(leaf * LEAF_SIZE), small(((leaf + 1) * LEAF_SIZE).min(length)));
-        JsFuture::from(subtle_digest("SHA-256", &view))
+        subtle_digest("SHA-256", &view)
     });
-    let digests = try_join_all(leaves).await.map_err(|error| Failure::Unreachable(message(&error)))?;
+    let digests = JsFuture::from(Promise::all(&digests.collect::<Array>())).await;
+    let digests: Array = digests.map_err(|error| Failure::Unreachable(message(&error)))?.unchecked_into();
     let digests = digests.iter().map(|digest| {
         let mut array = [0; 32];
-        Uint8Array::new(digest).copy_to(&mut array);
+        Uint8Array::new(&digest).copy_to(&mut array);
         Digest(array)
     });
     let digests = digests.collect();

@@ -6,7 +6,6 @@ use edge_net_core::manifest::{Artifact, MAX_MANIFEST_BYTES, Manifest};
 use edge_net_core::signature::{Floor, PinnedKeys, Refusal, VerifiedManifest};
 use edge_net_core::source::{Failure, Source};
 use edge_net_core::verify::LeafTable;
-use futures::future::try_join_all;
 use js_sys::Object;
 use semver::Version;
 use web_sys::AbortSignal;
@@ -21,8 +20,6 @@ const TABLE_TIMEOUT: u32 = 20_000;
 const MAX_TABLE_BYTES: u64 = 32 << 20;
 /// Bytes of a dag-pb block read at the most; 174 links take some 9 KiB.
 const MAX_BLOCK_BYTES: u64 = 64 << 10;
-/// Blocks asked for at once.
-const BLOCKS_AT_ONCE: usize = 4;
 
 /// Why there is no manifest. Each source is named with what it did.
 #[derive(Debug, thiserror::Error)]
@@ -143,9 +140,8 @@ async fn walk(source: &Source, init: &Object, artifact: &Artifact) -> Result<Lea
     let mut walk = Walk::new(artifact.cid, artifact.layout());
     while !walk.wanted().is_empty() {
         let mut blocks = Vec::with_capacity(walk.wanted().len());
-        for few in walk.wanted().chunks(BLOCKS_AT_ONCE) {
-            let fetched = try_join_all(few.iter().map(|cid| block(source, init, cid))).await;
-            blocks.extend(fetched.map_err(|failure| failure.to_string())?);
+        for cid in walk.wanted() {
+            blocks.push(block(source, init, cid).await.map_err(|failure| failure.to_string())?);
         }
         walk.descend(&blocks).map_err(|error| error.to_string())?;
     }

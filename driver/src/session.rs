@@ -1,7 +1,6 @@
 //! Runs one [`Download`] against the host.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -46,6 +45,9 @@ pub struct Location {
     pub url: String,
 }
 
+/// What a reader is sent.
+type Delivery = Result<HostBytes, DownloadError>;
+
 /// A download that runs as long as somebody reads.
 pub struct Session<S>(Rc<Inner<S>>);
 
@@ -62,9 +64,9 @@ struct Inner<S> {
     init: Object,
     store: S,
     report: Box<dyn Fn(Report)>,
-    readers: RefCell<HashMap<ReaderId, UnboundedSender<Result<HostBytes, DownloadError>>>>,
+    readers: RefCell<Vec<(ReaderId, UnboundedSender<Delivery>)>>,
     next_reader: Cell<ReaderId>,
-    under_way: RefCell<HashMap<FetchId, AbortController>>,
+    under_way: RefCell<Vec<(FetchId, AbortController)>>,
     /// When the earliest timer under way ends.
     timer: Cell<Option<u64>>,
 }
@@ -101,7 +103,7 @@ impl<S: SegmentStore> Session<S> {
     pub fn read(&self, bytes: Range<u64>) -> Reader<S> {
         let id = self.0.next_reader.replace(self.0.next_reader.get() + 1);
         let (sender, receiver) = unbounded();
-        self.0.readers.borrow_mut().insert(id, sender);
+        self.0.readers.borrow_mut().push((id, sender));
         self.step(Event::Opened { reader: id, bytes });
         Reader { session: self.clone(), id, receiver }
     }
@@ -139,28 +141,26 @@ impl<S: SegmentStore> Session<S> {
                     Ok((hashed, origin)) => Event::Fetched { fetch, hashed, origin },
                     Err(failure) => Event::Failed { fetch, failure },
                 };
-                this.0.under_way.borrow_mut().remove(&fetch);
+                take(&this.0.under_way, fetch);
                 this.step(event);
             }),
             Action::Abort(fetch) => {
-                if let Some(controller) = self.0.under_way.borrow_mut().remove(&fetch) {
+                if let Some(controller) = take(&self.0.under_way, fetch) {
                     controller.abort();
                 }
             }
             Action::Emit { reader, bytes } => self.tell(reader, Ok(bytes)),
             Action::Fail { reader, error } => {
                 self.tell(reader, Err(error));
-                self.0.readers.borrow_mut().remove(&reader);
+                take(&self.0.readers, reader);
             }
-            Action::Close(reader) => {
-                self.0.readers.borrow_mut().remove(&reader);
-            }
+            Action::Close(reader) => drop(take(&self.0.readers, reader)),
             Action::Report(report) => (self.0.report)(report),
         }
     }
 
-    fn tell(&self, reader: ReaderId, what: Result<HostBytes, DownloadError>) {
-        if let Some(sender) = self.0.readers.borrow().get(&reader) {
+    fn tell(&self, reader: ReaderId, what: Delivery) {
+        if let Some((_, sender)) = self.0.readers.borrow().iter().find(|(id, _)| *id == reader) {
             // A receiver that is gone has cancelled; the machine hears of it by itself.
             let _ = sender.unbounded_send(what);
         }
@@ -174,7 +174,7 @@ impl<S: SegmentStore> Session<S> {
         let refused = |error| Failure::Unreachable(host::message(&error));
         let controller = AbortController::new().map_err(refused)?;
         let signal = controller.signal();
-        self.0.under_way.borrow_mut().insert(fetch, controller);
+        self.0.under_way.borrow_mut().push((fetch, controller));
         let location = &self.0.locations[source];
         let range = range_field(bytes, self.0.size);
         let fields: Vec<(&str, &str)> = range.iter().map(|range| ("Range", range.as_str())).collect();
@@ -211,6 +211,13 @@ impl<S: SegmentStore> Session<S> {
     }
 }
 
+/// Takes the entry with this key out of a short list.
+fn take<T>(list: &RefCell<Vec<(u64, T)>>, key: u64) -> Option<T> {
+    let mut list = list.borrow_mut();
+    let at = list.iter().position(|(id, _)| *id == key)?;
+    Some(list.swap_remove(at).1)
+}
+
 /// Where our edge says it got the bytes: the `origin` metric of `Server-Timing`.
 fn origin_in(server_timing: &str) -> Option<String> {
     let metric = server_timing.split(',').map(str::trim).find(|metric| metric.starts_with("origin;"))?;
@@ -221,12 +228,12 @@ fn origin_in(server_timing: &str) -> Option<String> {
 pub struct Reader<S: SegmentStore> {
     session: Session<S>,
     id: ReaderId,
-    receiver: UnboundedReceiver<Result<HostBytes, DownloadError>>,
+    receiver: UnboundedReceiver<Delivery>,
 }
 
 impl<S: SegmentStore> Reader<S> {
     /// The next bytes; `None` after the last.
-    pub async fn next(&mut self) -> Option<Result<HostBytes, DownloadError>> {
+    pub async fn next(&mut self) -> Option<Delivery> {
         if let Ok(ready) = self.receiver.try_recv() {
             return Some(ready);
         }
@@ -238,7 +245,7 @@ impl<S: SegmentStore> Reader<S> {
     pub(crate) fn canceller(&self) -> impl Fn() + 'static {
         let (session, id) = (self.session.clone(), self.id);
         move || {
-            session.0.readers.borrow_mut().remove(&id);
+            take(&session.0.readers, id);
             session.step(Event::Cancelled(id));
         }
     }
@@ -246,7 +253,7 @@ impl<S: SegmentStore> Reader<S> {
 
 impl<S: SegmentStore> Drop for Reader<S> {
     fn drop(&mut self) {
-        if self.session.0.readers.borrow_mut().remove(&self.id).is_some() {
+        if take(&self.session.0.readers, self.id).is_some() {
             self.session.step(Event::Cancelled(self.id));
         }
     }

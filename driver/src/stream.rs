@@ -1,7 +1,6 @@
 //! A reader as a `ReadableStream`.
 
-use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::cell::Cell;
 use std::rc::Rc;
 
 use js_sys::{Object, Reflect};
@@ -20,15 +19,24 @@ use crate::session::{Reader, SegmentStore};
 /// Where the host has no streams.
 pub fn into_stream<S: SegmentStore>(first: Option<HostBytes>, reader: Reader<S>) -> Result<ReadableStream, JsValue> {
     let cancel = reader.canceller();
-    let first: RefCell<VecDeque<HostBytes>> = RefCell::new(first.into_iter().collect());
-    let reader = Rc::new(futures::lock::Mutex::new(reader));
+    // Streams never pull while a pull is pending, so whoever takes the reader finds it.
+    let reader = Rc::new(Cell::new(Some(reader)));
+    let first = Cell::new(first);
     let pull = move |controller: ReadableStreamDefaultController| {
-        let first = first.borrow_mut().pop_front();
-        let reader = Rc::clone(&reader);
+        let first = first.take();
+        let shared = Rc::clone(&reader);
         future_to_promise(async move {
-            let next = match first {
-                Some(bytes) => Some(Ok(bytes)),
-                None => reader.lock().await.next().await,
+            let next = match (first, shared.take()) {
+                (Some(bytes), reader) => {
+                    shared.set(reader);
+                    Some(Ok(bytes))
+                }
+                (None, Some(mut reader)) => {
+                    let next = reader.next().await;
+                    shared.set(Some(reader));
+                    next
+                }
+                (None, None) => None,
             };
             // A stream that was cancelled meanwhile refuses all three, rightly.
             let _ = match next {

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use edge_net_core::dag::cid_text;
 use edge_net_core::manifest::{Artifact, Manifest};
 use edge_net_core::signature::{Floor, Refusal, VerifiedManifest};
 use edge_net_core::verify::LeafTable;
@@ -80,7 +81,7 @@ fn bundled(config: &Config, id: &str, version: Option<&Version>) -> Option<Accep
 /// # Errors
 /// [`NoLeafTable`].
 pub async fn leaf_table(config: &Config, manifest: &Manifest, artifact: &Artifact) -> Result<Rc<LeafTable>, NoLeafTable> {
-    let key = artifact.cid.to_string();
+    let key = cid_text(&artifact.cid);
     if let Some(table) = TABLES.with_borrow(|tables| tables.get(&key).cloned()) {
         return Ok(table);
     }

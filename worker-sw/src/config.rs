@@ -1,30 +1,9 @@
-//! What the page configured.
+//! What the page configured: the options of `register()` in `web/edge-net.js`.
 
 use edge_net_core::signature::PinnedKeys;
 use edge_net_core::source::{Source, SourceKind};
-use serde::Deserialize;
-
-/// The options of `register()` in `web/edge-net.js`, as JSON.
-#[derive(Deserialize)]
-struct Options {
-    /// Base URL of the edge worker; empty is the page's own origin.
-    #[serde(default)]
-    edge: String,
-    /// Base URL of the bucket.
-    gcs: Option<String>,
-    /// Base URLs of IPFS gateways.
-    #[serde(default)]
-    ipfs: Vec<String>,
-    /// Pinned keys.
-    keys: serde_json::Value,
-    /// Path prefix that is answered.
-    #[serde(default = "default_path")]
-    path: String,
-}
-
-fn default_path() -> String {
-    "/models/".into()
-}
+use js_sys::{Array, Object, Reflect};
+use wasm_bindgen::prelude::*;
 
 /// Configuration of the service worker.
 pub struct Config {
@@ -37,20 +16,40 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads the options.
+    /// Reads the options object.
     ///
     /// # Errors
-    /// A text that says what is wrong with them.
-    pub fn parse(json: &str) -> Result<Self, String> {
-        let options: Options = serde_json::from_str(json).map_err(|error| format!("the options of register(): {error}"))?;
-        let keys = PinnedKeys::parse(&options.keys.to_string()).map_err(|error| error.to_string())?;
-        if !options.path.starts_with('/') || !options.path.ends_with('/') {
-            return Err(format!("the option path is {:?}; it must start and end with '/'", options.path));
-        }
-        let edge = format!("{}/models", options.edge.trim_end_matches('/'));
+    /// A text that names the option at fault.
+    pub fn read(options: &JsValue) -> Result<Self, String> {
+        let edge = text(options, "edge")?.unwrap_or_default();
+        let edge = format!("{}/models", edge.trim_end_matches('/'));
         let mut sources = vec![Source::new(SourceKind::Edge, &edge)];
-        sources.extend(options.gcs.map(|base| Source::new(SourceKind::Gcs, &base)));
-        sources.extend(options.ipfs.iter().map(|base| Source::new(SourceKind::Ipfs, base)));
-        Ok(Self { sources, keys, path: options.path })
+        sources.extend(text(options, "gcs")?.map(|base| Source::new(SourceKind::Gcs, &base)));
+        for gateway in option(options, "ipfs").map(|gateways| Array::from(&gateways)).unwrap_or_default().iter() {
+            let base = gateway.as_string().ok_or("the option ipfs must be an array of URLs")?;
+            sources.push(Source::new(SourceKind::Ipfs, &base));
+        }
+        let Some(Ok(pinned)) = option(options, "keys").map(JsValue::dyn_into::<Object>) else {
+            return Err("the option keys is missing; it must be {keyId: base64 of the public key}".into());
+        };
+        let mut keys = PinnedKeys::default();
+        for id in Object::keys(&pinned).iter().filter_map(|id| id.as_string()) {
+            let key = text(&pinned, &id)?.unwrap_or_default();
+            keys = keys.pin(id, &key).map_err(|error| error.to_string())?;
+        }
+        let path = text(options, "path")?.unwrap_or_else(|| "/models/".into());
+        if !path.starts_with('/') || !path.ends_with('/') {
+            return Err(format!("the option path is \"{path}\"; it must start and end with '/'"));
+        }
+        Ok(Self { sources, keys, path })
     }
+}
+
+fn option(options: &JsValue, name: &str) -> Option<JsValue> {
+    Reflect::get(options, &name.into()).ok().filter(|value| !value.is_undefined() && !value.is_null())
+}
+
+fn text(options: &JsValue, name: &str) -> Result<Option<String>, String> {
+    let value = option(options, name);
+    value.map(|value| value.as_string().ok_or_else(|| format!("the option {name} must be a string"))).transpose()
 }

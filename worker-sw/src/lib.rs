@@ -17,12 +17,12 @@ pub struct Models(std::rc::Rc<models::Models>);
 
 #[wasm_bindgen]
 impl Models {
-    /// Opens the models that `options`, the JSON of `register()`'s options, configure. `tell` is called
-    /// with the JSON of each event.
+    /// Opens the models that `options`, those of `register()`, configure. `tell` is called with the type
+    /// and the detail of each event.
     ///
     /// # Errors
     /// When the options cannot be used.
-    pub async fn open(options: String, tell: Function) -> Result<Models, JsError> {
+    pub async fn open(options: JsValue, tell: Function) -> Result<Models, JsError> {
         console_error_panic_hook::set_once();
         models::Models::open(&options, tell).await.map(|models| Self(models.into())).map_err(|error| JsError::new(&error))
     }
@@ -44,8 +44,8 @@ impl Models {
         accepted.map(|accepted| accepted.text.clone()).map_err(|error| JsError::new(&error.to_string()))
     }
 
-    /// JSON of what is kept: `[{model, version, file, cid, size, cachedBytes}]`.
-    pub async fn cached(&self) -> String {
+    /// What is kept: `[{model, version, file, cid, size, cachedBytes}]`.
+    pub async fn cached(&self) -> js_sys::Array {
         self.0.cached().await
     }
 

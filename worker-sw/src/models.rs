@@ -1,10 +1,10 @@
 //! Answers below the configured path, from cache, edge, bucket or gateway.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::ops::Range;
 use std::rc::Rc;
 
+use edge_net_core::dag::cid_text;
 use edge_net_core::download;
 use edge_net_core::http::{self as semantics, ModelPath, PROBLEM_JSON, Resource};
 use edge_net_core::manifest::{Artifact, Manifest};
@@ -12,16 +12,16 @@ use edge_net_core::verify::LeafTable;
 use edge_net_driver::into_stream;
 use edge_net_driver::lookup::{self, Accepted, NoManifest};
 use edge_net_driver::session::{Location, Session};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use js_sys::{Function, Object, Reflect};
+use http::header::{IF_MATCH, IF_NONE_MATCH, IF_RANGE, RANGE};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use js_sys::{Array, Function, Object, Reflect};
 use semver::Version;
-use serde_json::json;
 use wasm_bindgen::prelude::*;
 use web_sys::{Headers, Request, Response, ResponseInit};
 
 use crate::config::Config;
 use crate::index::Index;
-use crate::reports::{self, Teller};
+use crate::reports::{self, Teller, number, object};
 use crate::segments::{self, Segments};
 
 /// How long the newest manifest is taken for the newest, in milliseconds.
@@ -33,16 +33,16 @@ pub struct Models {
     index: Rc<Index>,
     teller: Teller,
     /// Accepted newest manifests, each with when it is to be asked for again.
-    newest: RefCell<HashMap<String, (Rc<Accepted>, f64)>>,
+    newest: RefCell<Vec<(Rc<Accepted>, f64)>>,
     /// Downloads by CID: all readers of an artifact share one.
-    downloads: RefCell<HashMap<String, Session<Segments>>>,
+    downloads: RefCell<Vec<(String, Session<Segments>)>>,
 }
 
 impl Models {
     /// See [`crate::Models::open`].
-    pub async fn open(options: &str, tell: Function) -> Result<Self, String> {
+    pub async fn open(options: &JsValue, tell: Function) -> Result<Self, String> {
         Ok(Self {
-            config: Config::parse(options)?,
+            config: Config::read(options)?,
             index: Index::open().await.into(),
             teller: Teller(tell.into()),
             newest: RefCell::default(),
@@ -91,33 +91,42 @@ impl Models {
 
     /// A stream of verified bytes. Its download starts when it is first read.
     async fn read(&self, manifest: &Manifest, artifact: &Artifact, bytes: Range<u64>) -> Result<web_sys::ReadableStream, String> {
-        let cid = artifact.cid.to_string();
+        let cid = cid_text(&artifact.cid);
         let table = self.leaf_table(manifest, artifact).await?;
         let mut downloads = self.downloads.borrow_mut();
         // A download nobody reads is over; the next one gives sources that failed a new chance.
-        downloads.retain(|_, session| !session.is_idle());
-        let session = downloads.entry(cid.clone()).or_insert_with(|| {
-            let locate = |source: &edge_net_core::source::Source| Location {
-                name: source.kind.name().to_owned(),
-                url: source.artifact_url(manifest, artifact),
-            };
-            let locations: Vec<Location> = self.config.sources.iter().map(locate).collect();
-            let names = locations.iter().map(|location| location.name.clone()).collect();
-            let store = Segments { cid, index: Rc::clone(&self.index) };
-            let report = reports::of_download(self.teller.clone(), manifest, artifact, names);
-            let limits = download::Config { seed: seed(), ..download::Config::default() };
-            Session::new(table, locations, fetch_options(), store, limits, report)
+        downloads.retain(|(_, session)| !session.is_idle());
+        let under_way = downloads.iter().find(|(of, _)| *of == cid).map(|(_, session)| session.clone());
+        let session = under_way.unwrap_or_else(|| {
+            let session = self.download(manifest, artifact, table);
+            downloads.push((cid, session.clone()));
+            session
         });
         into_stream(None, session.read(bytes)).map_err(|error| format!("{error:?}"))
+    }
+
+    fn download(&self, manifest: &Manifest, artifact: &Artifact, table: Rc<LeafTable>) -> Session<Segments> {
+        let locate = |source: &edge_net_core::source::Source| Location {
+            name: source.kind.name().to_owned(),
+            url: source.artifact_url(manifest, artifact),
+        };
+        let locations: Vec<Location> = self.config.sources.iter().map(locate).collect();
+        let names = locations.iter().map(|location| location.name.clone()).collect();
+        let store = Segments { cid: cid_text(&artifact.cid), index: Rc::clone(&self.index) };
+        let report = reports::of_download(self.teller.clone(), manifest, artifact, names);
+        let limits = download::Config { seed: seed(), ..download::Config::default() };
+        Session::new(table, locations, fetch_options(), store, limits, report)
     }
 
     /// The manifest of a model: of a version, as kept or as found; or the newest, which is asked for
     /// again every minute and may not go back.
     pub async fn manifest(&self, id: &str, version: Option<&Version>) -> Result<Rc<Accepted>, NoManifest> {
         let now = js_sys::Date::now();
-        let remembered = self.newest.borrow().get(id).filter(|(_, until)| version.is_none() && now < *until).cloned();
-        if let Some((accepted, _)) = remembered {
-            return Ok(accepted);
+        let fresh = |(accepted, until): &&(Rc<Accepted>, f64)| accepted.manifest.id == id && now < *until;
+        if version.is_none()
+            && let Some((accepted, _)) = self.newest.borrow().iter().find(fresh)
+        {
+            return Ok(Rc::clone(accepted));
         }
         let name = version.map_or_else(|| id.to_owned(), |version| format!("{id}@{version}"));
         let kept = self.index.manifest(&name).await;
@@ -141,13 +150,15 @@ impl Models {
             (Err(error), _) => return Err(error),
         };
         if version.is_none() {
-            self.newest.borrow_mut().insert(id.to_owned(), (Rc::clone(&accepted), now + FRESH));
+            let mut newest = self.newest.borrow_mut();
+            newest.retain(|(other, _)| other.manifest.id != id);
+            newest.push((Rc::clone(&accepted), now + FRESH));
         }
         Ok(accepted)
     }
 
     async fn leaf_table(&self, manifest: &Manifest, artifact: &Artifact) -> Result<Rc<LeafTable>, String> {
-        let cid = artifact.cid.to_string();
+        let cid = cid_text(&artifact.cid);
         if let Some(table) = self.index.leaf_table(&cid).await
             && let Ok(table) = LeafTable::verify(&table, artifact.size, &artifact.cid)
         {
@@ -160,24 +171,33 @@ impl Models {
     }
 
     /// See [`crate::Models::cached`].
-    pub async fn cached(&self) -> String {
-        let mut rows = std::collections::BTreeMap::new();
+    pub async fn cached(&self) -> Array {
+        let rows = Array::new();
+        let mut seen = Vec::new();
         for text in self.index.manifests().await {
             let Ok(manifest) = Manifest::parse(&text) else { continue };
+            // The newest version is noted twice: as such, and by its number where a URL named it.
+            let version = (manifest.id.clone(), manifest.version.clone());
+            if seen.contains(&version) {
+                continue;
+            }
+            seen.push(version);
             for artifact in &manifest.artifacts {
-                let cid = artifact.cid.to_string();
+                let cid = cid_text(&artifact.cid);
                 let kept = self.index.bytes_kept(&cid).await;
-                let key = (manifest.id.clone(), manifest.version.clone(), artifact.filename.clone());
-                let row = json!({
-                    "model": manifest.id, "version": manifest.version.to_string(), "file": artifact.filename,
-                    "cid": cid, "size": artifact.size, "cachedBytes": kept,
-                });
                 if kept > 0.0 {
-                    rows.insert(key, row);
+                    rows.push(&object(&[
+                        ("model", manifest.id.as_str().into()),
+                        ("version", manifest.version.to_string().into()),
+                        ("file", artifact.filename.as_str().into()),
+                        ("cid", cid.into()),
+                        ("size", number(artifact.size).into()),
+                        ("cachedBytes", kept.into()),
+                    ]));
                 }
             }
         }
-        rows.into_values().collect::<serde_json::Value>().to_string()
+        rows
     }
 
     /// See [`crate::Models::remove`].
@@ -185,7 +205,7 @@ impl Models {
         for text in self.index.manifests().await {
             let Ok(manifest) = Manifest::parse(&text) else { continue };
             for artifact in manifest.artifacts.iter().filter(|_| manifest.id == id) {
-                let cid = artifact.cid.to_string();
+                let cid = cid_text(&artifact.cid);
                 for segment in 0..artifact.layout().segments() {
                     let _ = segments::delete(&cid, segment).await;
                 }
@@ -197,9 +217,10 @@ impl Models {
     fn failed(&self, path: &ModelPath, message: &str) -> String {
         let file = match &path.resource {
             Resource::Manifest => "manifest.json",
-            Resource::LeafTable(file) | Resource::Artifact(file) => file,
+            Resource::LeafTable(file) | Resource::Artifact(file) => file.as_str(),
         };
-        self.teller.tell("failed", &json!({ "model": path.id, "file": file, "message": message }));
+        let detail = [("model", path.id.as_str().into()), ("file", file.into()), ("message", message.into())];
+        self.teller.tell("failed", &detail);
         message.to_owned()
     }
 }
@@ -222,11 +243,11 @@ fn pathname(url: &str) -> Option<&str> {
 
 fn fields_of(headers: &Headers) -> Result<HeaderMap, JsValue> {
     let mut fields = HeaderMap::new();
-    for name in ["if-match", "if-none-match", "if-range", "range"] {
-        if let Some(value) = headers.get(name)?
+    for name in [IF_MATCH, IF_NONE_MATCH, IF_RANGE, RANGE] {
+        if let Some(value) = headers.get(name.as_str())?
             && let Ok(value) = HeaderValue::from_str(&value)
         {
-            fields.insert(HeaderName::from_static(name), value);
+            fields.insert(name, value);
         }
     }
     Ok(fields)

@@ -1,60 +1,90 @@
-//! What the page is told while a download runs: the events of `web/edge-net.js`.
+//! What the page is told: the events of `web/edge-net.js`.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
 use std::rc::Rc;
 
+use edge_net_core::dag::cid_text;
 use edge_net_core::download::Report;
 use edge_net_core::manifest::{Artifact, Manifest};
-use js_sys::Function;
-use serde_json::{Value, json};
+use js_sys::{Function, Object, Reflect};
 use wasm_bindgen::prelude::*;
 
-/// Sends `{type, detail}` as JSON to the script.
+/// A JavaScript object with these members.
+pub fn object(members: &[(&str, JsValue)]) -> JsValue {
+    let object = Object::new();
+    for (name, value) in members {
+        // Fails for frozen objects only.
+        let _ = Reflect::set(&object, &(*name).into(), value);
+    }
+    object.into()
+}
+
+/// A number of bytes or of segments, below 2^53.
+#[allow(clippy::cast_precision_loss)]
+pub const fn number(n: u64) -> f64 {
+    n as f64
+}
+
+/// Calls the script with the type and the detail of an event.
 #[derive(Clone)]
 pub struct Teller(pub Rc<Function>);
 
 impl Teller {
     /// Sends an event.
-    pub fn tell(&self, kind: &str, detail: &Value) {
-        let event = json!({ "type": kind, "detail": detail }).to_string();
+    pub fn tell(&self, kind: &str, detail: &[(&str, JsValue)]) {
         // A page that does not listen is no failure of the download.
-        let _ = self.0.call1(&JsValue::NULL, &event.into());
+        let _ = self.0.call2(&JsValue::NULL, &kind.into(), &object(detail));
     }
 }
 
 /// Turns the reports of one download into events.
 pub fn of_download(teller: Teller, manifest: &Manifest, artifact: &Artifact, names: Vec<String>) -> impl Fn(Report) + 'static {
-    let (model, version, file) = (manifest.id.clone(), manifest.version.to_string(), artifact.filename.clone());
-    let (layout, cid) = (artifact.layout(), artifact.cid.to_string());
+    let model: JsValue = manifest.id.as_str().into();
+    let version: JsValue = manifest.version.to_string().into();
+    let file: JsValue = artifact.filename.as_str().into();
+    let cid: JsValue = cid_text(&artifact.cid).into();
+    let layout = artifact.layout();
+    let size: JsValue = number(layout.size()).into();
     let started = js_sys::Date::now();
-    let seen = RefCell::new(BTreeSet::new());
+    let seen: RefCell<Vec<u64>> = RefCell::default();
     let completed = Cell::new(false);
     move |report| {
-        let ms = js_sys::Date::now() - started;
+        let ms: JsValue = (js_sys::Date::now() - started).into();
+        let of_file = [("model", model.clone()), ("version", version.clone()), ("file", file.clone())];
+        let tell = |kind: &str, more: &[(&str, JsValue)]| teller.tell(kind, &[&of_file, more].concat());
         match report {
             Report::Verified { segment, origins } => {
                 let bytes = layout.bytes_of_segment(segment);
                 let (source, origin) = where_from(&origins);
-                let detail = json!({
-                    "model": model, "version": version, "file": file, "cid": cid, "segment": segment, "segments": layout.segments(),
-                    "start": bytes.start, "end": bytes.end, "size": layout.size(), "source": source, "origin": origin, "ms": ms,
-                });
-                teller.tell("segment", &detail);
-                seen.borrow_mut().insert(segment);
-                if seen.borrow().len() as u64 == layout.segments() && !completed.replace(true) {
-                    let size = layout.size();
-                    teller.tell("complete", &json!({ "model": model, "version": version, "file": file, "size": size, "ms": ms }));
+                let detail = [
+                    ("cid", cid.clone()),
+                    ("segment", number(segment).into()),
+                    ("segments", number(layout.segments()).into()),
+                    ("start", number(bytes.start).into()),
+                    ("end", number(bytes.end).into()),
+                    ("size", size.clone()),
+                    ("source", source.into()),
+                    ("origin", origin.into()),
+                    ("ms", ms.clone()),
+                ];
+                tell("segment", &detail);
+                let mut seen = seen.borrow_mut();
+                if !seen.contains(&segment) {
+                    seen.push(segment);
+                }
+                if seen.len() as u64 == layout.segments() && !completed.replace(true) {
+                    tell("complete", &[("size", size.clone()), ("ms", ms)]);
                 }
             }
             Report::Refused { segment, source, failure } => {
-                let (source, reason) = (&names[source], failure.to_string());
-                let detail = json!({ "model": model, "file": file, "segment": segment, "source": source, "reason": reason });
-                teller.tell("refused", &detail);
+                let detail = [
+                    ("segment", number(segment).into()),
+                    ("source", names[source].as_str().into()),
+                    ("reason", failure.to_string().into()),
+                ];
+                tell("refused", &detail);
             }
-            Report::Failed(error) => {
-                teller.tell("failed", &json!({ "model": model, "file": file, "message": error.to_string() }));
-            }
+            Report::Failed(error) => tell("failed", &[("message", error.to_string().into())]),
         }
     }
 }
@@ -64,12 +94,17 @@ fn where_from(origins: &[String]) -> (String, String) {
     if origins.is_empty() {
         return ("cache".into(), "cache".into());
     }
-    let halves = origins.iter().map(|origin| origin.split_once(':').unwrap_or((origin, origin)));
-    let (mut sources, mut places) = (BTreeSet::new(), BTreeSet::new());
-    for (source, place) in halves {
-        sources.insert(source);
-        places.extend(place.split('+'));
+    let (mut sources, mut places) = (Vec::new(), Vec::new());
+    for origin in origins {
+        let (source, place) = origin.split_once(':').unwrap_or((origin, origin));
+        add(&mut sources, source);
+        place.split('+').for_each(|place| add(&mut places, place));
     }
-    let join = |set: BTreeSet<&str>| set.into_iter().collect::<Vec<_>>().join("+");
-    (join(sources), join(places))
+    (sources.join("+"), places.join("+"))
+}
+
+fn add<'a>(names: &mut Vec<&'a str>, name: &'a str) {
+    if !names.contains(&name) {
+        names.push(name);
+    }
 }

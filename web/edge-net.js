@@ -1,0 +1,186 @@
+// What a page imports: registers the service worker, tells what happens, and gives the same verified
+// fetch where there is no service worker.
+
+/**
+ * @typedef {object} Options
+ * @property {Record<string, string>} keys  pinned publishers: key id → base64 of the Ed25519 public key
+ * @property {string} [edge]    base URL of the edge worker; empty is the page's own origin
+ * @property {string} [gcs]     base URL of the bucket, asked when the edge is gone
+ * @property {string[]} [ipfs]  base URLs of IPFS gateways, asked after it
+ * @property {string} [path]    URL path that is answered; '/models/' if not given
+ * @property {string} [script]  URL of the service worker's script; '/edge-net-sw.js' if not given
+ * @property {string} [scope]   scope of the service worker; the script's folder if not given
+ *
+ * @typedef {{type: string, detail: Record<string, unknown>}} Message  see the events of EdgeNet
+ */
+
+/** How long a service worker may take to take over the page, in milliseconds. */
+const TAKE_OVER = 10_000;
+
+/**
+ * Registers the service worker. Resolves when verified fetches work: through the service worker, or,
+ * where there is none (webview, private window, hard reload), through `EdgeNet.fetch` in the page.
+ * @param {Options} options
+ * @returns {Promise<EdgeNet>}
+ */
+export async function register(options) {
+  const script = new URL(options.script ?? '/edge-net-sw.js', location.href);
+  const { script: _, scope, ...inUrl } = options;
+  const container = navigator.serviceWorker;
+  if (container) {
+    try {
+      const url = new URL(script);
+      // The worker reads its options before any page can speak to it, so they are part of its URL.
+      url.searchParams.set('edge-net', JSON.stringify(inUrl));
+      const registration = await container.register(url, { scope, updateViaCache: 'none' });
+      const worker = await controlling(container, registration);
+      if (worker) return new EdgeNet('service-worker', throughWorker(container));
+    } catch (error) {
+      console.warn(`edge-net: no service worker here (${error.message}); EdgeNet.fetch works in the page`);
+    }
+  }
+  return new EdgeNet('page', await inPage(script, inUrl));
+}
+
+/**
+ * A page that has its own service worker, which imports ours, needs no registration.
+ * @returns {Promise<EdgeNet>}
+ */
+export async function connect() {
+  await navigator.serviceWorker.ready;
+  return new EdgeNet('service-worker', throughWorker(navigator.serviceWorker));
+}
+
+/**
+ * Verified model files.
+ *
+ * Events, each a CustomEvent whose `detail` is given here:
+ * - `segment` {model, version, file, cid, segment, segments, start, end, size, source, origin, ms}: a verified
+ *   segment was handed on; `source` is cache, edge, gcs or ipfs, `origin` is where the edge had it from;
+ * - `refused` {model, version, file, segment, source, reason}: a source failed and another is asked;
+ * - `complete` {model, version, file, size, ms};
+ * - `failed` {model, file, message}: a fetch failed, and why.
+ */
+export class EdgeNet extends EventTarget {
+  #backend;
+
+  /**
+   * @param {'service-worker' | 'page'} mode
+   * @param {{fetch(request: Request): Promise<Response>, ask(what: string, id?: string): Promise<any>}} backend
+   */
+  constructor(mode, backend) {
+    super();
+    /** How fetches are verified: by a service worker, or in this page. */
+    this.mode = mode;
+    this.#backend = backend;
+    const channel = new BroadcastChannel('edge-net');
+    channel.onmessage = (/** @type {MessageEvent<Message>} */ { data: { type, detail } }) => {
+      if (type === 'failed') console.error(`edge-net: ${detail.model}/${detail.file}: ${detail.message}`);
+      this.dispatchEvent(new CustomEvent(type, { detail }));
+    };
+  }
+
+  /**
+   * Fetches verified bytes in either mode.
+   * @param {RequestInfo | URL} input
+   * @param {RequestInit} [init]
+   * @returns {Promise<Response>} rejects with an Error that says what was wrong
+   */
+  async fetch(input, init) {
+    const request = new Request(input, init);
+    const [model, ...file] = new URL(request.url).pathname.split('/').slice(-2);
+    /** @type {string | undefined} */
+    let reason;
+    const listen = (/** @type {any} */ { detail }) => {
+      if (detail.model === model || file.includes(detail.file)) reason = detail.message;
+    };
+    this.addEventListener('failed', listen);
+    try {
+      return await this.#backend.fetch(request);
+    } catch (error) {
+      // fetch() says only that it failed; the worker's message may be a task behind.
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      throw reason ? new Error(reason, { cause: error }) : error;
+    } finally {
+      this.removeEventListener('failed', listen);
+    }
+  }
+
+  /**
+   * The accepted, signed manifest of a model.
+   * @param {string} id
+   * @returns {Promise<any>}
+   */
+  manifest(id) {
+    return this.#backend.ask('manifest', id);
+  }
+
+  /**
+   * What is kept on this device.
+   * @returns {Promise<Array<{model: string, version: string, file: string, cid: string, size: number, cachedBytes: number}>>}
+   */
+  cached() {
+    return this.#backend.ask('cached');
+  }
+
+  /**
+   * Forgets the kept bytes of a model.
+   * @param {string} id
+   * @returns {Promise<void>}
+   */
+  remove(id) {
+    return this.#backend.ask('remove', id);
+  }
+}
+
+/**
+ * Waits until the worker controls this page; after a hard reload it never will.
+ * @param {ServiceWorkerContainer} container
+ * @param {ServiceWorkerRegistration} registration
+ */
+async function controlling(container, registration) {
+  const { active } = registration;
+  if (container.controller && container.controller === active) return active;
+  const changed = new Promise((resolve) => container.addEventListener('controllerchange', resolve, { once: true }));
+  // An active worker that does not control this page was bypassed on purpose; it takes over a moment after an update only.
+  const patience = active && !registration.installing && !registration.waiting ? 500 : TAKE_OVER;
+  await Promise.race([changed, new Promise((resolve) => setTimeout(resolve, patience))]);
+  return container.controller;
+}
+
+/** @param {ServiceWorkerContainer} container */
+function throughWorker(container) {
+  return {
+    fetch: (/** @type {Request} */ request) => fetch(request),
+    /**
+     * @param {string} what
+     * @param {string} [id]
+     */
+    async ask(what, id) {
+      const worker = container.controller ?? (await container.ready).active;
+      const { port1, port2 } = new MessageChannel();
+      return new Promise((resolve, reject) => {
+        port1.onmessage = ({ data }) => (data.error === undefined ? resolve(data.result) : reject(new Error(data.error)));
+        worker?.postMessage({ edgeNet: what, id }, [port2]);
+      });
+    },
+  };
+}
+
+/**
+ * Runs the worker's script as a page script: the same code, without the events.
+ * @param {URL} script
+ * @param {object} options
+ */
+async function inPage(script, options) {
+  if (!('edgeNetOpen' in self)) {
+    await new Promise((resolve, reject) => {
+      const element = document.createElement('script');
+      element.src = script.href;
+      element.onload = resolve;
+      element.onerror = () => reject(new Error(`edge-net: the script ${script.href} could not be loaded; serve edge-net-sw.js there`));
+      document.head.append(element);
+    });
+  }
+  return /** @type {any} */ (self).edgeNetOpen(options);
+}
