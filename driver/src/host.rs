@@ -21,6 +21,17 @@ extern "C" {
 
     #[wasm_bindgen(js_name = setTimeout)]
     fn set_timeout(callback: &Function, milliseconds: f64);
+
+    /// A `ReadableStream` of bytes, which fills buffers of ours: a call for each leaf, not for each packet.
+    type ByteStream;
+    #[wasm_bindgen(method, catch, js_name = getReader)]
+    fn get_reader(this: &ByteStream, options: &Object) -> Result<ByobReader, JsValue>;
+
+    type ByobReader;
+    #[wasm_bindgen(method)]
+    fn read(this: &ByobReader, view: &Uint8Array, options: &Object) -> Promise;
+    #[wasm_bindgen(method)]
+    fn cancel(this: &ByobReader) -> Promise;
 }
 
 /// Bytes in the host's memory: a view of an `ArrayBuffer`.
@@ -87,6 +98,49 @@ pub fn field(response: &Response, name: &str) -> Option<String> {
 /// # Errors
 /// [`Failure::WrongLength`], or [`Failure::Unreachable`] when the connection breaks.
 pub async fn read_exactly(response: &Response, want: u64, progressed: impl Fn()) -> Result<Uint8Array, Failure> {
+    let broken = |error: JsValue| Failure::Unreachable(message(&error));
+    let Some(body) = response.body() else {
+        return Err(Failure::WrongLength { got: 0, want });
+    };
+    let byob = Object::new();
+    let _ = Reflect::set(&byob, &"mode".into(), &"byob".into());
+    let Ok(reader) = body.unchecked_ref::<ByteStream>().get_reader(&byob) else {
+        return read_chunks(response, want, progressed).await;
+    };
+    // The buffer goes to the stream with each read and comes back filled further; the last read, with
+    // room for a byte more, must find the end.
+    let mut buffer = Uint8Array::new_with_length(small(want + 1)).buffer();
+    let mut got = 0;
+    loop {
+        let room = small((want + 1 - got).min(LEAF_SIZE));
+        let least = Object::new();
+        let _ = Reflect::set(&least, &"min".into(), &room.into());
+        let view = Uint8Array::new_with_byte_offset_and_length(&buffer, small(got), room);
+        let read = JsFuture::from(reader.read(&view, &least)).await.map_err(broken)?;
+        let value: Uint8Array = Reflect::get(&read, &"value".into()).map_err(broken)?.unchecked_into();
+        let done = Reflect::get(&read, &"done".into()).is_ok_and(|done| done.is_truthy());
+        if !value.is_undefined() {
+            got += u64::from(value.length());
+            buffer = value.buffer();
+        }
+        if got > want {
+            // Not awaited: nobody needs to know when the source noticed.
+            let _ = reader.cancel();
+        }
+        if done || got > want {
+            break;
+        }
+        progressed();
+    }
+    if got == want {
+        Ok(Uint8Array::new_with_byte_offset_and_length(&buffer, 0, small(want)))
+    } else {
+        Err(Failure::WrongLength { got, want })
+    }
+}
+
+/// The same where a body is no byte stream.
+async fn read_chunks(response: &Response, want: u64, progressed: impl Fn()) -> Result<Uint8Array, Failure> {
     let all = Uint8Array::new_with_length(small(want));
     let mut got = 0;
     each_chunk(response, |chunk| {

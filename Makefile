@@ -1,0 +1,61 @@
+# make serve   the whole system on this machine; prints the demo page's address. Ports: PORT, EDGE_PORT, GCS_PORT, IPFS_PORT
+# make test    everything that is checked
+SHELL := bash
+PORT ?= 8080
+EDGE_PORT ?= 8787
+GCS_PORT ?= 4443
+IPFS_PORT ?= 8088
+
+# RUST_BIN, the toolchain that set-up chose: one for native code and WASM. Make runs set-up when this file is missing or old.
+include .tools/env
+export PATH := $(RUST_BIN):$(PATH)
+
+WASM_CRATES := edge-net-driver edge-net-worker-edge edge-net-worker-sw
+CORE := Cargo.toml Cargo.lock .cargo/config.toml $(shell find src driver -type f)
+ORT := $(addprefix web/dist/ort/,ort.wasm.min.mjs ort-wasm-simd-threaded.mjs ort-wasm-simd-threaded.wasm)
+
+.PHONY: serve test setup build cli sw edge web lint fmt deploy-dry-run
+.DELETE_ON_ERROR:
+
+serve: setup build
+	@exec node dev/stack.mjs --web $(PORT) --edge $(EDGE_PORT) --gcs $(GCS_PORT) --ipfs $(IPFS_PORT)
+
+test: setup lint build
+	cargo test --release
+	node --test tests/*.test.mjs
+
+setup:
+	@dev/setup.sh
+
+.tools/env: dev/setup.sh dev/requirements.txt package-lock.json
+	@dev/setup.sh
+
+build: cli sw edge web
+
+cli:
+	cargo build --release --package edge-net-cli
+
+sw: web/dist/edge-net-sw.js
+web/dist/edge-net-sw.js: $(CORE) $(shell find worker-sw -type f -not -path 'worker-sw/build/*')
+	worker-sw/build.sh
+
+edge: worker-edge/build/index.js
+worker-edge/build/index.js: $(CORE) $(shell find worker-edge manifests -type f -not -path 'worker-edge/build/*')
+	cd worker-edge && WASM_BINDGEN_BIN="$(CURDIR)/.tools/bin/wasm-bindgen" WASM_OPT_BIN="$(CURDIR)/node_modules/.bin/wasm-opt" \
+	  ESBUILD_BIN="$(CURDIR)/node_modules/.bin/esbuild" "$(CURDIR)/.tools/bin/worker-build" --profile wasm
+
+web: $(ORT)
+web/dist/ort/%: node_modules/onnxruntime-web/dist/% package-lock.json
+	@mkdir -p $(@D)
+	cp $< $@
+
+lint: # pedantic: see [workspace.lints] in Cargo.toml
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --target wasm32-unknown-unknown $(addprefix --package ,$(WASM_CRATES)) -- -D warnings
+
+fmt:
+	cargo fmt --all
+
+deploy-dry-run: edge
+	WRANGLER_SEND_METRICS=false node_modules/.bin/wrangler deploy --dry-run --env=""

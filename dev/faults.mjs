@@ -1,0 +1,158 @@
+// A reverse proxy that lies on demand. It stands before the bucket, the IPFS gateway and the edge of the development stack,
+// so that tests and the demo page can break each of them.
+//
+//   GET /__fault                                                → {"mode": "none", "match": …, "offset": 0, "rate": …, "hits": 0}
+//   PUT /__fault {"mode": "corrupt", "match": "^/ipfs/", "offset": 5000000}   → the same, as it is now
+//
+// `match` is a regular expression on path and query. Without it, `down` takes everything and the other modes only the bytes of
+// artifacts. `hits` counts the requests spoiled since the last PUT.
+
+import http from 'node:http';
+import { pipeline } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+/** What each mode does to the requests that it takes. */
+const MODES = {
+  none: 'nothing',
+  down: 'the connection is closed without an answer',
+  corrupt: 'the byte at `offset` of the artifact has all its bits flipped, whichever range is asked for',
+  html: '200 with a web page, as a captive portal answers',
+  'ignore-range': '200 with the whole artifact where a range was asked for',
+  'lie-range': 'Content-Range names a range that is one byte off',
+  truncate: 'the body ends half way and looks complete',
+  cut: 'the connection is lost half way through the body',
+  slow: 'the body arrives at `rate` bytes a second; 0 is never',
+};
+
+/** Everything but manifests, leaf tables, single blocks, and the APIs that uploads go through. */
+const ARTIFACTS = String.raw`^/(?!storage/|upload/|api/|v1/)(?!.*(?:manifest\.json|\.leaves)(?:$|\?))(?!.*[?&]format=)`;
+
+/**
+ * A request listener for `node:http` that passes everything on to `target`.
+ * @param {string} target origin, such as `http://127.0.0.1:4443`
+ * @param {Record<string, string>} [extra] header fields to set on every answer
+ */
+export function faultyProxy(target, extra = {}) {
+  const agent = new http.Agent({ keepAlive: true });
+  let fault = parse({ mode: 'none' });
+
+  return (request, response) => {
+    if (request.url === '/__fault') return control(request, response);
+    const mode = fault.takes(request) ? fault.state.mode : 'none';
+    if (mode !== 'none') fault.state.hits++;
+    if (mode === 'down') return request.socket.destroy();
+    if (mode === 'html') {
+      response.writeHead(200, { 'content-type': 'text/html', 'access-control-allow-origin': '*' });
+      return response.end('<!doctype html><title>Sign in</title><p>Sign in to use this network.');
+    }
+
+    const headers = { ...request.headers, 'accept-encoding': 'identity' }; // offsets are of the plain bytes
+    delete headers.connection;
+    if (mode === 'ignore-range') delete headers.range;
+    const passed = http.request(target, { agent, method: request.method, path: request.url, headers });
+    passed.on('error', (error) => {
+      if (response.headersSent) return response.destroy();
+      response.writeHead(502, { 'content-type': 'application/problem+json', 'access-control-allow-origin': '*' });
+      response.end(JSON.stringify({ status: 502, title: 'Bad gateway', detail: `${target}: ${error.message}` }));
+    });
+    passed.on('response', (answer) => pass(answer, mode, fault.state, extra, response));
+    response.on('close', () => response.writableFinished || passed.destroy()); // the client has left
+    request.pipe(passed);
+  };
+
+  async function control(request, response) {
+    // Other sites that a developer visits may not break the stack; local pages may.
+    const local = /^http:\/\/(127\.0\.0\.1|localhost)(:\d+)?$/.test(request.headers.origin ?? '');
+    const headers = {
+      'content-type': 'application/json',
+      'cache-control': 'no-store',
+      ...(local && {
+        'access-control-allow-origin': request.headers.origin,
+        'access-control-allow-methods': 'GET, PUT',
+        'access-control-allow-headers': 'content-type',
+      }),
+    };
+    if (request.method === 'OPTIONS') return response.writeHead(204, headers).end();
+    try {
+      if (request.method === 'PUT') {
+        const chunks = [];
+        for await (const chunk of request) chunks.push(chunk);
+        fault = parse(JSON.parse(Buffer.concat(chunks)));
+      }
+      response.writeHead(200, headers).end(JSON.stringify(fault.state));
+    } catch (error) {
+      response.writeHead(400, { ...headers, 'content-type': 'application/problem+json' });
+      response.end(JSON.stringify({ status: 400, title: 'Not a fault', detail: error.message }));
+    }
+  }
+}
+
+/** Checks a fault that was asked for; throws an Error that says what is wrong with it. */
+function parse({ mode, match, offset = 0, rate = 262_144 }) {
+  if (!Object.hasOwn(MODES, mode)) throw new Error(`mode must be one of ${Object.keys(MODES).join(', ')}; it is ${JSON.stringify(mode)}`);
+  for (const [name, value] of Object.entries({ offset, rate })) {
+    if (!Number.isSafeInteger(value) || value < 0)
+      throw new Error(`${name} must be a whole number, not negative; it is ${JSON.stringify(value)}`);
+  }
+  match ??= mode === 'down' ? '' : ARTIFACTS;
+  const expression = new RegExp(match);
+  return {
+    state: { mode, match, offset, rate, hits: 0 },
+    takes: ({ method, url }) => mode !== 'none' && (mode === 'down' || ['GET', 'HEAD'].includes(method)) && expression.test(url),
+  };
+}
+
+/** Sends the answer of the true server on, spoilt as `mode` says. */
+function pass(answer, mode, { offset, rate }, extra, response) {
+  const headers = { ...answer.headers, ...extra };
+  for (const hop of ['connection', 'keep-alive', 'transfer-encoding']) delete headers[hop];
+  const [, first, last, size] = /^bytes (\d+)-(\d+)\/(\d+)$/.exec(headers['content-range'] ?? '')?.map(Number) ?? [];
+  const length = Number(headers['content-length']);
+  const start = first ?? 0;
+
+  if (mode === 'lie-range' && first !== undefined) {
+    const shift = first > 0 ? -1 : 1;
+    headers['content-range'] = `bytes ${first + shift}-${last + shift}/${size}`;
+  }
+  if (mode === 'truncate') delete headers['content-length'];
+
+  const stages = [answer];
+  if (mode === 'corrupt') stages.push((body) => corrupt(body, offset - start));
+  if (mode === 'truncate') stages.push((body) => half(body, length));
+  if (mode === 'cut')
+    stages.push((body) =>
+      half(body, length, () => {
+        throw new Error('cut');
+      }),
+    );
+  if (mode === 'slow') stages.push((body) => slow(body, rate));
+
+  response.writeHead(answer.statusCode, headers);
+  response.flushHeaders();
+  pipeline([...stages, response], () => {}); // an error closes the connection, which is all there is to do
+}
+
+async function* corrupt(body, at) {
+  for await (const chunk of body) {
+    if (at >= 0 && at < chunk.length) chunk[at] ^= 0xff;
+    at -= chunk.length;
+    yield chunk;
+  }
+}
+
+async function* half(body, length, end = () => {}) {
+  let left = Math.floor(length / 2);
+  for await (const chunk of body) {
+    yield chunk.subarray(0, left);
+    left -= chunk.length;
+    if (left <= 0) return end();
+  }
+}
+
+async function* slow(body, rate) {
+  for await (const chunk of body) {
+    if (rate === 0) await new Promise(() => {});
+    await sleep((chunk.length / rate) * 1000);
+    yield chunk;
+  }
+}

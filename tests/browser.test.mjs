@@ -1,0 +1,287 @@
+// The service worker in Chromium, against the real stack.
+
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
+import { promisify } from 'node:util';
+import { DEMO, startStack } from '../dev/stack.mjs';
+import { fetchInPage, forgetEverything, heard, openPage, register, startChromium } from './chromium.mjs';
+import { BUCKET_FAULTS, nonCanonical, publishSmall, putObject, resign, setFault, sha256 } from './publisher.mjs';
+import { SEED, anyRange, random } from './ranges.mjs';
+
+const MODEL = readFileSync(`${DEMO.dir}/model.onnx`);
+const URL_OF_MODEL = '/models/minilm-l6-v2-q8/model.onnx';
+const SEGMENTS = 6;
+
+describe('in Chromium', () => {
+  /** @type {Awaited<ReturnType<typeof startStack>>} */
+  let stack;
+  /** @type {Awaited<ReturnType<typeof startChromium>>} */
+  let browser;
+  /** @type {import('playwright-core').Page} */
+  let page;
+
+  before(async () => {
+    stack = await startStack({ pages: 'tests/pages' });
+    await stack.publish();
+  });
+  after(() => stack?.stop());
+
+  // Each test starts with a browser that has never been here.
+  beforeEach(async () => {
+    browser = await startChromium();
+    page = await openPage(browser.context, stack.urls);
+  });
+  afterEach(async () => {
+    await browser?.close();
+    for (const url of [stack.urls.gcsFault, stack.urls.ipfsFault, stack.urls.edgeFault]) await setFault(url, { mode: 'none' });
+  });
+
+  const stopAll = () => Promise.all([stack.stopEdge(), stack.stopGcs(), stack.stopIpfs()]);
+  const startAll = async () => {
+    await Promise.all([stack.startGcs(), stack.startIpfs()]);
+    await stack.startEdge();
+  };
+  const rangesAreSlices = async (count, seed) => {
+    const next = random(seed);
+    for (let i = 0; i < count; i++) {
+      const { field, bytes } = anyRange(next, MODEL.length);
+      const context = `SEED=${SEED}, range ${i}: ${field}`;
+      const { status, headers, sha256: got, error } = await fetchInPage(page, URL_OF_MODEL, { range: field });
+      assert.equal(error, undefined, context);
+      if (!bytes) {
+        assert.equal(status, 416, context);
+        assert.equal(headers['content-range'], `bytes */${MODEL.length}`, context);
+        continue;
+      }
+      assert.equal(status, 206, context);
+      assert.equal(headers['content-range'], `bytes ${bytes[0]}-${bytes[1] - 1}/${MODEL.length}`, context);
+      assert.equal(got, sha256(MODEL.subarray(...bytes)), context);
+    }
+  };
+
+  test('a plain fetch() gives the published bytes, and the page hears where each segment came from', async () => {
+    const { status, headers, sha256: got } = await fetchInPage(page, URL_OF_MODEL);
+    assert.equal(status, 200);
+    assert.equal(got, sha256(MODEL));
+    assert.equal(headers['content-length'], String(MODEL.length));
+    assert.equal(headers['x-model-version'], '1.0.0');
+    const events = await heard(page);
+    const segments = events.filter(({ type }) => type === 'segment');
+    assert.deepEqual(segments.map(({ segment }) => segment).sort(), [...Array(SEGMENTS).keys()]);
+    assert.ok(segments.every(({ source, origin, segments: of }) => source === 'edge' && origin === 'gcs' && of === SEGMENTS));
+    assert.equal(events.filter(({ type }) => type === 'complete').length, 1);
+    assert.deepEqual(events.filter(({ type }) => type === 'failed'), []);
+
+    await page.reload();
+    await register(page);
+    assert.equal((await fetchInPage(page, URL_OF_MODEL)).sha256, sha256(MODEL));
+    const again = (await heard(page)).filter(({ type }) => type === 'segment');
+    assert.ok(again.length === SEGMENTS && again.every(({ source }) => source === 'cache'));
+  });
+
+  test('ranges are slices, cold and warm', async () => {
+    await rangesAreSlices(25, SEED);
+    await fetchInPage(page, URL_OF_MODEL);
+    await rangesAreSlices(25, SEED + 1);
+  });
+
+  test('with edge, bucket and IPFS all stopped and the page reloaded, bytes, ranges and the embedding are the same', async () => {
+    const sentence = 'The quick brown fox jumps over the lazy dog.';
+    const reference = await referenceEmbedding(sentence);
+    const embed = () =>
+      page.evaluate(async (sentence) => {
+        const { createEmbedder } = await import('/embedding.js');
+        const embedder = await createEmbedder({ fetch, base: '/models/minilm-l6-v2-q8/' });
+        return [...(await embedder.embed(sentence))];
+      }, sentence);
+    const equalsReference = (embedding) => {
+      assert.equal(embedding.length, reference.length);
+      const worst = Math.max(...embedding.map((value, i) => Math.abs(value - reference[i])));
+      assert.ok(worst < 1e-4, `the worst component is off by ${worst}`);
+    };
+    equalsReference(await embed());
+    await fetchInPage(page, URL_OF_MODEL);
+    await stopAll();
+    try {
+      await page.reload();
+      await register(page);
+      assert.equal((await fetchInPage(page, URL_OF_MODEL)).sha256, sha256(MODEL));
+      await rangesAreSlices(25, SEED + 2);
+      equalsReference(await embed());
+    } finally {
+      await startAll();
+    }
+  });
+
+  test('a flipped byte in the bucket: the edge gets the segment from IPFS, and the page is told', async () => {
+    await setFault(stack.urls.gcsFault, { mode: 'corrupt', offset: 5_000_000 });
+    assert.equal((await fetchInPage(page, URL_OF_MODEL)).sha256, sha256(MODEL));
+    const segments = (await heard(page)).filter(({ type }) => type === 'segment');
+    assert.match(segments.find(({ segment }) => segment === 1).origin, /ipfs/);
+    assert.equal(segments.find(({ segment }) => segment === 0).origin, 'gcs');
+  });
+
+  test('a flipped byte in the object itself: the same', async () => {
+    const spoilt = Buffer.from(MODEL);
+    spoilt[5_000_000] ^= 1;
+    await putObject(stack, 'minilm-l6-v2-q8/v1.0.0/model.onnx', spoilt);
+    try {
+      assert.equal((await fetchInPage(page, URL_OF_MODEL)).sha256, sha256(MODEL));
+      const segments = (await heard(page)).filter(({ type }) => type === 'segment');
+      assert.match(segments.find(({ segment }) => segment === 1).origin, /ipfs/);
+    } finally {
+      await putObject(stack, 'minilm-l6-v2-q8/v1.0.0/model.onnx', MODEL);
+    }
+  });
+
+  test('flipped everywhere: the fetch fails, says why, and nothing wrong is kept', async () => {
+    for (const url of [stack.urls.gcsFault, stack.urls.ipfsFault]) await setFault(url, { mode: 'corrupt', offset: 5_000_000 });
+    const { error } = await fetchInPage(page, URL_OF_MODEL);
+    assert.ok(error);
+    const events = await heard(page);
+    const failed = events.find(({ type }) => type === 'failed');
+    assert.match(failed.message, /no source has a good copy of bytes \d+-\d+/);
+    assert.match(failed.message, /gcs: it sent wrong bytes in leaf 19/);
+    assert.match(failed.message, /ipfs: it sent wrong bytes in leaf 19/);
+    assert.ok(events.some(({ type, source }) => type === 'refused' && source === 'gcs'));
+
+    for (const url of [stack.urls.gcsFault, stack.urls.ipfsFault]) await setFault(url, { mode: 'none' });
+    assert.equal((await fetchInPage(page, URL_OF_MODEL)).sha256, sha256(MODEL), 'and once they are mended, all is well');
+  });
+
+  for (const fault of BUCKET_FAULTS) {
+    test(`an edge that answers wrongly (${fault.mode}): right bytes from elsewhere`, async () => {
+      await setFault(stack.urls.edgeFault, fault);
+      assert.equal((await fetchInPage(page, URL_OF_MODEL)).sha256, sha256(MODEL));
+      const events = await heard(page);
+      assert.ok(events.some(({ type, source }) => type === 'segment' && source.includes('gcs')));
+      await rangesAreSlices(5, SEED);
+    });
+  }
+
+  test('edge down and bucket down: right bytes from IPFS', async () => {
+    await fetchInPage(page, '/models/minilm-l6-v2-q8/config.json'); // a manifest has to be known
+    for (const url of [stack.urls.edgeFault, stack.urls.gcsFault]) await setFault(url, { mode: 'down' });
+    assert.equal((await fetchInPage(page, URL_OF_MODEL)).sha256, sha256(MODEL));
+    const segments = (await heard(page)).filter(({ type, file }) => type === 'segment' && file === 'model.onnx');
+    assert.ok(segments.length === SEGMENTS && segments.every(({ source }) => source === 'ipfs'));
+  });
+
+  test('a kept segment that was altered heals itself', async () => {
+    await fetchInPage(page, URL_OF_MODEL);
+    await page.evaluate(async () => {
+      const cache = await caches.open('edge-net-segments-v1');
+      const [request] = await cache.keys();
+      await cache.put(request, new Response('altered'));
+    });
+    assert.equal((await fetchInPage(page, URL_OF_MODEL)).sha256, sha256(MODEL));
+  });
+
+  test('what is kept can be listed and removed', async () => {
+    await fetchInPage(page, URL_OF_MODEL);
+    const [row] = await page.evaluate(() => edgeNet.cached());
+    assert.deepEqual([row.model, row.file, row.size, row.cachedBytes], ['minilm-l6-v2-q8', 'model.onnx', MODEL.length, MODEL.length]);
+    await page.evaluate(() => edgeNet.remove('minilm-l6-v2-q8'));
+    assert.deepEqual(await page.evaluate(() => edgeNet.cached()), []);
+    assert.equal(await page.evaluate(async () => (await (await caches.open('edge-net-segments-v1')).keys()).length), 0);
+  });
+
+  test('HEAD, 404 and everything else on the origin', async () => {
+    const head = await page.evaluate(async (url) => {
+      const response = await fetch(url, { method: 'HEAD' });
+      return { status: response.status, length: response.headers.get('content-length') };
+    }, URL_OF_MODEL);
+    assert.deepEqual(head, { status: 200, length: String(MODEL.length) });
+    const missing = await fetchInPage(page, '/models/minilm-l6-v2-q8/generation_config.json');
+    assert.equal(missing.status, 404);
+    assert.equal(missing.headers['content-type'], 'application/problem+json');
+    assert.equal((await fetchInPage(page, '/blank.html')).status, 200);
+  });
+
+  describe('manifests', () => {
+    /** The error of a fetch of a small model whose manifest, in the bucket and so at the edge, was spoilt. */
+    const refused = async (id, spoil) => {
+      const manifest = await publishSmall(stack, { id, version: '1.0.0' });
+      await putObject(stack, `${id}/manifest.json`, JSON.stringify(await spoil(manifest)));
+      const { error } = await fetchInPage(page, `/models/${id}/notes.txt`);
+      assert.ok(error, 'it must fail');
+      return (await heard(page)).find(({ type, model }) => type === 'failed' && model === id).message;
+    };
+
+    test('a changed field, an unknown key, a non-canonical signature are refused, and the message says which', async () => {
+      assert.match(await refused('changed', (manifest) => ({ ...manifest, version: '1.0.1' })), /signature by "development" does not fit its fields/);
+      assert.match(await refused('unknown', (manifest) => resign(manifest, 'stranger')), /signed by key "stranger", which is not pinned here \(pinned: development\)/);
+      assert.match(await refused('unreduced', nonCanonical), /signature by "development" is not a canonical Ed25519 signature/);
+      assert.match(await refused('no-size', ({ artifacts: { notes, ...rest }, ...manifest }) => resign({ ...manifest, artifacts: rest })), /manifest field `artifacts`/);
+    });
+
+    test('an older version than one accepted before is refused, and the message says which', async () => {
+      const old = await publishSmall(stack, { id: 'rolled', version: '1.0.0' });
+      await publishSmall(stack, { id: 'rolled', version: '1.1.0' });
+      assert.equal((await fetchInPage(page, '/models/rolled/notes.txt')).headers['x-model-version'], '1.1.0');
+
+      // A rollback needs the edge, the bucket and the worker's memory to have forgotten the newer one.
+      await putObject(stack, 'rolled/manifest.json', JSON.stringify(old));
+      await stack.stopEdge();
+      await stack.startEdge();
+      await browser.context.newCDPSession(page).then((session) => session.send('ServiceWorker.enable').then(() => session.send('ServiceWorker.stopAllWorkers')));
+      await page.reload();
+      await register(page);
+      const { error } = await fetchInPage(page, '/models/rolled/notes.txt');
+      assert.ok(error);
+      const { message } = (await heard(page)).find(({ type }) => type === 'failed');
+      assert.match(message, /version 1\.0\.0 signed \S+ is older than version 1\.1\.0 signed \S+, which was accepted before/);
+      // Who asks for the old version by its number gets it.
+      assert.equal((await fetchInPage(page, '/models/rolled/v1.0.0/notes.txt')).headers['x-model-version'], '1.0.0');
+    });
+  });
+
+  test('a page without service workers gets the same through EdgeNet.fetch', async () => {
+    await forgetEverything(page);
+    const other = await browser.context.newPage();
+    await other.addInitScript(() => Object.defineProperty(navigator, 'serviceWorker', { value: undefined }));
+    await other.goto(`${stack.urls.page}blank.html`);
+    assert.equal(await register(other), 'page');
+    await setFault(stack.urls.gcsFault, { mode: 'corrupt', offset: 5_000_000 });
+    const inPage = (url) =>
+      other.evaluate(async (url) => {
+        try {
+          const bytes = await (await edgeNet.fetch(url)).arrayBuffer();
+          const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', bytes));
+          return [...digest].map((byte) => byte.toString(16).padStart(2, '0')).join('');
+        } catch (error) {
+          return String(error);
+        }
+      }, url);
+    assert.equal(await inPage(URL_OF_MODEL), sha256(MODEL));
+    assert.equal((await other.evaluate(() => edgeNet.cached())).length, 1);
+    await publishSmall(stack, { id: 'nowhere', version: '1.0.0' });
+    await putObject(stack, 'nowhere/manifest.json', '{}');
+    assert.match(await inPage('/models/nowhere/notes.txt'), /manifest field `id` is missing/);
+  });
+
+  test('an app with a service worker of its own imports ours', async () => {
+    await forgetEverything(page);
+    const other = await browser.context.newPage();
+    await other.goto(`${stack.urls.page}blank.html`);
+    await other.evaluate(async () => {
+      const { connect } = await import('/edge-net.js');
+      const { edge, gcs, ipfs, keys } = await (await fetch('/dev.json')).json();
+      const controlled = new Promise((resolve) => navigator.serviceWorker.addEventListener('controllerchange', resolve));
+      await navigator.serviceWorker.register(`/own-worker.js?models=${encodeURIComponent(JSON.stringify({ edge, gcs, ipfs, keys }))}`);
+      await controlled;
+      window.edgeNet = await connect();
+    });
+    assert.equal(await other.evaluate(async () => (await fetch('/own')).text()), 'answered by the app');
+    assert.equal((await fetchInPage(other, URL_OF_MODEL)).sha256, sha256(MODEL));
+    assert.equal((await other.evaluate(() => edgeNet.manifest('minilm-l6-v2-q8'))).version, '1.0.0');
+  });
+});
+
+/** The embedding of a sentence by native onnxruntime and the reference tokenizer, from the same files. */
+async function referenceEmbedding(sentence) {
+  const { stdout } = await promisify(execFile)('.tools/venv/bin/python', ['tests/reference_embedding.py', DEMO.dir, sentence]);
+  return JSON.parse(stdout);
+}

@@ -1,0 +1,89 @@
+// Chromium for the tests: a page of the stack with `edgeNet` registered, and the questions tests ask of it.
+
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { chromium } from 'playwright-core';
+
+const ARGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
+
+/** Starts Chromium with an empty profile. @returns {Promise<{context: import('playwright-core').BrowserContext, close(): Promise<void>}>} */
+export async function startChromium() {
+  const executablePath = execFileSync('sh', ['-c', 'command -v chromium'], { encoding: 'utf8' }).trim();
+  const profile = mkdtempSync(join(tmpdir(), 'edge-net-chromium-'));
+  const context = await chromium.launchPersistentContext(profile, { executablePath, headless: true, args: ARGS });
+  return {
+    context,
+    async close() {
+      await context.close();
+      rmSync(profile, { recursive: true, force: true, maxRetries: 3 });
+    },
+  };
+}
+
+/**
+ * Opens a blank page of the stack's origin and registers there.
+ * @param {import('playwright-core').BrowserContext} context
+ * @param {{page: string}} urls
+ * @param {object} [options] over those of /dev.json
+ */
+export async function openPage(context, urls, options = {}) {
+  const page = await context.newPage();
+  await page.goto(`${urls.page}blank.html`);
+  await register(page, options);
+  return page;
+}
+
+/** Registers in a page that is already open. @param {import('playwright-core').Page} page */
+export function register(page, options = {}) {
+  return page.evaluate(async (options) => {
+    const { register } = await import('/edge-net.js');
+    const configured = { ...(await (await fetch('/dev.json')).json()), ...options };
+    const { edge, gcs, ipfs, keys, path } = configured;
+    window.edgeNet = await register({ edge, gcs, ipfs, keys, path });
+    window.heard = [];
+    for (const type of ['segment', 'refused', 'complete', 'failed']) {
+      window.edgeNet.addEventListener(type, ({ detail }) => window.heard.push({ type, ...detail }));
+    }
+    return window.edgeNet.mode;
+  }, options);
+}
+
+/**
+ * Fetches in the page with the plain, unmodified fetch().
+ * @returns {Promise<{status?: number, headers?: Record<string, string>, length?: number, sha256?: string, error?: string}>}
+ */
+export function fetchInPage(page, url, headers = {}) {
+  return page.evaluate(
+    async ({ url, headers }) => {
+      try {
+        const response = await fetch(url, { headers });
+        const bytes = await response.arrayBuffer();
+        const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', bytes));
+        const sha256 = [...digest].map((byte) => byte.toString(16).padStart(2, '0')).join('');
+        return { status: response.status, headers: Object.fromEntries(response.headers), length: bytes.byteLength, sha256 };
+      } catch (error) {
+        return { error: String(error) };
+      }
+    },
+    { url, headers },
+  );
+}
+
+/** The events since the last call. @returns {Promise<Array<Record<string, any>>>} */
+export async function heard(page) {
+  await page.waitForTimeout(100); // Messages of the worker come a task later.
+  return page.evaluate(() => window.heard.splice(0));
+}
+
+/** Forgets every kept byte, manifest and floor of the origin. */
+export function forgetEverything(page) {
+  return page.evaluate(async () => {
+    for (const registration of await navigator.serviceWorker.getRegistrations()) await registration.unregister();
+    for (const name of await caches.keys()) await caches.delete(name);
+    for (const { name } of await indexedDB.databases()) {
+      await new Promise((resolve) => Object.assign(indexedDB.deleteDatabase(name), { onsuccess: resolve, onblocked: resolve }));
+    }
+  });
+}

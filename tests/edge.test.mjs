@@ -1,0 +1,215 @@
+// The edge worker in workerd, before fake-gcs-server and an IPFS node, with faults between them.
+
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { after, before, describe, test } from 'node:test';
+import { DEMO, startStack } from '../dev/stack.mjs';
+import { BUCKET_FAULTS, publishSmall, putObject, resign, setFault, sha256 } from './publisher.mjs';
+import { SEED, anyRange, random } from './ranges.mjs';
+
+const MODEL = readFileSync(`${DEMO.dir}/model.onnx`);
+const CID = 'bafybeidbwwzlkzd2rpf7trpsx35bxd7sgjr54oox26fufvra5gqdvhiblu';
+
+describe('the edge', () => {
+  /** @type {Awaited<ReturnType<typeof startStack>>} */
+  let stack;
+  const at = (path) => `${stack.urls.edge}${path}`;
+  const get = async (path, headers = {}, method = 'GET') => {
+    const response = await fetch(at(path), { headers, method });
+    return { status: response.status, headers: response.headers, body: Buffer.from(await response.arrayBuffer()) };
+  };
+  const model = '/models/minilm-l6-v2-q8/model.onnx';
+
+  before(async () => {
+    stack = await startStack();
+    await stack.publish();
+  });
+  after(() => stack?.stop());
+
+  test('a whole artifact, and what its fields say', async () => {
+    const { status, headers, body } = await get(model);
+    assert.equal(status, 200);
+    assert.equal(sha256(body), sha256(MODEL));
+    assert.equal(headers.get('content-length'), String(MODEL.length));
+    assert.equal(headers.get('accept-ranges'), 'bytes');
+    assert.equal(headers.get('etag'), `"${CID}"`);
+    assert.equal(headers.get('x-model-version'), '1.0.0');
+    assert.equal(headers.get('x-model-checksum'), sha256(MODEL));
+    assert.equal(headers.get('repr-digest'), `sha-256=:${Buffer.from(sha256(MODEL), 'hex').toString('base64')}:`);
+    assert.equal(headers.get('access-control-allow-origin'), '*');
+    assert.equal(headers.get('cross-origin-resource-policy'), 'cross-origin');
+    assert.match(headers.get('server-timing'), /origin;desc="gcs"/);
+    assert.match(headers.get('cache-control'), /must-revalidate/);
+  });
+
+  test('a versioned path is immutable', async () => {
+    const { status, headers } = await get('/models/minilm-l6-v2-q8/v1.0.0/config.json');
+    assert.equal(status, 200);
+    assert.match(headers.get('cache-control'), /immutable/);
+  });
+
+  test('ranges are slices', async () => {
+    const next = random(SEED);
+    for (let i = 0; i < 80; i++) {
+      const { field, bytes } = anyRange(next, MODEL.length);
+      const { status, headers, body } = await get(model, { range: field });
+      const context = `SEED=${SEED}, range ${i}: ${field}`;
+      if (!bytes) {
+        assert.equal(status, 416, context);
+        assert.equal(headers.get('content-range'), `bytes */${MODEL.length}`, context);
+        continue;
+      }
+      assert.equal(status, 206, context);
+      assert.equal(headers.get('content-range'), `bytes ${bytes[0]}-${bytes[1] - 1}/${MODEL.length}`, context);
+      assert.equal(headers.get('content-length'), String(bytes[1] - bytes[0]), context);
+      assert.ok(body.equals(MODEL.subarray(...bytes)), context);
+    }
+  });
+
+  // field(s) asked → status, body bytes
+  const size = MODEL.length;
+  for (const [name, headers, status, length] of [
+    ['an end past the last byte is clamped', { range: `bytes=${size - 10}-${size + 900}` }, 206, 10],
+    ['absurd numbers are clamped', { range: 'bytes=0-99999999999999999999999999' }, 206, size],
+    ['an absurd start is not satisfiable', { range: 'bytes=99999999999999999999999999-' }, 416],
+    ['another unit is ignored', { range: 'lines=0-1' }, 200, size],
+    ['a malformed range is ignored', { range: 'bytes=9-1' }, 200, size],
+    ['several ranges are answered whole', { range: 'bytes=0-1,5-6' }, 200, size],
+    ['If-Range with our tag', { range: 'bytes=0-9', 'if-range': `"${CID}"` }, 206, 10],
+    ['If-Range with another tag', { range: 'bytes=0-9', 'if-range': '"other"' }, 200, size],
+    ['If-Range with a date', { range: 'bytes=0-9', 'if-range': 'Sat, 03 Jan 2026 00:00:00 GMT' }, 200, size],
+    ['If-None-Match with our tag', { 'if-none-match': `"a", W/"${CID}"` }, 304, 0],
+    ['If-None-Match with a star', { 'if-none-match': '*' }, 304, 0],
+    ['If-Match with another tag', { 'if-match': '"other"' }, 412],
+  ]) {
+    test(name, async () => {
+      const answer = await get(model, headers);
+      assert.equal(answer.status, status);
+      if (length !== undefined) assert.equal(answer.body.length, length);
+      if (status >= 400) assert.equal(JSON.parse(answer.body).status, status);
+    });
+  }
+
+  test('HEAD', async () => {
+    const { status, headers, body } = await get(model, {}, 'HEAD');
+    assert.equal(status, 200);
+    assert.equal(headers.get('content-length'), String(MODEL.length));
+    assert.equal(body.length, 0);
+  });
+
+  test('a preflight', async () => {
+    const { status, headers } = await get(model, { origin: 'https://app.example', 'access-control-request-headers': 'range' }, 'OPTIONS');
+    assert.equal(status, 204);
+    assert.match(headers.get('access-control-allow-headers'), /Range/);
+  });
+
+  test('the manifest and the leaf table', async () => {
+    const manifest = JSON.parse((await get('/models/minilm-l6-v2-q8/manifest.json')).body);
+    assert.equal(manifest.artifacts.model.cid, CID);
+    assert.equal(manifest.signature.keyId, 'development');
+    const { body } = await get(`${model}.leaves`);
+    const leaves = [];
+    for (let at = 0; at < MODEL.length; at += 262_144) leaves.push(createHash('sha256').update(MODEL.subarray(at, at + 262_144)).digest());
+    assert.ok(body.equals(Buffer.concat(leaves)));
+  });
+
+  for (const [path, status] of [
+    ['/models/no-such-model/model.onnx', 404],
+    ['/models/minilm-l6-v2-q8/no-such-file', 404],
+    ['/models/minilm-l6-v2-q8/v9.9.9/model.onnx', 404],
+    ['/models/minilm-l6-v2-q8/%2e%2e/%2e%2e/secret', 404],
+    ['/models/..%2f..%2fetc/passwd', 404],
+    ['/models/', 404],
+    ['/', 404],
+  ]) {
+    test(`${path} is ${status}, with a problem that says why`, async () => {
+      const answer = await get(path);
+      assert.equal(answer.status, status);
+      assert.equal(answer.headers.get('content-type'), 'application/problem+json');
+      assert.ok(JSON.parse(answer.body).detail.length > 10);
+    });
+  }
+
+  test('POST is not allowed', async () => {
+    const { status, headers } = await get(model, {}, 'POST');
+    assert.equal(status, 405);
+    assert.match(headers.get('allow'), /GET/);
+  });
+
+  describe('when the bucket fails', () => {
+    after(() => Promise.all([setFault(stack.urls.gcsFault, { mode: 'none' }), setFault(stack.urls.ipfsFault, { mode: 'none' })]));
+
+    for (const fault of BUCKET_FAULTS) {
+      test(`${fault.mode}: right bytes, from IPFS`, async () => {
+        await setFault(stack.urls.gcsFault, fault);
+        const { status, headers, body } = await get(model, { range: 'bytes=4194304-8388607' });
+        assert.equal(status, 206);
+        assert.ok(body.equals(MODEL.subarray(4_194_304, 8_388_608)));
+        assert.match(headers.get('server-timing'), /ipfs/);
+        const whole = await get(model);
+        assert.equal(sha256(whole.body), sha256(MODEL));
+      });
+    }
+
+    test('wrong in both: 502 and no bytes', async () => {
+      for (const url of [stack.urls.gcsFault, stack.urls.ipfsFault]) await setFault(url, { mode: 'corrupt', offset: 5_000_000 });
+      const { status, body } = await get(model, { range: 'bytes=4194304-8388607' });
+      assert.equal(status, 502);
+      const { detail } = JSON.parse(body);
+      assert.match(detail, /gcs: it sent wrong bytes in leaf 19/);
+      assert.match(detail, /ipfs: it sent wrong bytes in leaf 19/);
+    });
+
+    test('wrong in both, further on: the body breaks off and does not look complete', async () => {
+      for (const url of [stack.urls.gcsFault, stack.urls.ipfsFault]) await setFault(url, { mode: 'corrupt', offset: 20_000_000 });
+      await assert.rejects(get(model));
+    });
+
+    test('bucket down and leaf table unknown: the table comes from the blocks', async () => {
+      for (const url of [stack.urls.gcsFault, stack.urls.ipfsFault]) await setFault(url, { mode: 'none' });
+      await stack.stopEdge();
+      await stack.stopGcs();
+      await stack.startEdge();
+      const { status, body } = await get(model, { range: 'bytes=-1000' });
+      assert.equal(status, 206);
+      assert.ok(body.equals(MODEL.subarray(-1000)));
+      await stack.startGcs();
+    });
+  });
+
+  describe('manifests that must not be used', () => {
+    /** Publishes a small model, spoils its manifest, and returns what the edge says. */
+    const spoilt = async (id, spoil) => {
+      const manifest = await publishSmall(stack, { id, version: '1.0.0' });
+      await putObject(stack, `${id}/manifest.json`, JSON.stringify(await spoil(manifest)));
+      const { status, body } = await get(`/models/${id}/notes.txt`);
+      return { status, detail: JSON.parse(body).detail };
+    };
+
+    test('a changed field', async () => {
+      const { status, detail } = await spoilt('spoilt-field', (manifest) => ({ ...manifest, name: 'Another' }));
+      assert.equal(status, 502);
+      assert.match(detail, /signature by "development" does not fit its fields/);
+    });
+
+    test('an unknown key', async () => {
+      const { status, detail } = await spoilt('spoilt-key', (manifest) => resign(manifest, 'stranger'));
+      assert.equal(status, 502);
+      assert.match(detail, /signed by key "stranger", which is not pinned here/);
+    });
+
+    test('another model under this name', async () => {
+      const other = await publishSmall(stack, { id: 'other', version: '1.0.0' });
+      const { status, detail } = await spoilt('spoilt-subject', () => other);
+      assert.equal(status, 502);
+      assert.match(detail, /asked for spoilt-subject, but the manifest is of other 1\.0\.0/);
+    });
+
+    test('no signature', async () => {
+      const { status, detail } = await spoilt('spoilt-unsigned', ({ signature, ...rest }) => rest);
+      assert.equal(status, 502);
+      assert.match(detail, /not signed/);
+    });
+  });
+});
