@@ -44,7 +44,10 @@ worker-edge/build/index.js: $(CORE) $(shell find worker-edge manifests -type f -
 	cd worker-edge && WASM_BINDGEN_BIN="$(CURDIR)/.tools/bin/wasm-bindgen" WASM_OPT_BIN="$(CURDIR)/node_modules/.bin/wasm-opt" \
 	  ESBUILD_BIN="$(CURDIR)/node_modules/.bin/esbuild" "$(CURDIR)/.tools/bin/worker-build" --profile wasm
 
-web: $(ORT)
+web: $(ORT) web/dist/tokenizers.mjs
+web/dist/tokenizers.mjs: node_modules/@huggingface/tokenizers/dist/tokenizers.min.mjs package-lock.json
+	@mkdir -p $(@D)
+	cp $< $@
 web/dist/ort/%: node_modules/onnxruntime-web/dist/% package-lock.json
 	@mkdir -p $(@D)
 	cp $< $@

@@ -88,11 +88,11 @@ export class EdgeNet extends EventTarget {
    */
   async fetch(input, init) {
     const request = new Request(input, init);
-    const [model, ...file] = new URL(request.url).pathname.split('/').slice(-2);
+    const { pathname } = new URL(request.url);
     /** @type {string | undefined} */
     let reason;
     const listen = (/** @type {any} */ { detail }) => {
-      if (detail.model === model || file.includes(detail.file)) reason = detail.message;
+      if (pathname.includes(`/${detail.model}/`) && pathname.endsWith(`/${detail.file}`)) reason = detail.message;
     };
     this.addEventListener('failed', listen);
     try {

@@ -1,0 +1,32 @@
+// What would be deployed: `wrangler deploy --dry-run` takes it, and the one core is in both modules.
+
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { test } from 'node:test';
+import { promisify } from 'node:util';
+import { gzipSync } from 'node:zlib';
+
+const run = promisify(execFile);
+
+test('wrangler deploy --dry-run', async () => {
+  const env = { ...process.env, WRANGLER_SEND_METRICS: 'false' };
+  const { stdout } = await run('node_modules/.bin/wrangler', ['deploy', '--dry-run', '--env='], { env });
+  const [, gzipped] = /gzip: ([\d.]+) KiB/.exec(stdout) ?? [];
+  assert.ok(Number(gzipped) < 3072, `the free plan takes 3 MiB; this is ${gzipped} KiB`);
+});
+
+test('both WASM modules are made from the same core crate', async () => {
+  for (const crate of ['edge-net-worker-edge', 'edge-net-worker-sw']) {
+    const { stdout } = await run('cargo', ['tree', '--quiet', '--package', crate, '--target', 'wasm32-unknown-unknown', '--prefix', 'none', '--format', '{p}']);
+    assert.match(stdout, /^edge-net-core v/m);
+  }
+  // A text of the core's that both must hold.
+  for (const wasm of ['worker-edge/build/index_bg.wasm', 'worker-sw/build/edge_net_worker_sw_bg.wasm']) {
+    assert.ok(readFileSync(wasm).includes('which is not pinned here'), wasm);
+  }
+});
+
+test('the service worker is at most 150 KB gzipped', () => {
+  assert.ok(gzipSync(readFileSync('worker-sw/build/edge_net_worker_sw_bg.wasm'), { level: 9 }).length <= 150_000);
+});
