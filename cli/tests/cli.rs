@@ -1,0 +1,292 @@
+//! The tool as a person runs it, against a real fake-gcs-server.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// Runs the tool: whether it succeeded, its standard output, and its standard error.
+fn run(arguments: &[&str]) -> (bool, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_edge-net-models"))
+        .args(arguments)
+        .env_remove("STORAGE_EMULATOR_HOST")
+        .env_remove("GOOGLE_OAUTH_ACCESS_TOKEN")
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.success(), text(output.stdout), text(output.stderr))
+}
+
+fn succeeds(arguments: &[&str]) -> String {
+    let (success, stdout, stderr) = run(arguments);
+    assert!(success, "{arguments:?}: {stderr}");
+    stdout
+}
+
+/// Runs what must fail, and returns what it says: one line, no panic.
+fn fails(arguments: &[&str]) -> String {
+    let (success, _, stderr) = run(arguments);
+    assert!(!success, "{arguments:?} must fail");
+    assert!(stderr.starts_with("error: ") && stderr.trim_end().lines().count() == 1, "{stderr}");
+    stderr
+}
+
+fn openssl(arguments: &[&str]) -> Vec<u8> {
+    let output = Command::new("openssl").args(arguments).output().expect("openssl is installed");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// A folder with a model of two files and a key `team.pem` beside it.
+struct Model {
+    folder: TempDir,
+    keys: String,
+}
+
+impl Model {
+    fn new() -> Self {
+        let folder = TempDir::new().unwrap();
+        fs::create_dir(folder.path().join("model")).unwrap();
+        let bytes: Vec<u8> = (0..600_000_u32).flat_map(|n| n.to_le_bytes()[..1].to_vec()).collect();
+        fs::write(folder.path().join("model/model.onnx"), bytes).unwrap();
+        fs::write(folder.path().join("model/config.json"), r#"{"model_type":"bert","hidden_size":384}"#).unwrap();
+        let pem = folder.path().join("team.pem");
+        let keys = succeeds(&["keygen", "--key-id", "team", "--out", text(&pem)]);
+        Self { folder, keys }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn publish(&self, more: &[&str]) -> Vec<String> {
+        let (model, key) = (self.path("model"), self.path("team.pem"));
+        let always = ["publish", text(&model), "--id", "tiny", "--type", "embedding", "--key", text(&key), "--key-id", "team"];
+        always.iter().chain(more).map(|argument| (*argument).to_owned()).collect()
+    }
+}
+
+fn as_strs(arguments: &[String]) -> Vec<&str> {
+    arguments.iter().map(String::as_str).collect()
+}
+
+/// A fake-gcs-server with the bucket `edge-net-models`, killed when dropped.
+struct Gcs {
+    server: Child,
+    endpoint: String,
+    _folder: TempDir,
+}
+
+impl Gcs {
+    fn start() -> Self {
+        let binary = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools/bin/fake-gcs-server");
+        assert!(binary.exists(), "{} is missing; run `make setup`", binary.display());
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let folder = TempDir::new().unwrap();
+        fs::create_dir(folder.path().join("edge-net-models")).unwrap();
+        let host = format!("127.0.0.1:{port}");
+        let server = Command::new(binary)
+            .args(["-scheme", "http", "-host", "127.0.0.1", "-port", &port.to_string(), "-backend", "filesystem"])
+            .args(["-filesystem-root", text(folder.path()), "-public-host", &host, "-external-url", &format!("http://{host}")])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let started = Instant::now();
+        while std::net::TcpStream::connect(&host).is_err() {
+            assert!(started.elapsed() < Duration::from_secs(20), "fake-gcs-server does not answer");
+            sleep(Duration::from_millis(20));
+        }
+        Self { server, endpoint: format!("http://{host}"), _folder: folder }
+    }
+
+    fn get(&self, object: &str) -> Option<Vec<u8>> {
+        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        let mut response = agent.get(format!("{}/edge-net-models/{object}", self.endpoint)).call().unwrap();
+        (response.status() == 200).then(|| response.body_mut().read_to_vec().unwrap())
+    }
+}
+
+impl Drop for Gcs {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+#[test]
+fn our_key_is_one_that_openssl_reads() {
+    let model = Model::new();
+    let pem = model.path("team.pem");
+    let der = openssl(&["pkey", "-in", text(&pem), "-pubout", "-outform", "DER"]);
+    let keys: Value = serde_json::from_str(&model.keys).unwrap();
+    let public = <base64ct::Base64 as base64ct::Encoding>::decode_vec(keys["team"].as_str().unwrap()).unwrap();
+    assert_eq!(&der[der.len() - 32..], public);
+}
+
+#[test]
+fn openssl_s_key_is_one_that_we_read_and_openssl_verifies_what_we_sign() {
+    let model = Model::new();
+    let pem = model.path("openssl.pem");
+    let key = String::from_utf8(openssl(&["genpkey", "-algorithm", "ed25519"])).unwrap();
+    fs::write(&pem, format!("# a comment\n{key}")).unwrap();
+    succeeds(&["public-key", "--key", text(&pem), "--key-id", "team"]);
+    fs::rename(&pem, model.path("team.pem")).unwrap();
+    let manifest = succeeds(&as_strs(&model.publish(&["--version", "1.0.0", "--dry-run"])));
+    let mut manifest: Value = serde_json::from_str(&manifest).unwrap();
+    let signature = manifest.as_object_mut().unwrap().remove("signature").unwrap();
+    let signature = <base64ct::Base64 as base64ct::Encoding>::decode_vec(signature["signature"].as_str().unwrap()).unwrap();
+    // Members are sorted and there are no exotic numbers: this is its RFC 8785 form.
+    fs::write(model.path("signed"), serde_json::to_string(&manifest).unwrap()).unwrap();
+    fs::write(model.path("signature"), signature).unwrap();
+    let (pem, signed, signature) = (model.path("team.pem"), model.path("signed"), model.path("signature"));
+    openssl(&["pkeyutl", "-verify", "-inkey", text(&pem), "-rawin", "-in", text(&signed), "-sigfile", text(&signature)]);
+}
+
+#[test]
+fn a_key_is_not_written_over() {
+    let model = Model::new();
+    let pem = model.path("team.pem");
+    let before = fs::read(&pem).unwrap();
+    assert!(fails(&["keygen", "--key-id", "team", "--out", text(&pem)]).contains("exists; give another --out, or --force"));
+    assert_eq!(fs::read(&pem).unwrap(), before);
+    succeeds(&["keygen", "--key-id", "team", "--out", text(&pem), "--force"]);
+    assert_ne!(fs::read(&pem).unwrap(), before);
+}
+
+#[test]
+fn a_file_that_is_no_key_is_named() {
+    let model = Model::new();
+    let config = model.path("model/config.json");
+    let said = fails(&["public-key", "--key", text(&config), "--key-id", "team"]);
+    assert!(said.contains("config.json holds no Ed25519 private key in PKCS#8 PEM"), "{said}");
+}
+
+#[test]
+fn the_cid_of_nothing() {
+    let model = Model::new();
+    let empty = model.path("empty");
+    fs::write(&empty, "").unwrap();
+    let found: Value = serde_json::from_str(&succeeds(&["cid", "--json", text(&empty)])).unwrap();
+    // What kubo gives for an empty file with raw leaves.
+    assert_eq!(found["cid"], "bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku");
+    assert!(fails(&["cid", text(&model.path("none"))]).contains("none: No such file"));
+}
+
+#[test]
+fn a_manifest_fits_the_schema_and_verifies() {
+    let model = Model::new();
+    let folder = model.path("model");
+    let manifest =
+        succeeds(&as_strs(&model.publish(&["--version", "1.0.0", "--license", "MIT", "--dry-run", "--out", text(&folder)])));
+    let manifest: Value = serde_json::from_str(&manifest).unwrap();
+    let schema: Value = serde_json::from_str(include_str!("../../manifests/model-manifest-v1.schema.json")).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let errors: Vec<String> = validator.iter_errors(&manifest).map(|error| error.to_string()).collect();
+    assert!(errors.is_empty(), "{errors:?}");
+    assert!(!validator.is_valid(&json!({ "id": "Tiny" })));
+    assert_eq!(manifest["architecture"], json!({ "type": "bert", "hiddenSize": 384 }));
+    assert!(succeeds(&["verify", text(&folder), "--keys", &model.keys]).contains("model.onnx: ok"));
+
+    // The bundled manifest, too, is what the schema says.
+    let bundled: Value = serde_json::from_str(include_str!("../../manifests/minilm-l6-v2-q8.json")).unwrap();
+    assert!(validator.is_valid(&bundled));
+}
+
+#[test]
+fn verify_says_what_is_wrong() {
+    let model = Model::new();
+    let (folder, file) = (model.path("model"), model.path("model/model.onnx"));
+    succeeds(&as_strs(&model.publish(&["--version", "1.0.0", "--dry-run", "--out", text(&folder)])));
+    let good = fs::read(&file).unwrap();
+
+    let mut bad = good.clone();
+    bad[300_000] ^= 1;
+    fs::write(&file, &bad).unwrap();
+    let (success, stdout, stderr) = run(&["verify", text(&folder), "--keys", &model.keys]);
+    assert!(!success && stdout.contains("model.onnx: wrong bytes in leaf 1"), "{stdout}");
+    assert!(stderr.contains("1 of 2 files are not what the manifest says"));
+
+    fs::write(&file, &good[1..]).unwrap();
+    assert!(run(&["verify", text(&folder)]).1.contains("it has 599999 bytes instead of 600000"));
+    fs::remove_file(&file).unwrap();
+    assert!(run(&["verify", text(&folder)]).1.contains("No such file"));
+    fs::write(&file, &good).unwrap();
+
+    let stranger = model.path("stranger.pem");
+    let keys = succeeds(&["keygen", "--key-id", "stranger", "--out", text(&stranger)]);
+    assert!(fails(&["verify", text(&folder), "--keys", &keys]).contains("signed by key \"team\", which is not pinned here"));
+    let manifest = fs::read_to_string(folder.join("manifest.json")).unwrap();
+    fs::write(folder.join("manifest.json"), manifest.replace("\"tiny\"", "\"other\"")).unwrap();
+    assert!(fails(&["verify", text(&folder), "--keys", &model.keys]).contains("does not fit its fields"));
+    assert!(fails(&["verify", text(&folder), "--keys", "{\"a\":1}"]).contains("pinned key \"a\""));
+}
+
+#[test]
+fn publishing_twice_changes_nothing_and_other_content_is_refused() {
+    let (model, gcs) = (Model::new(), Gcs::start());
+    let to = |version: &'static str| model.publish(&["--version", version, "--gcs-endpoint", &gcs.endpoint]);
+    let first = succeeds(&as_strs(&to("1.1.0")));
+    assert_eq!(gcs.get("tiny/v1.1.0/model.onnx").unwrap(), fs::read(model.path("model/model.onnx")).unwrap());
+    assert_eq!(gcs.get("tiny/v1.1.0/model.onnx.leaves").unwrap().len(), 3 * 32);
+    assert_eq!(gcs.get("tiny/manifest.json").unwrap(), first.trim_end().as_bytes());
+    // A second later, so that a new time of signing would show.
+    sleep(Duration::from_millis(1100));
+    assert_eq!(succeeds(&as_strs(&to("1.1.0"))), first);
+
+    // An older version is there for who asks for it, and is not the newest.
+    succeeds(&as_strs(&to("1.0.0")));
+    assert!(gcs.get("tiny/v1.0.0/manifest.json").is_some());
+    assert_eq!(gcs.get("tiny/manifest.json").unwrap(), first.trim_end().as_bytes());
+
+    fs::write(model.path("model/config.json"), "{}").unwrap();
+    let said = fails(&as_strs(&to("1.1.0")));
+    assert!(said.contains("tiny 1.1.0 is already published with other content"), "{said}");
+    assert_eq!(gcs.get("tiny/v1.1.0/manifest.json").unwrap(), first.trim_end().as_bytes());
+}
+
+#[test]
+fn what_cannot_be_published_is_named() {
+    let model = Model::new();
+    let dry = |more: &[&str]| model.publish(&[&["--version", "1.0.0", "--dry-run"], more].concat());
+    let hidden = model.path("model/.git");
+    fs::write(&hidden, "").unwrap();
+    assert!(fails(&as_strs(&dry(&[]))).contains(".git cannot be published under this name"));
+    fs::remove_file(&hidden).unwrap();
+    assert!(fails(&as_strs(&dry(&["--timestamp", "yesterday"]))).contains("manifest field `timestamp` is \"yesterday\""));
+    assert!(
+        fails(&as_strs(&model.publish(&["--version", "1.0.0", "--gcs-endpoint", "http://127.0.0.1:9"])))
+            .contains("http://127.0.0.1:9/")
+    );
+
+    let gcs = Gcs::start();
+    let elsewhere = model.publish(&["--version", "1.0.0", "--gcs-endpoint", &gcs.endpoint, "--bucket", "none"]);
+    assert!(fails(&as_strs(&elsewhere)).contains("status 404"));
+
+    let empty = TempDir::new().unwrap();
+    let key = model.path("team.pem");
+    let said = fails(&[
+        "publish",
+        text(empty.path()),
+        "--id",
+        "tiny",
+        "--version",
+        "1.0.0",
+        "--type",
+        "embedding",
+        "--key",
+        text(&key),
+        "--key-id",
+        "team",
+    ]);
+    assert!(said.contains("has no files to publish"), "{said}");
+}
