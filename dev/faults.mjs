@@ -33,7 +33,6 @@ const ARTIFACTS = String.raw`^/(?!storage/|upload/|api/|v1/)(?!.*(?:manifest\.js
  * @param {Record<string, string>} [extra] header fields to set on every answer
  */
 export function faultyProxy(target, extra = {}) {
-  const agent = new http.Agent({ keepAlive: true });
   let fault = parse({ mode: 'none' });
 
   return (request, response) => {
@@ -49,7 +48,8 @@ export function faultyProxy(target, extra = {}) {
     const headers = { ...request.headers, 'accept-encoding': 'identity' }; // offsets are of the plain bytes
     delete headers.connection;
     if (mode === 'ignore-range') delete headers.range;
-    const passed = http.request(target, { agent, method: request.method, path: request.url, headers });
+    // `agent: false`: a connection of its own, since a kept one may be closed at the other end just when it is used.
+    const passed = http.request(target, { agent: false, method: request.method, path: request.url, headers });
     passed.on('error', (error) => {
       if (response.headersSent) return response.destroy();
       response.writeHead(502, { 'content-type': 'application/problem+json', 'access-control-allow-origin': '*' });

@@ -100,9 +100,10 @@ rust_tools() {
   local tool
   for tool in "wasm-bindgen-cli@$wasm_bindgen" "worker-build@$worker_build"; do
     say "building $tool (2 to 4 minutes, once)"
-    CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+    CARGO_TARGET_DIR=.tools/build CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
       cargo install --locked --root .tools "$tool" >&2
   done
+  rm -rf .tools/build
 }
 
 node_packages() {

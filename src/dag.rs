@@ -256,7 +256,7 @@ impl Walk {
     /// # Errors
     /// A block that is not what its CID says, or is no dag-pb node.
     pub fn descend(&mut self, blocks: &[Vec<u8>]) -> Result<(), WalkError> {
-        if blocks.len() != self.wanted().len() {
+        if self.levels_left == 0 || blocks.len() != self.level.len() {
             return Err(WalkError::WrongShape);
         }
         let mut below = Vec::new();

@@ -454,7 +454,8 @@ impl<B: Bytes> Download<B> {
 
     /// Starts what can be started.
     fn start(&mut self) {
-        for index in self.in_order() {
+        let mut order = self.in_order().into_iter();
+        while let Some(index) = order.next() {
             if self.segment(index).is_none() {
                 let phase = if self.config.store { Phase::Loading } else { Phase::Wanted };
                 let attempts = vec![0; self.sources.len()];
@@ -463,31 +464,31 @@ impl<B: Bytes> Download<B> {
                     self.actions.push_back(Action::Load(index));
                 }
             }
-            if self.segment(index).is_some_and(|segment| segment.phase == Phase::Wanted) {
-                self.ask_a_source(index);
+            let wanted = self.segment(index).is_some_and(|segment| segment.phase == Phase::Wanted);
+            if wanted && self.ask_a_source(index) {
+                // Readers are gone: what was for them goes too, and makes room for the others.
+                self.release();
+                order = self.in_order().into_iter();
             }
-        }
-        if self.readers.is_empty() {
-            self.release();
         }
     }
 
-    fn ask_a_source(&mut self, index: u64) {
+    /// Asks a source for what a segment misses, if one is to be asked now. Whether readers were failed instead.
+    fn ask_a_source(&mut self, index: u64) -> bool {
         let Some(segment) = self.segment(index) else {
-            return;
+            return false;
         };
         let hopeful = |source: &usize| !self.sources[*source].set_aside && segment.attempts[*source] < self.config.attempts;
         let candidates: Vec<usize> = (0..self.sources.len()).filter(hopeful).collect();
         if candidates.is_empty() {
-            self.give_up(index);
-            return;
+            return self.give_up(index);
         }
         let rested = candidates.into_iter().find(|source| self.sources[*source].retry_at <= self.now);
         let (Some(source), Some(leaves)) = (rested, self.missing(index)) else {
-            return;
+            return false;
         };
         if self.fetches().count() >= self.config.lanes {
-            return;
+            return false;
         }
         let id = self.next_fetch;
         self.next_fetch += 1;
@@ -497,23 +498,26 @@ impl<B: Bytes> Download<B> {
             segment.phase = Phase::Fetching(fetch);
         }
         self.actions.push_back(Action::Fetch { fetch: id, source, bytes });
+        false
     }
 
-    /// Fails the readers whose next segment this is.
-    fn give_up(&mut self, index: u64) {
+    /// Fails the readers whose next segment this is. Whether there were any.
+    fn give_up(&mut self, index: u64) -> bool {
         let layout = self.table.layout();
         let stuck = |reader: &Reader| reader.started && layout.segments_of_bytes(&reader.left).start == index;
         let readers: Vec<ReaderId> = self.readers.iter().filter(|reader| stuck(reader)).map(|reader| reader.id).collect();
+        if readers.is_empty() {
+            return false;
+        }
         let known = self.sources.iter().filter_map(|source| Some((source.name.clone(), source.last.clone()?)));
         let leaves = self.missing(index).unwrap_or_else(|| layout.leaves_of_segment(index));
         let error = DownloadError { bytes: layout.bytes_of_leaves(&leaves), failures: known.collect() };
-        if !readers.is_empty() {
-            self.actions.push_back(Action::Report(Report::Failed(error.clone())));
-        }
+        self.actions.push_back(Action::Report(Report::Failed(error.clone())));
         for reader in readers {
             self.readers.retain(|other| other.id != reader);
             self.actions.push_back(Action::Fail { reader, error: error.clone() });
         }
+        true
     }
 
     fn segment(&self, index: u64) -> Option<&Segment<B>> {

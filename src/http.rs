@@ -85,6 +85,9 @@ pub fn answer(
         }
         Outcome::Range(RangeRequest::Whole) => (StatusCode::OK, Some(0..artifact.size)),
     };
+    if code.is_client_error() {
+        put(CACHE_CONTROL, "no-store");
+    }
     if let Some(bytes) = &bytes {
         put(CONTENT_TYPE, media_type(&artifact.filename));
         put(CONTENT_LENGTH, &(bytes.end - bytes.start).to_string());
@@ -117,15 +120,13 @@ fn evaluate(method: &Method, fields: &HeaderMap, tag: &str, size: u64) -> Outcom
     }
 }
 
-/// Whether an entity-tag list has `*` or a tag that `matches`. Our tags hold no commas.
+/// Whether a field is `*`, or an entity-tag list with one that `matches`. Our tags hold no commas, but others' may.
 fn lists(fields: &HeaderMap, name: &HeaderName, matches: impl Fn(&str) -> bool) -> bool {
     fields
         .get_all(name)
         .iter()
         .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-        .any(|listed| listed == "*" || matches(listed))
+        .any(|value| value.trim() == "*" || value.split(',').any(|listed| matches(listed.trim())))
 }
 
 /// Media type by file name.

@@ -5,6 +5,7 @@
 
 use cid::Cid;
 use semver::Version;
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 use crate::dag::{DAG_PB, Digest, PROFILE, RAW, SHA2_256, parse_cid};
@@ -85,7 +86,7 @@ impl Manifest {
     /// [`ManifestError`] names the field at fault.
     pub fn parse(text: &str) -> Result<Self, ManifestError> {
         match serde_json::from_str(text) {
-            Ok(Value::Object(document)) => Self::from_document(document),
+            Ok(Unambiguous(Value::Object(document))) => Self::from_document(document),
             Ok(_) => Err(ManifestError::NotJson("it is another JSON value".into())),
             Err(error) => Err(ManifestError::NotJson(error.to_string())),
         }
@@ -127,6 +128,69 @@ impl Manifest {
     #[must_use]
     pub const fn document(&self) -> &Map<String, Value> {
         &self.document
+    }
+}
+
+/// A JSON value none of whose objects names a member twice (RFC 7493, section 2.3): readers differ in
+/// which of the two they take, so a signature would not say what was signed.
+pub(crate) struct Unambiguous(pub(crate) Value);
+
+impl<'de> Deserialize<'de> for Unambiguous {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(UnambiguousVisitor).map(Self)
+    }
+}
+
+struct UnambiguousVisitor;
+
+impl<'de> Visitor<'de> for UnambiguousVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Value, A::Error> {
+        let mut array = Vec::new();
+        while let Some(Unambiguous(element)) = elements.next_element()? {
+            array.push(element);
+        }
+        Ok(Value::Array(array))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
+        let mut object = Map::new();
+        while let Some((name, Unambiguous(value))) = members.next_entry::<String, _>()? {
+            if object.contains_key(&name) {
+                return Err(A::Error::custom(format!("the member {name:?} comes twice")));
+            }
+            object.insert(name, value);
+        }
+        Ok(Value::Object(object))
     }
 }
 

@@ -72,7 +72,9 @@ fn position(digits: &str) -> Option<Position> {
 pub fn parse_content_range(field: &str) -> Option<(Range<u64>, Option<u64>)> {
     let (range, size) = field.trim().strip_prefix("bytes ")?.trim().split_once('/')?;
     let (first, last) = range.split_once('-')?;
-    let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
-    let size = if size == "*" { None } else { Some(size.parse().ok()?) };
+    // `parse` alone would take a plus sign.
+    let number = |digits: &str| digits.parse::<u64>().ok().filter(|_| !digits.starts_with('+'));
+    let (first, last) = (number(first)?, number(last)?);
+    let size = if size == "*" { None } else { Some(number(size)?) };
     (first <= last).then(|| (first..last.saturating_add(1), size))
 }

@@ -6,7 +6,7 @@ use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use semver::Version;
 use serde_json::{Map, Value, json};
 
-use crate::manifest::{Manifest, ManifestError};
+use crate::manifest::{Manifest, ManifestError, Unambiguous};
 
 /// Public keys the deployer trusts, by key identifier.
 #[derive(Debug, Clone, Default)]
@@ -29,7 +29,11 @@ impl PinnedKeys {
     /// # Errors
     /// [`PinnedKeysError`] names the key at fault.
     pub fn parse(json: &str) -> Result<Self, PinnedKeysError> {
-        let keys: Map<String, Value> = serde_json::from_str(json).map_err(|error| PinnedKeysError::NotJson(error.to_string()))?;
+        let keys = match serde_json::from_str(json) {
+            Ok(Unambiguous(Value::Object(keys))) => keys,
+            Ok(_) => return Err(PinnedKeysError::NotJson("it is another JSON value".into())),
+            Err(error) => return Err(PinnedKeysError::NotJson(error.to_string())),
+        };
         keys.into_iter().try_fold(Self::default(), |pinned, (id, key)| pinned.pin(id, key.as_str().unwrap_or_default()))
     }
 
@@ -55,6 +59,9 @@ pub enum Refusal {
     /// It has no signature block.
     #[error("the manifest is not signed: `{0}` is missing or not a string")]
     Unsigned(&'static str),
+    /// Its signature block has more in it: no signature covers that.
+    #[error("the manifest's signature block has a member {0:?}, which no signature covers")]
+    Uncovered(String),
     /// Its key is not pinned.
     #[error("the manifest is signed by key {key_id:?}, which is not pinned here (pinned: {pinned})")]
     UnknownKey {
@@ -103,9 +110,9 @@ pub struct Floor {
 
 impl std::fmt::Display for Floor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let since = std::time::Duration::from_millis(self.timestamp);
-        let time = std::time::UNIX_EPOCH.checked_add(since).unwrap_or(std::time::UNIX_EPOCH);
-        write!(f, "version {} signed {}", self.version, humantime::format_rfc3339_seconds(time))
+        // The last second that RFC 3339 can write: a floor is read from storage, which may hold any number.
+        let since = std::time::Duration::from_millis(self.timestamp.min(253_402_300_799_000));
+        write!(f, "version {} signed {}", self.version, humantime::format_rfc3339(std::time::UNIX_EPOCH + since))
     }
 }
 
@@ -135,6 +142,9 @@ impl VerifiedManifest {
         };
         let member = |name: &'static str| block.get(name).and_then(Value::as_str).ok_or(Refusal::Unsigned(name));
         let key_id = member("keyId")?.to_owned();
+        if let Some(more) = block.keys().find(|name| !matches!(name.as_str(), "keyId" | "publicKey" | "signature")) {
+            return Err(Refusal::Uncovered(more.clone()));
+        }
         let Some((_, key)) = keys.0.iter().find(|(id, _)| *id == key_id) else {
             let pinned: Vec<&str> = keys.0.iter().map(|(id, _)| id.as_str()).collect();
             let pinned = if pinned.is_empty() { "none".to_owned() } else { pinned.join(", ") };

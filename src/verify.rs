@@ -56,7 +56,8 @@ impl Hashed<std::rc::Rc<[u8]>> {
     #[must_use]
     pub fn here(bytes: std::rc::Rc<[u8]>) -> Self {
         let leaf = usize::try_from(LEAF_SIZE).unwrap_or(usize::MAX);
-        let digests = bytes.chunks(leaf).map(Digest::of).collect();
+        // No bytes are one leaf of no bytes.
+        let digests = if bytes.is_empty() { vec![Digest::of(&[])] } else { bytes.chunks(leaf).map(Digest::of).collect() };
         Self { bytes, digests }
     }
 }

@@ -198,6 +198,9 @@ describe('in Chromium', () => {
     assert.equal(missing.status, 404);
     assert.equal(missing.headers['content-type'], 'application/problem+json');
     assert.equal((await fetchInPage(page, '/blank.html')).status, 200);
+    // By static routing: the worker was not even woken.
+    const entry = await page.evaluate(() => performance.getEntriesByName(new URL('/blank.html', location.href).href).at(-1).toJSON());
+    assert.equal(entry.workerFinalSourceType, 'network');
   });
 
   describe('manifests', () => {

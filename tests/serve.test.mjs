@@ -33,7 +33,7 @@ function isAlive(pid) {
 
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGKILL']) {
   test(`make serve, ended by ${signal}`, { timeout: 180_000 }, async (context) => {
-    const make = spawn('make', ['serve', 'PORT=0', 'EDGE_PORT=0', 'GCS_PORT=0', 'IPFS_PORT=0'], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const make = spawn('make', ['serve', 'PORT=0', 'EDGE_PORT=0', 'GCS_PORT=0', 'IPFS_PORT=0'], { stdio: ['ignore', 'pipe', 'inherit'], detached: true });
     context.after(() => make.kill('SIGKILL'));
     let said = '';
     const page = await new Promise((resolve, reject) => {
@@ -50,7 +50,8 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGKILL']) {
 
     const started = descendants(make.pid);
     assert.ok(started.length >= 4, 'stack, bucket, wrangler and workerd are there');
-    make.kill(signal);
+    // Ctrl-C goes to the whole group, as a terminal sends it; the others to make alone.
+    process.kill(signal === 'SIGINT' ? -make.pid : make.pid, signal);
     for (const deadline = Date.now() + 15_000; started.some(isAlive); await sleep(100)) {
       const left = started.filter(isAlive).map((pid) => `${pid} ${readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ')}`);
       assert.ok(Date.now() < deadline, `still running 15 s later:\n${left.join('\n')}`);

@@ -1,0 +1,724 @@
+//! Manifests and their signatures: what is accepted, what is refused, and how that is said.
+
+use base64ct::{Base64, Encoding as _};
+use ed25519_dalek::{Signature, SigningKey};
+use edge_net_core::dag::{DAG_PB, Digest, RAW, cid_text};
+use edge_net_core::manifest::{MAX_ARTIFACTS, MAX_SIZE, Manifest, ManifestError, is_filename, is_id};
+use edge_net_core::signature::{Floor, PinnedKeys, PinnedKeysError, Refusal, VerifiedManifest, sign};
+use proptest::prelude::*;
+use serde_json::{Map, Value, json};
+
+fn key() -> SigningKey {
+    SigningKey::from_bytes(&[7; 32])
+}
+
+fn pinned() -> PinnedKeys {
+    PinnedKeys::default().pin("release".into(), &Base64::encode_string(key().verifying_key().as_bytes())).unwrap()
+}
+
+fn cid(codec: u64) -> String {
+    cid_text(&Digest::of(b"some bytes").to_cid(codec))
+}
+
+fn artifact(filename: &str, size: u64) -> Value {
+    let codec = if size <= 262_144 { RAW } else { DAG_PB };
+    json!({ "filename": filename, "size": size, "sha256": Digest::of(b"some bytes").to_hex(), "cid": cid(codec) })
+}
+
+/// A manifest with everything a client reads and some it does not.
+fn document() -> Value {
+    let mut document = json!({
+        "id": "minilm-l6",
+        "name": "MiniLM",
+        "version": "1.2.3",
+        "type": "embedding",
+        "timestamp": "2026-01-03T00:00:00Z",
+        "artifacts": { "model": artifact("model.onnx", 22_928_619), "tokenizer": artifact("tok/tokenizer.json", 100) },
+        "architecture": { "layers": 6, "scale": 0.125, "tags": ["q8", null, true, { "deep": [] }], "größe": "€ 😀" },
+    });
+    document["artifacts"]["model"]["profile"] = json!("unixfs-v1-2015");
+    document["artifacts"]["model"]["quantization"] = json!({ "bits": 8 });
+    document
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    let Value::Object(object) = value else { panic!("an object") };
+    object
+}
+
+fn signed(document: Value) -> Value {
+    Value::Object(sign(object(document), "release", &key()).unwrap())
+}
+
+fn verify(document: &Value) -> Result<VerifiedManifest, Refusal> {
+    VerifiedManifest::verify(&document.to_string(), &pinned())
+}
+
+#[test]
+fn what_was_signed_is_accepted() {
+    let manifest = verify(&signed(document())).unwrap();
+    assert_eq!((manifest.id.as_str(), manifest.name.as_str(), manifest.kind.as_str()), ("minilm-l6", "MiniLM", "embedding"));
+    assert_eq!((manifest.version.to_string().as_str(), manifest.timestamp), ("1.2.3", 1_767_398_400_000));
+    assert_eq!(manifest.key_id(), "release");
+    let model = manifest.artifact("model.onnx").unwrap();
+    assert_eq!((model.role.as_str(), model.size, model.sha256), ("model", 22_928_619, Digest::of(b"some bytes")));
+    assert_eq!((cid_text(&model.cid), model.layout().leaves()), (cid(DAG_PB), 88));
+    assert!(manifest.artifact("tokenizer.json").is_none(), "paths are whole");
+    assert_eq!(manifest.document()["architecture"], document()["architecture"], "unknown fields are kept");
+}
+
+#[test]
+fn signing_again_replaces_the_signature() {
+    let once = signed(document());
+    assert_eq!(signed(once.clone()), once, "Ed25519 is deterministic, and the old signature is not covered");
+}
+
+#[test]
+fn nothing_is_signed_that_would_not_be_accepted() {
+    let mut bad = document();
+    bad["version"] = json!("1.2");
+    let error = sign(object(bad), "release", &key()).unwrap_err();
+    assert!(error.to_string().starts_with("manifest field `version` is \"1.2\""), "{error}");
+}
+
+#[test]
+fn layout_of_the_text_does_not_matter() {
+    let signed = signed(document());
+    VerifiedManifest::verify(&serde_json::to_string_pretty(&signed).unwrap(), &pinned()).unwrap();
+    let escaped = signed.to_string().replace("model.onnx", "\\u006dodel.onnx").replace("0.125", "1.25e-1");
+    VerifiedManifest::verify(&escaped, &pinned()).unwrap();
+}
+
+/// RFC 8785, sections 3.2.2 and 3.2.3: what is signed are those very bytes.
+#[test]
+fn signatures_cover_rfc_8785_bytes() {
+    let text = r#"{
+      "id": "m", "name": "n", "version": "1.0.0", "type": "t", "timestamp": "2026-01-03T00:00:00Z",
+      "artifacts": { "model": { "filename": "f", "size": 1, "sha256": "SHA", "cid": "CID" } },
+      "numbers": [333333333.33333329, 1E30, 4.50, 2e-3, 0.000000000000000000000000001, -0, -0.0, 1e2, 9007199254740992, 1e21, 5e-324],
+      "string": "\u20ac$\u000F\u000aA'\u0042\u0022\u005c\\\"\/",
+      "literals": [null, true, false],
+      "sorted": { "\u20ac": "Euro Sign", "\r": "Carriage Return", "\ufb33": "Hebrew Letter Dalet With Dagesh", "1": "One",
+                  "\ud83d\ude00": "Emoji: Grinning Face", "\u0080": "Control", "\u00f6": "Latin Small Letter O With Diaeresis" }
+    }"#;
+    let canonical = concat!(
+        r#"{"artifacts":{"model":{"cid":"CID","filename":"f","sha256":"SHA","size":1}},"id":"m","literals":[null,true,false],"#,
+        r#""name":"n","numbers":[333333333.3333333,1e+30,4.5,0.002,1e-27,0,0,100,9007199254740992,1e+21,5e-324],"#,
+        "\"sorted\":{\"\\r\":\"Carriage Return\",\"1\":\"One\",\"\u{80}\":\"Control\",\"\u{f6}\":\"Latin Small Letter O With Diaeresis\",",
+        "\"\u{20ac}\":\"Euro Sign\",\"\u{1f600}\":\"Emoji: Grinning Face\",\"\u{fb33}\":\"Hebrew Letter Dalet With Dagesh\"},",
+        "\"string\":\"\u{20ac}$\\u000f\\nA'B\\\"\\\\\\\\\\\"/\",",
+        r#""timestamp":"2026-01-03T00:00:00Z","type":"t","version":"1.0.0"}"#,
+    );
+    let fill = |text: &str| text.replace("SHA", &Digest::of(b"some bytes").to_hex()).replace("CID", &cid(RAW));
+    let signed = sign(object(serde_json::from_str(&fill(text)).unwrap()), "release", &key()).unwrap();
+    let signature = Base64::decode_vec(signed["signature"]["signature"].as_str().unwrap()).unwrap();
+    let signature = Signature::from_slice(&signature).unwrap();
+    key().verifying_key().verify_strict(fill(canonical).as_bytes(), &signature).expect("the canonical bytes are what is signed");
+}
+
+#[test]
+fn each_field_is_named_when_it_is_wrong() {
+    let long = "a".repeat(129);
+    let sha = "0".repeat(63);
+    let table: &[(&str, Option<Value>, &str)] = &[
+        ("/id", None, "`id` is missing"),
+        ("/id", Some(json!(7)), "`id` must be a string"),
+        ("/id", Some(json!("")), "`id` must not be empty"),
+        ("/id", Some(json!("../up")), "`id` is \"../up\"; it must be"),
+        ("/id", Some(json!("Upper")), "`id` is"),
+        ("/id", Some(json!(".hidden")), "`id` is"),
+        ("/id", Some(json!(long)), "`id` is"),
+        ("/name", None, "`name` is missing"),
+        ("/name", Some(json!("")), "`name` must not be empty"),
+        ("/type", None, "`type` is missing"),
+        ("/type", Some(json!(null)), "`type` must be a string"),
+        ("/version", None, "`version` is missing"),
+        ("/version", Some(json!("v1.0.0")), "`version` is \"v1.0.0\", which is no semantic version"),
+        ("/version", Some(json!("1.0")), "`version` is"),
+        ("/version", Some(json!(1.0)), "`version` must be a string"),
+        ("/timestamp", None, "`timestamp` is missing"),
+        ("/timestamp", Some(json!("2026-01-03")), "`timestamp` is \"2026-01-03\"; it must be an RFC 3339 time in UTC"),
+        ("/timestamp", Some(json!("2026-01-03T00:00:00+01:00")), "`timestamp` is"),
+        ("/timestamp", Some(json!("2026-02-30T00:00:00Z")), "`timestamp` is"),
+        ("/timestamp", Some(json!("1969-12-31T23:59:59Z")), "`timestamp` is"),
+        ("/timestamp", Some(json!(1_767_398_400)), "`timestamp` must be a string"),
+        ("/artifacts", None, "`artifacts` is missing"),
+        ("/artifacts", Some(json!([])), "`artifacts` must be an object"),
+        ("/artifacts", Some(json!({})), "`artifacts` has 0 entries"),
+        ("/artifacts/model", Some(json!("model.onnx")), "`artifacts.model` must be an object"),
+        ("/artifacts/model/filename", None, "`artifacts.model.filename` is missing"),
+        (
+            "/artifacts/model/filename",
+            Some(json!("../model.onnx")),
+            "`artifacts.model.filename` is \"../model.onnx\"; it must be",
+        ),
+        (
+            "/artifacts/tokenizer/filename",
+            Some(json!("model.onnx")),
+            "`artifacts.tokenizer.filename` is \"model.onnx\", as artifacts.model.filename is",
+        ),
+        ("/artifacts/model/size", None, "`artifacts.model.size` is missing"),
+        ("/artifacts/model/sha256", None, "`artifacts.model.sha256` is missing"),
+        ("/artifacts/model/sha256", Some(json!(sha)), "`artifacts.model.sha256` must be 64 lower-case hexadecimal digits"),
+        ("/artifacts/model/sha256", Some(json!(Digest::of(b"a").to_hex().to_uppercase())), "`artifacts.model.sha256` must be"),
+        ("/artifacts/model/cid", None, "`artifacts.model.cid` is missing"),
+        ("/artifacts/model/cid", Some(json!("QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWnPbdG")), "`artifacts.model.cid` is"),
+        (
+            "/artifacts/model/cid",
+            Some(json!(cid(RAW))),
+            "`artifacts.model.cid` must be a CIDv1 with sha2-256 and, at this size, codec dag-pb",
+        ),
+        (
+            "/artifacts/tokenizer/cid",
+            Some(json!(cid(DAG_PB))),
+            "`artifacts.tokenizer.cid` must be a CIDv1 with sha2-256 and, at this size, codec raw",
+        ),
+        (
+            "/artifacts/model/profile",
+            Some(json!("unixfs-v1-2025")),
+            "`artifacts.model.profile` is \"unixfs-v1-2025\"; this client reads \"unixfs-v1-2015\"",
+        ),
+        ("/artifacts/model/profile", Some(json!(null)), "`artifacts.model.profile` is null"),
+    ];
+    for (pointer, value, message) in table {
+        let mut document = document();
+        if let Some(value) = value {
+            *document.pointer_mut(pointer).unwrap() = value.clone();
+        } else {
+            let (parent, member) = pointer.rsplit_once('/').unwrap();
+            document.pointer_mut(parent).unwrap().as_object_mut().unwrap().remove(member);
+        }
+        let error = Manifest::parse(&document.to_string()).expect_err(&format!("{pointer} = {value:?}"));
+        assert!(error.to_string().starts_with(&format!("manifest field {message}")), "{pointer} = {value:?}: {error}");
+    }
+}
+
+#[test]
+fn sizes_are_whole_numbers_below_2_to_the_53() {
+    let text = |size: &str| {
+        let large = size.parse::<f64>().is_ok_and(|size| size > 262_144.0);
+        let mut document = document();
+        document["artifacts"] = json!({ "model": artifact("model.onnx", if large { 1 << 40 } else { 1 }) });
+        let any_size = document["artifacts"]["model"]["size"].to_string();
+        document.to_string().replace(&format!("\"size\":{any_size}"), &format!("\"size\":{size}"))
+    };
+    for size in [0, 1, 262_144, 262_145, MAX_SIZE - 1, MAX_SIZE] {
+        assert_eq!(Manifest::parse(&text(&size.to_string())).unwrap().artifacts[0].size, size);
+    }
+    for size in [
+        "9007199254740992",
+        "18446744073709551615",
+        "18446744073709551616",
+        "1e2",
+        "1e300",
+        "100.0",
+        "1.5",
+        "-0",
+        "-1",
+        "\"1\"",
+        "null",
+        "[1]",
+    ] {
+        let error = Manifest::parse(&text(size)).unwrap_err().to_string();
+        assert_eq!(
+            error, "manifest field `artifacts.model.size` must be a whole number of bytes from 0 to 9007199254740991",
+            "{size}"
+        );
+    }
+}
+
+#[test]
+fn artifacts_are_counted() {
+    let mut document = document();
+    let many = |count: usize| (0..count).map(|i| (format!("a{i}"), artifact(&format!("f{i}"), 1))).collect::<Map<_, _>>();
+    document["artifacts"] = Value::Object(many(MAX_ARTIFACTS));
+    assert_eq!(Manifest::parse(&document.to_string()).unwrap().artifacts.len(), MAX_ARTIFACTS);
+    document["artifacts"] = Value::Object(many(MAX_ARTIFACTS + 1));
+    assert!(Manifest::parse(&document.to_string()).unwrap_err().to_string().contains("has 4097 entries"));
+}
+
+#[test]
+fn what_is_no_json_object_is_refused() {
+    for text in [
+        "",
+        "<!doctype html>",
+        "[]",
+        "null",
+        "{",
+        "{\"id\":1e400}",
+        "{} {}",
+        "{\"a\":\"\\ud800\"}",
+        "\u{feff}{}",
+        "{'id':1}",
+        "{\"id\":01}",
+    ] {
+        assert!(matches!(Manifest::parse(text), Err(ManifestError::NotJson(_))), "{text}");
+    }
+    let deep = "[".repeat(100_000);
+    assert!(matches!(Manifest::parse(&format!("{{\"a\":{deep}")), Err(ManifestError::NotJson(_))));
+}
+
+#[test]
+fn members_that_come_twice_are_refused() {
+    let text = signed(document()).to_string();
+    for (once, twice, named) in [
+        ("{\"architecture\"", "{\"version\":\"9.9.9\",\"architecture\"", "version"),
+        ("\"layers\":6", "\"layers\":6,\"layers\":6", "layers"),
+        ("\"layers\":6", "\"l\\u0061yers\":1,\"layers\":6", "layers"),
+        ("\"deep\":[]", "\"deep\":1,\"deep\":[]", "deep"),
+        ("\"keyId\"", "\"keyId\":\"other\",\"keyId\"", "keyId"),
+    ] {
+        assert_eq!(text.matches(once).count(), 1, "{once}");
+        let error = VerifiedManifest::verify(&text.replace(once, twice), &pinned()).unwrap_err();
+        assert!(error.to_string().contains(&format!("the member {named:?} comes twice")), "{error}");
+    }
+    let key = Base64::encode_string(key().verifying_key().as_bytes());
+    let error = PinnedKeys::parse(&format!(r#"{{"a":"{key}","a":"{key}"}}"#)).unwrap_err();
+    assert!(error.to_string().contains("the member \"a\" comes twice"), "{error}");
+}
+
+#[test]
+fn ids_and_filenames() {
+    for id in ["a", "0", "minilm-l6-v2-q8", "a..b", "org.model_1"] {
+        assert!(is_id(id), "{id}");
+    }
+    for id in ["", ".", "..", "-a", "_a", "A", "a/b", "a b", "é", "a%2fb", "a\0"] {
+        assert!(!is_id(id), "{id}");
+    }
+    for filename in
+        ["a", "model.onnx", "onnx/model_quantized.onnx", "v1.0.0", "vision/v1.0.0", "v1/a", "a/manifest.json", "A-b_c.d"]
+    {
+        assert!(is_filename(filename), "{filename}");
+    }
+    let long = "a".repeat(513);
+    let bad = [
+        "",
+        "/",
+        "/a",
+        "a/",
+        "a//b",
+        ".",
+        "..",
+        "../a",
+        "a/../b",
+        "a/./b",
+        ".git/a",
+        "a/.b",
+        "a\\b",
+        "a b",
+        "a%2e",
+        "é",
+        "a\0",
+        "a?b",
+        "a#b",
+        "a:b",
+        "manifest.json",
+        "a.leaves",
+        "x/a.leaves",
+        ".leaves",
+        "v1.0.0/a",
+        "v1.0.0-rc.1/a",
+        &long,
+    ];
+    for filename in bad {
+        assert!(!is_filename(filename), "{filename}");
+    }
+}
+
+#[test]
+fn a_manifest_without_its_signature_is_refused() {
+    let mut none = signed(document());
+    none.as_object_mut().unwrap().remove("signature");
+    assert_eq!(verify(&none).unwrap_err(), Refusal::Unsigned("signature"));
+    for wrong in [json!(null), json!("x"), json!([])] {
+        none["signature"] = wrong;
+        assert_eq!(verify(&none).unwrap_err(), Refusal::Unsigned("signature"));
+    }
+    for member in ["keyId", "publicKey", "signature"] {
+        let mut part = signed(document());
+        part["signature"].as_object_mut().unwrap().remove(member);
+        assert_eq!(verify(&part).unwrap_err(), Refusal::Unsigned(member));
+        part["signature"][member] = json!(1);
+        let message = verify(&part).unwrap_err().to_string();
+        assert_eq!(message, format!("the manifest is not signed: `{member}` is missing or not a string"));
+    }
+}
+
+#[test]
+fn the_signature_block_holds_nothing_else() {
+    let mut more = signed(document());
+    more["signature"]["timestamp"] = json!("2030-01-01T00:00:00Z");
+    assert_eq!(verify(&more).unwrap_err(), Refusal::Uncovered("timestamp".into()));
+}
+
+#[test]
+fn keys_that_are_not_pinned_are_refused() {
+    let attacker = SigningKey::from_bytes(&[8; 32]);
+    let theirs = |key_id: &str| Value::Object(sign(object(document()), key_id, &attacker).unwrap());
+
+    let error = verify(&theirs("attacker")).unwrap_err();
+    assert_eq!(error.to_string(), "the manifest is signed by key \"attacker\", which is not pinned here (pinned: release)");
+    let error = VerifiedManifest::verify(&signed(document()).to_string(), &PinnedKeys::default()).unwrap_err();
+    assert_eq!(error.to_string(), "the manifest is signed by key \"release\", which is not pinned here (pinned: none)");
+
+    // Their key under our name, openly and hidden.
+    let mut under_our_name = theirs("release");
+    assert_eq!(verify(&under_our_name).unwrap_err(), Refusal::WrongPublicKey("release".into()));
+    under_our_name["signature"]["publicKey"] = signed(document())["signature"]["publicKey"].clone();
+    assert_eq!(verify(&under_our_name).unwrap_err(), Refusal::BadSignature("release".into()));
+}
+
+#[test]
+fn every_pinned_key_may_sign() {
+    let second = SigningKey::from_bytes(&[9; 32]);
+    let keys = PinnedKeys::parse(
+        &json!({
+            "release": Base64::encode_string(key().verifying_key().as_bytes()),
+            "next": Base64::encode_string(second.verifying_key().as_bytes()),
+        })
+        .to_string(),
+    )
+    .unwrap();
+    for (key_id, key) in [("release", key()), ("next", second.clone())] {
+        let signed = Value::Object(sign(object(document()), key_id, &key).unwrap());
+        assert_eq!(VerifiedManifest::verify(&signed.to_string(), &keys).unwrap().key_id(), key_id);
+    }
+    let crossed = Value::Object(sign(object(document()), "release", &second).unwrap());
+    assert_eq!(VerifiedManifest::verify(&crossed.to_string(), &keys).unwrap_err(), Refusal::WrongPublicKey("release".into()));
+}
+
+#[test]
+fn a_signature_has_one_form() {
+    let good = signed(document());
+    let text = good["signature"]["signature"].as_str().unwrap().to_owned();
+    let raw: [u8; 64] = Base64::decode_vec(&text).unwrap().try_into().unwrap();
+
+    // S + L: the same point equation, another text.
+    let mut carry = 0;
+    let mut malleated = raw;
+    let order = [
+        0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14, 0, 0, 0, 0, 0, 0, 0, 0,
+        0, 0, 0, 0, 0, 0, 0, 0x10u8,
+    ];
+    for (byte, of_order) in malleated[32..].iter_mut().zip(order) {
+        let sum = u16::from(*byte) + u16::from(of_order) + carry;
+        [*byte, _] = sum.to_le_bytes();
+        carry = sum >> 8;
+    }
+    let mut is_order = raw;
+    is_order[32..].copy_from_slice(&order);
+    // The last sextet before the padding has four bits that mean nothing.
+    let trailing = format!("{}{}==", &text[..85], if &text[85..86] == "A" { "B" } else { "R" });
+    let wrong = [
+        Base64::encode_string(&malleated),
+        Base64::encode_string(&is_order),
+        trailing,
+        format!(" {text}"),
+        format!("{text}\n"),
+        format!("{}\n{}", &text[..64], &text[64..]),
+        text.trim_end_matches('=').to_owned(),
+        format!("{text}="),
+        text.replace(['+', '/'], "-"),
+        Base64::encode_string(&raw[..63]),
+        Base64::encode_string(&[&raw[..], &[0]].concat()),
+        String::new(),
+        "é".into(),
+    ];
+    for wrong in wrong {
+        if wrong == text {
+            continue; // This signature has none of the characters that would be replaced.
+        }
+        let mut document = good.clone();
+        document["signature"]["signature"] = json!(wrong);
+        let error = verify(&document).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the manifest's signature by \"release\" is not a canonical Ed25519 signature",
+            "{wrong:?}"
+        );
+    }
+}
+
+#[test]
+fn a_public_key_has_one_form() {
+    let text = Base64::encode_string(key().verifying_key().as_bytes());
+    for wrong in [format!("{text}="), format!(" {text}"), text.trim_end_matches('=').to_owned(), format!("{}=", &text[..42])] {
+        let mut document = signed(document());
+        document["signature"]["publicKey"] = json!(wrong);
+        assert_eq!(verify(&document).unwrap_err(), Refusal::WrongPublicKey("release".into()), "{wrong:?}");
+        assert_eq!(PinnedKeys::default().pin("k".into(), &wrong).unwrap_err(), PinnedKeysError::BadKey("k".into()), "{wrong:?}");
+    }
+}
+
+/// The points of small order (RFC 7748, section 6.1, on the Edwards curve), also in forms that are not reduced.
+/// Under such a key one signature fits many messages.
+#[test]
+fn keys_of_small_order_cannot_be_pinned() {
+    let points = [
+        "0100000000000000000000000000000000000000000000000000000000000000",
+        "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "0000000000000000000000000000000000000000000000000000000000000000",
+        "0000000000000000000000000000000000000000000000000000000000000080",
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc85",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03fa",
+        "0100000000000000000000000000000000000000000000000000000000000080",
+        "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
+        "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
+        "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
+    ];
+    for point in points {
+        let point = Base64::encode_string(&Digest::from_hex(point).unwrap().0);
+        assert_eq!(
+            PinnedKeys::default().pin("weak".into(), &point).unwrap_err(),
+            PinnedKeysError::BadKey("weak".into()),
+            "{point}"
+        );
+    }
+}
+
+/// R = 0 and S = k·a satisfy the equation of a verifier that is not strict.
+#[test]
+fn a_signature_with_a_point_of_small_order_is_refused() {
+    use ed25519_dalek::Verifier as _;
+    fn same_type<S: From<u64>>(_: &S, n: u64) -> S {
+        S::from(n)
+    }
+    let key = key();
+    let mut document = signed(document());
+    let mut unsigned = document.clone();
+    unsigned.as_object_mut().unwrap().remove("signature");
+    let message = serde_json_canonicalizer::to_vec(&unsigned).unwrap();
+
+    let mut identity = [0; 32];
+    identity[0] = 1;
+    let hashed = [&identity[..], key.verifying_key().as_bytes(), &message].concat();
+    let hash: [u8; 64] = <sha2::Sha512 as sha2::Digest>::digest(hashed).into();
+    let secret = key.to_scalar();
+    let (zero, base) = (same_type(&secret, 0), same_type(&secret, 256));
+    let k = hash.iter().rev().fold(zero, |k, byte| k * base + same_type(&secret, u64::from(*byte)));
+    let forged = Signature::from_components(identity, (k * secret).to_bytes());
+    key.verifying_key().verify(&message, &forged).expect("a verifier that is not strict takes it");
+
+    document["signature"]["signature"] = json!(Base64::encode_string(&forged.to_bytes()));
+    assert_eq!(verify(&document).unwrap_err(), Refusal::BadSignature("release".into()));
+}
+
+#[test]
+fn pinned_keys_are_read_or_the_one_at_fault_is_named() {
+    assert!(PinnedKeys::parse("{}").is_ok());
+    for text in ["", "[]", "\"x\"", "{\"a\""] {
+        assert!(matches!(PinnedKeys::parse(text), Err(PinnedKeysError::NotJson(_))), "{text}");
+    }
+    for key in [json!(7), json!(null), json!(""), json!("AAAA"), json!("not base64")] {
+        let error = PinnedKeys::parse(&json!({ "mine": key }).to_string()).unwrap_err();
+        assert_eq!(error.to_string(), "the pinned key \"mine\" is not the base64 of a 32-byte Ed25519 public key");
+    }
+}
+
+#[test]
+fn a_manifest_is_of_the_model_that_was_asked_for() {
+    let manifest = || verify(&signed(document())).unwrap();
+    let version = |text: &str| text.parse::<semver::Version>().unwrap();
+    assert!(manifest().about("minilm-l6", None).is_ok());
+    assert!(manifest().about("minilm-l6", Some(&version("1.2.3"))).is_ok());
+    let error = manifest().about("other", None).unwrap_err();
+    assert_eq!(error.to_string(), "asked for other, but the manifest is of minilm-l6 1.2.3");
+    let error = manifest().about("minilm-l6", Some(&version("1.2.4"))).unwrap_err();
+    assert_eq!(error.to_string(), "asked for minilm-l6 1.2.4, but the manifest is of minilm-l6 1.2.3");
+}
+
+#[test]
+fn nothing_goes_back() {
+    let manifest = |version: &str, timestamp: &str| {
+        let mut document = document();
+        document["version"] = json!(version);
+        document["timestamp"] = json!(timestamp);
+        verify(&signed(document)).unwrap()
+    };
+    let floor = manifest("1.2.3", "2026-01-03T00:00:00Z").floor();
+    for (version, timestamp) in [
+        ("1.2.3", "2026-01-03T00:00:00Z"),
+        ("1.2.3", "2026-01-03T00:00:00.001Z"),
+        ("1.2.4", "2026-01-03T00:00:00Z"),
+        ("1.10.0", "2026-01-04T00:00:00Z"),
+        ("2.0.0-rc.1", "2026-01-04T00:00:00Z"),
+    ] {
+        let newer = manifest(version, timestamp).not_before(Some(&floor)).unwrap().floor();
+        assert!(newer.version >= floor.version && newer.timestamp >= floor.timestamp);
+    }
+    for (version, timestamp) in [
+        ("1.2.2", "2026-01-04T00:00:00Z"),
+        ("1.2.3-rc.1", "2026-01-04T00:00:00Z"),
+        ("1.2.3", "2026-01-02T23:59:59.999Z"),
+        ("9.0.0", "2026-01-02T00:00:00Z"),
+    ] {
+        let error = manifest(version, timestamp).not_before(Some(&floor)).unwrap_err().to_string();
+        assert!(error.contains(&format!("version {version} signed 2026-01-0")), "{error}");
+        assert!(error.ends_with("is older than version 1.2.3 signed 2026-01-03T00:00:00Z, which was accepted before"), "{error}");
+    }
+    assert!(manifest("0.0.1", "1970-01-01T00:00:00Z").not_before(None).is_ok());
+    let far = Floor { version: floor.version, timestamp: u64::MAX };
+    assert!(matches!(manifest("1.2.3", "2026-01-03T00:00:00Z").not_before(Some(&far)), Err(Refusal::Rollback { .. })));
+}
+
+/// Any JSON value; numbers are doubles and integers that doubles hold.
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        (-(1i64 << 53)..1 << 53).prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        any::<String>().prop_map(Value::from),
+    ];
+    leaf.prop_recursive(3, 12, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::vec((any::<String>(), inner), 0..4).prop_map(|members| members.into_iter().collect()),
+        ]
+    })
+}
+
+/// Pointers to every value in `value`, itself included.
+fn pointers(value: &Value, at: &str, found: &mut Vec<String>) {
+    found.push(at.to_owned());
+    match value {
+        Value::Object(members) => members.iter().for_each(|(name, member)| pointers(member, &format!("{at}/{name}"), found)),
+        Value::Array(elements) => {
+            elements.iter().enumerate().for_each(|(i, element)| pointers(element, &format!("{at}/{i}"), found));
+        }
+        _ => {}
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Mutation {
+    Replace(Value),
+    Remove,
+    Add(String, Value),
+    Rename(String),
+    /// Changes one character of a string, or adds one to a number.
+    Nudge(prop::sample::Index, char),
+}
+
+fn mutation() -> impl Strategy<Value = Mutation> {
+    prop_oneof![
+        any_json().prop_map(Mutation::Replace),
+        Just(Mutation::Remove),
+        (any::<String>(), any_json()).prop_map(|(name, value)| Mutation::Add(name, value)),
+        any::<String>().prop_map(Mutation::Rename),
+        (any::<prop::sample::Index>(), any::<char>()).prop_map(|(at, with)| Mutation::Nudge(at, with)),
+    ]
+}
+
+fn mutate(document: &mut Value, pointer: &str, mutation: Mutation) {
+    let target = document.pointer_mut(pointer).unwrap();
+    match mutation {
+        Mutation::Replace(value) => *target = value,
+        Mutation::Add(name, value) => match target {
+            Value::Object(members) => drop(members.insert(name, value)),
+            Value::Array(elements) => elements.push(value),
+            other => *other = value,
+        },
+        Mutation::Nudge(at, with) => match target {
+            Value::String(text) => {
+                let mut characters: Vec<char> = text.chars().collect();
+                let at = at.index(characters.len() + 1);
+                if at == characters.len() {
+                    characters.push(with);
+                } else {
+                    characters[at] = with;
+                }
+                *text = characters.into_iter().collect();
+            }
+            Value::Number(number) => *target = json!(number.as_f64().unwrap() + 1.0),
+            other => *other = json!(with.to_string()),
+        },
+        Mutation::Remove | Mutation::Rename(_) => {
+            let Some((parent, name)) = pointer.rsplit_once('/') else { return };
+            match document.pointer_mut(parent).unwrap() {
+                Value::Object(members) => {
+                    let value = members.remove(name).unwrap();
+                    if let Mutation::Rename(name) = mutation {
+                        members.insert(name, value);
+                    }
+                }
+                Value::Array(elements) => drop(elements.remove(name.parse().unwrap())),
+                _ => unreachable!(),
+            }
+        }
+    }
+}
+
+fn canonical(document: &Value) -> Vec<u8> {
+    serde_json_canonicalizer::to_vec(document).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_change_of_a_signed_manifest_is_refused(at: prop::sample::Index, mutation in mutation()) {
+        let good = signed(document());
+        let mut found = Vec::new();
+        pointers(&good, "", &mut found);
+        let pointer = at.get(&found);
+        let mut changed = good.clone();
+        mutate(&mut changed, pointer, mutation);
+        prop_assume!(canonical(&changed) != canonical(&good));
+        let refusal = verify(&changed).expect_err(pointer);
+        // Outside the signature block, the message is about fields or about how the signature does not fit them.
+        if pointer.starts_with("/artifacts") || pointer.starts_with("/architecture") {
+            prop_assert!(matches!(refusal, Refusal::Malformed(_) | Refusal::BadSignature(_)), "{}: {}", pointer, refusal);
+        }
+    }
+
+    #[test]
+    fn every_change_of_the_text_is_refused_or_means_the_same(at: prop::sample::Index, with in "\\PC|[0-9eE.,:\"{} \\n-]", insert: bool) {
+        let good = signed(document());
+        let text = good.to_string();
+        let (at, old) = *at.get(&text.char_indices().collect::<Vec<_>>());
+        let end = if insert { at } else { at + old.len_utf8() };
+        let changed = [&text[..at], &with, &text[end..]].concat();
+        if let Ok(accepted) = VerifiedManifest::verify(&changed, &pinned()) {
+            prop_assert_eq!(canonical(&Value::Object(accepted.document().clone())), canonical(&good), "{}", changed);
+        }
+    }
+
+    #[test]
+    fn unknown_fields_are_kept_and_signed(name in "x-.*", value in any_json()) {
+        let mut document = document();
+        document[&name] = value.clone();
+        let manifest = verify(&signed(document)).unwrap();
+        prop_assert_eq!(canonical(&manifest.document()[&name]), canonical(&value));
+    }
+
+    #[test]
+    fn no_text_panics(text: String) {
+        let _ = VerifiedManifest::verify(&text, &pinned());
+        let _ = PinnedKeys::parse(&text);
+        let _ = Manifest::parse(&format!("{{{text}}}"));
+    }
+
+    #[test]
+    fn no_value_panics(value in any_json(), at: prop::sample::Index) {
+        let mut document = signed(document());
+        let mut found = Vec::new();
+        pointers(&document, "", &mut found);
+        *document.pointer_mut(at.get::<String>(&found)).unwrap() = value;
+        let _ = verify(&document);
+        if let Value::Object(document) = document {
+            let _ = sign(document, "release", &key());
+        }
+    }
+
+    #[test]
+    fn no_timestamp_panics(text in "\\PC{0,40}|[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]{0,12})?[Zz+é]?") {
+        let mut document = document();
+        document["timestamp"] = json!(text);
+        let _ = Manifest::parse(&document.to_string());
+    }
+}
