@@ -12,6 +12,7 @@ import { SEED, anyRange, random } from './ranges.mjs';
 
 const MODEL = readFileSync(`${DEMO.dir}/model.onnx`);
 const URL_OF_MODEL = '/models/minilm-l6-v2-q8/model.onnx';
+const CID = 'bafybeidbwwzlkzd2rpf7trpsx35bxd7sgjr54oox26fufvra5gqdvhiblu';
 const SEGMENTS = 6;
 
 describe('in Chromium', () => {
@@ -146,6 +147,32 @@ describe('in Chromium', () => {
     assert.match(failed.message, /gcs: it sent wrong bytes in leaf 19/);
     assert.match(failed.message, /ipfs: it sent wrong bytes in leaf 19/);
     assert.ok(events.some(({ type, source }) => type === 'refused' && source === 'gcs'));
+
+    // What was handed on before the failure is the beginning of the model, and what was kept are segments of it.
+    const handedOn = await page.evaluate(async (url) => {
+      const reader = (await fetch(url)).body.getReader();
+      let text = '';
+      try {
+        for (let read; !(read = await reader.read()).done; ) text += Array.from(read.value, (byte) => String.fromCharCode(byte)).join('');
+      } catch {}
+      return btoa(text);
+    }, URL_OF_MODEL);
+    const beginning = Buffer.from(handedOn, 'base64');
+    assert.ok(beginning.length < 5_000_000 && beginning.equals(MODEL.subarray(0, beginning.length)));
+    const kept = await page.evaluate(async () => {
+      const cache = await caches.open('edge-net-segments-v1');
+      const rows = [];
+      for (const request of await cache.keys()) {
+        const digest = await crypto.subtle.digest('SHA-256', await (await cache.match(request)).arrayBuffer());
+        rows.push([request.url, [...new Uint8Array(digest)].map((byte) => byte.toString(16).padStart(2, '0')).join('')]);
+      }
+      return rows;
+    });
+    for (const [url, digest] of kept.filter(([url]) => url.includes(CID))) {
+      const segment = Number(url.split('/').at(-1));
+      assert.equal(digest, sha256(MODEL.subarray(segment * 4_194_304, (segment + 1) * 4_194_304)));
+    }
+    assert.ok(!kept.some(([url]) => url.endsWith(`${CID}/1`)), 'the segment that nobody has is not kept');
 
     for (const url of [stack.urls.gcsFault, stack.urls.ipfsFault]) await setFault(url, { mode: 'none' });
     assert.equal((await fetchInPage(page, URL_OF_MODEL)).sha256, sha256(MODEL), 'and once they are mended, all is well');
