@@ -1,20 +1,32 @@
 // Chromium for the tests: a page of the stack with `edgeNet` registered, and the questions tests ask of it.
 
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
 
 const ARGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
 
-/** Starts Chromium with an empty profile. @returns {Promise<{context: import('playwright-core').BrowserContext, close(): Promise<void>}>} */
-export async function startChromium() {
+/**
+ * Starts Chromium, with an empty profile unless one is given that outlived its browser.
+ * @param {string} [profile]
+ * @returns {Promise<{context: import('playwright-core').BrowserContext, profile: string, kill(): void, close(): Promise<void>}>}
+ */
+export async function startChromium(profile = mkdtempSync(join(tmpdir(), 'edge-net-chromium-'))) {
   const executablePath = execFileSync('sh', ['-c', 'command -v chromium'], { encoding: 'utf8' }).trim();
-  const profile = mkdtempSync(join(tmpdir(), 'edge-net-chromium-'));
   const context = await chromium.launchPersistentContext(profile, { executablePath, headless: true, args: ARGS });
   return {
     context,
+    profile,
+    /** Ends every process of this browser at once, as a power cut would. */
+    kill() {
+      for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
+        try {
+          if (readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(`--user-data-dir=${profile}`)) process.kill(Number(pid), 'SIGKILL');
+        } catch {} // it ended meanwhile
+      }
+    },
     async close() {
       await context.close();
       rmSync(profile, { recursive: true, force: true, maxRetries: 3 });

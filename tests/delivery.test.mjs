@@ -1,0 +1,74 @@
+// Downloads that are interrupted, and downloads that are shared.
+
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { after, afterEach, before, describe, test } from 'node:test';
+import { DEMO, startStack } from '../dev/stack.mjs';
+import { fetchInPage, heard, openPage, startChromium } from './chromium.mjs';
+import { setFault, sha256 } from './publisher.mjs';
+
+const MODEL = readFileSync(`${DEMO.dir}/model.onnx`);
+const URL_OF_MODEL = '/models/minilm-l6-v2-q8/model.onnx';
+const SEGMENTS = 6;
+
+describe('a download in Chromium', () => {
+  /** @type {Awaited<ReturnType<typeof startStack>>} */
+  let stack;
+  /** @type {Awaited<ReturnType<typeof startChromium>>} */
+  let browser;
+
+  before(async () => {
+    stack = await startStack({ pages: 'tests/pages' });
+    await stack.publish();
+  });
+  after(() => stack?.stop());
+  afterEach(async () => {
+    await browser?.close();
+    await setFault(stack.urls.edgeFault, { mode: 'none' });
+  });
+
+  const ofModel = (events, type) => events.filter((event) => event.type === type && event.file === 'model.onnx');
+
+  test('cut off by the death of the browser: what was verified is not fetched again', async () => {
+    browser = await startChromium();
+    let page = await openPage(browser.context, stack.urls);
+    await setFault(stack.urls.edgeFault, { mode: 'slow', rate: 2_000_000, match: 'model\\.onnx$' });
+    const cut = fetchInPage(page, URL_OF_MODEL).catch(() => {});
+    await page.waitForFunction(() => window.heard.filter(({ type, file }) => type === 'segment' && file === 'model.onnx').length >= 3);
+    // Kept a moment after it was told.
+    await page.waitForFunction(async () => (await (await caches.open('edge-net-segments-v1')).keys()).length >= 3);
+    await page.waitForTimeout(500);
+    browser.kill();
+    await cut;
+
+    await setFault(stack.urls.edgeFault, { mode: 'none' });
+    browser = await startChromium(browser.profile);
+    page = await openPage(browser.context, stack.urls);
+    assert.equal((await fetchInPage(page, URL_OF_MODEL)).sha256, sha256(MODEL));
+    const again = ofModel(await heard(page), 'segment').filter(({ source }) => source !== 'cache');
+    assert.ok(again.length <= SEGMENTS - 3, `${again.length} of ${SEGMENTS} segments were fetched again`);
+  });
+
+  test('four readers at once: each segment is fetched once', async () => {
+    browser = await startChromium();
+    const page = await openPage(browser.context, stack.urls);
+    const all = await Promise.all(Array.from({ length: 4 }, () => fetchInPage(page, URL_OF_MODEL)));
+    assert.ok(all.every(({ sha256: got }) => got === sha256(MODEL)));
+    const segments = ofModel(await heard(page), 'segment');
+    assert.equal(segments.filter(({ source }) => source === 'edge').length, SEGMENTS);
+  });
+
+  test('a reader that goes away stops the requests', async () => {
+    browser = await startChromium();
+    const page = await openPage(browser.context, stack.urls);
+    await setFault(stack.urls.edgeFault, { mode: 'slow', rate: 1_000_000, match: 'model\\.onnx$' });
+    await page.evaluate(async (url) => {
+      const reader = (await fetch(url)).body.getReader();
+      await reader.read();
+      await reader.cancel();
+    }, URL_OF_MODEL);
+    await heard(page);
+    await page.waitForTimeout(6000);
+    assert.deepEqual(ofModel(await heard(page), 'segment'), []);
+  });
+});
