@@ -14,6 +14,9 @@ use edge_net_core::layout::{LEAF_SIZE, LEAVES_PER_SEGMENT, Layout, SEGMENT_SIZE}
 use edge_net_core::source::Failure;
 use edge_net_core::verify::{Bytes, Hashed, LeafTable};
 
+/// Milliseconds that timers are late, at the most.
+const MAX_LATE: u64 = 200;
+
 /// SplitMix64.
 struct Random(u64);
 
@@ -256,6 +259,8 @@ enum State {
 struct Flight {
     source: usize,
     bytes: Range<u64>,
+    /// When it was asked, or last brought bytes.
+    heard: u64,
 }
 
 /// What happened over all seeds: a simulation in which something never happens proves nothing of it.
@@ -420,7 +425,7 @@ impl<'a> Simulation<'a> {
                 (None, None) => break,
                 (planned, Some(timeout)) if planned.is_none_or(|planned| timeout < planned) => {
                     // Timers are late, but what is planned is not.
-                    let late = if self.random.chance(30) { self.random.below(200) } else { 0 };
+                    let late = if self.random.chance(30) { self.random.below(MAX_LATE) } else { 0 };
                     self.now = planned.unwrap_or(u64::MAX).min(timeout + late).max(self.now);
                     self.tell(Event::Tick);
                     let next = self.download.next_timeout();
@@ -472,7 +477,12 @@ impl<'a> Simulation<'a> {
                 }
                 Event::Loaded { segment, found: found.map(|runs| hash(runs, &self.memory, segment)) }
             }
-            What::Progress(fetch) => Event::Progressed(fetch),
+            What::Progress(fetch) => {
+                if let Some(flight) = self.flights.get_mut(&fetch) {
+                    flight.heard = self.now;
+                }
+                Event::Progressed(fetch)
+            }
             What::Brings(fetch, runs) => {
                 let mut segment = u64::MAX;
                 if let Some(flight) = self.flights.remove(&fetch) {
@@ -653,7 +663,10 @@ impl<'a> Simulation<'a> {
             let asked = self.asked.get(&(segment, source)).copied().unwrap_or_default();
             assert!(asked < self.config.attempts, "source {source} failed {asked} times with segment {segment}");
         }
-        assert!(self.flights.insert(fetch, Flight { source, bytes: bytes.clone() }).is_none(), "names are not used again");
+        assert!(
+            self.flights.insert(fetch, Flight { source, bytes: bytes.clone(), heard: self.now }).is_none(),
+            "names are not used again"
+        );
         let mut profile = self.sources[source].clone();
         while let Profile::TurnsInto(at, then) = profile {
             profile = if self.now >= at { *then } else { Profile::Honest };
@@ -706,6 +719,8 @@ impl<'a> Simulation<'a> {
     }
 
     fn check_limits(&self) {
+        let stalled = self.flights.values().any(|flight| self.now > flight.heard + self.config.stall + MAX_LATE);
+        assert!(!stalled, "a request has stalled and goes on");
         assert!(self.flights.len() <= self.config.lanes, "{} requests at once", self.flights.len());
         let nexts = self.readers.values().filter(|reader| reader.state == State::Open && reader.started).count();
         let held: Vec<u64> = self.memory.borrow().keys().copied().collect();
