@@ -181,11 +181,17 @@ impl VerifiedManifest {
     /// [`Refusal::Rollback`].
     pub fn not_before(self, floor: Option<&Floor>) -> Result<Self, Refusal> {
         match floor {
-            Some(floor) if self.version < floor.version || self.timestamp < floor.timestamp => {
+            Some(floor) if self.is_behind(floor) => {
                 Err(Refusal::Rollback { got: self.floor().to_string(), floor: floor.to_string() })
             }
             _ => Ok(self),
         }
+    }
+
+    /// Whether this goes back behind `floor`, in version or in time.
+    #[must_use]
+    pub fn is_behind(&self, floor: &Floor) -> bool {
+        self.version < floor.version || self.timestamp < floor.timestamp
     }
 
     /// The floor that accepting this manifest sets.

@@ -109,7 +109,10 @@ edgeNet.addEventListener('segment', ({ detail }) => {
   $('status').textContent = `${megabytes(Math.min(verified, detail.size))} of ${megabytes(detail.size)} verified${rate}`;
   log(`segment ${detail.segment + 1} of ${detail.segments}: ${via}, verified`);
 });
-edgeNet.addEventListener('refused', ({ detail }) => log(`segment ${detail.segment + 1}: ${detail.source}: ${detail.reason}; asking elsewhere`, true));
+edgeNet.addEventListener('refused', ({ detail }) => {
+  const what = detail.segment === undefined ? detail.reason : `segment ${detail.segment + 1}: ${detail.source}: ${detail.reason}; asking elsewhere`;
+  log(what, true);
+});
 edgeNet.addEventListener('failed', ({ detail }) => log(`${detail.file}: ${detail.message}`, true));
 
 function startBar() {

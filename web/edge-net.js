@@ -57,7 +57,8 @@ export async function connect() {
  * Events, each a CustomEvent whose `detail` is given here:
  * - `segment` {model, version, file, cid, segment, segments, start, end, size, source, origin, ms}: a verified
  *   segment was handed on; `source` is cache, edge, gcs or ipfs, `origin` is where the edge had it from;
- * - `refused` {model, version, file, segment, source, reason}: a source failed and another is asked;
+ * - `refused` {model, version, file, segment, source, reason}: a source failed and another is asked; with the file
+ *   manifest.json, an older manifest than the accepted one was offered, and the accepted one still holds;
  * - `complete` {model, version, file, size, ms};
  * - `failed` {model, file, message}: a fetch failed, and why.
  */
@@ -75,6 +76,7 @@ export class EdgeNet extends EventTarget {
     this.#backend = backend;
     const channel = new BroadcastChannel('edge-net');
     channel.onmessage = (/** @type {MessageEvent<Message>} */ { data: { type, detail } }) => {
+      if (type === 'refused' && detail.file === 'manifest.json') console.warn(`edge-net: ${detail.model}: ${detail.reason}`);
       if (type === 'failed') console.error(`edge-net: ${detail.model}/${detail.file}: ${detail.message}`);
       this.dispatchEvent(new CustomEvent(type, { detail }));
     };

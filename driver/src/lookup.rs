@@ -30,6 +30,9 @@ pub enum NoManifest {
     /// A source answered with a manifest that must not be used.
     #[error("manifest refused: {0}")]
     Refused(String),
+    /// Every manifest that came was good once: a newer one was accepted before, and still holds.
+    #[error("manifest refused: {0}")]
+    Older(String),
     /// No source could be asked.
     #[error("no source could be reached for the manifest: {0}")]
     Unreachable(String),
@@ -73,6 +76,7 @@ pub async fn manifest(
     floor: Option<&Floor>,
 ) -> Result<Accepted, NoManifest> {
     let (mut absent, mut refused, mut silent) = (Vec::new(), Vec::new(), Vec::new());
+    let mut only_older = true;
     for source in sources {
         let Some(url) = source.manifest_url(id, version) else {
             continue;
@@ -81,14 +85,18 @@ pub async fn manifest(
         match fetch_small(&url, init, MAX_MANIFEST_BYTES, MANIFEST_TIMEOUT).await {
             Ok(bytes) => match accept(String::from_utf8_lossy(&bytes).into_owned(), keys, id, version, floor) {
                 Ok(accepted) => return Ok(accepted),
-                Err(refusal) => refused.push(format!("{name}: {refusal}")),
+                Err(refusal) => {
+                    only_older &= matches!(refusal, Refusal::Rollback { .. });
+                    refused.push(format!("{name}: {refusal}"));
+                }
             },
             Err(Failure::Status(404 | 410)) => absent.push(format!("{name} has no manifest of {id}")),
             Err(failure) => silent.push(format!("{name}: {failure}")),
         }
     }
     if !refused.is_empty() {
-        Err(NoManifest::Refused(refused.join("; ")))
+        let reasons = refused.join("; ");
+        Err(if only_older { NoManifest::Older(reasons) } else { NoManifest::Refused(reasons) })
     } else if silent.is_empty() && !absent.is_empty() {
         Err(NoManifest::NotFound(absent.join("; ")))
     } else {

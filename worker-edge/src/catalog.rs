@@ -54,8 +54,11 @@ pub async fn manifest(config: &Config, id: &str, version: Option<&Version>) -> R
     let found = lookup::manifest(&config.sources, &Object::new(), &config.keys, id, version, floor.as_ref()).await;
     let accepted = match (found, known) {
         (Ok(found), _) => Rc::new(found),
-        // Nobody could be asked, or the bucket does not have it: what was accepted before still holds.
-        (Err(NoManifest::Unreachable(_) | NoManifest::NotFound(_)), Some(known)) => known,
+        // Nobody could be asked, or the bucket does not have it, or went back: what was accepted before still holds.
+        (Err(error @ (NoManifest::Unreachable(_) | NoManifest::NotFound(_) | NoManifest::Older(_))), Some(known)) => {
+            worker::console_warn!("{error}; {} {} still holds", known.manifest.id, known.manifest.version);
+            known
+        }
         (Err(error), _) => return Err(error),
     };
     MANIFESTS.with_borrow_mut(|known| {

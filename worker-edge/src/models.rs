@@ -148,7 +148,7 @@ fn small(
 fn no_manifest(error: &NoManifest) -> worker::Result<web_sys::Response> {
     match error {
         NoManifest::NotFound(_) => reply::problem(StatusCode::NOT_FOUND, &error.to_string()),
-        NoManifest::Refused(_) | NoManifest::Unreachable(_) => bad_gateway(&error.to_string()),
+        NoManifest::Refused(_) | NoManifest::Older(_) | NoManifest::Unreachable(_) => bad_gateway(&error.to_string()),
     }
 }
 

@@ -139,22 +139,30 @@ impl Models {
         let options = fetch_options();
         let found = lookup::manifest(&self.config.sources, &options, &self.config.keys, id, version, floor.as_ref()).await;
         let accepted = match (found, kept) {
-            (Ok(found), kept) => {
-                if kept.is_none_or(|kept| kept.text != found.text) {
-                    self.index.note_manifest(&name, &found.text).await;
-                }
-                Rc::new(found)
-            }
-            // Offline, or gone from where it was: what was accepted before still holds.
+            (Ok(found), _) => Rc::new(found),
+            // Offline, gone from where it was, or behind: what was accepted before still holds.
             (Err(NoManifest::Unreachable(_) | NoManifest::NotFound(_)), Some(kept)) => Rc::new(kept),
+            (Err(NoManifest::Older(reason)), Some(kept)) => {
+                let detail = [("model", id.into()), ("file", "manifest.json".into()), ("reason", reason.into())];
+                self.teller.tell("refused", &detail);
+                Rc::new(kept)
+            }
             (Err(error), _) => return Err(error),
         };
-        if version.is_none() {
-            let mut newest = self.newest.borrow_mut();
-            newest.retain(|(other, _)| other.manifest.id != id);
-            newest.push((Rc::clone(&accepted), now + FRESH));
-        }
+        let accepted = if version.is_none() { self.remember(accepted, now + FRESH) } else { accepted };
+        self.index.note_manifest(&name, &accepted.text).await;
         Ok(accepted)
+    }
+
+    /// Remembers an accepted newest manifest, and returns the one that holds: another lookup may have
+    /// found a newer one meanwhile.
+    fn remember(&self, accepted: Rc<Accepted>, until: f64) -> Rc<Accepted> {
+        let mut newest = self.newest.borrow_mut();
+        let known = newest.iter().position(|(known, _)| known.manifest.id == accepted.manifest.id);
+        let known = known.map(|at| newest.swap_remove(at).0);
+        let holds = known.filter(|known| accepted.manifest.is_behind(&known.manifest.floor())).unwrap_or(accepted);
+        newest.push((Rc::clone(&holds), until));
+        holds
     }
 
     async fn leaf_table(&self, manifest: &Manifest, artifact: &Artifact) -> Result<Rc<LeafTable>, String> {
