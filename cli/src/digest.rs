@@ -38,12 +38,42 @@ impl Cid {
     }
 }
 
-/// The digests of a file; `progress` is told how many bytes were read.
-pub fn file(path: &Path, progress: impl FnMut(u64)) -> Result<FileDigests, Error> {
-    File::open(path).and_then(|file| read(file, progress)).map_err(of_file(path))
+/// By what a bucket's answer tells what it stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint {
+    /// Bytes.
+    pub size: u64,
+    /// CRC32C of them (RFC 3720, appendix B.4).
+    pub crc32c: u32,
 }
 
-fn read(mut source: impl Read, mut progress: impl FnMut(u64)) -> std::io::Result<FileDigests> {
+impl Fingerprint {
+    /// Of bytes at hand.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self { size: bytes.len() as u64, crc32c: crc32c::crc32c(bytes) }
+    }
+}
+
+/// The digests of a file; `progress` is told how many bytes were read.
+pub fn file(path: &Path, progress: impl FnMut(u64)) -> Result<FileDigests, Error> {
+    file_and_fingerprint(path, progress).map(|(digests, _)| digests)
+}
+
+/// The digests of a file and its fingerprint, of the same bytes.
+pub fn file_and_fingerprint(path: &Path, mut progress: impl FnMut(u64)) -> Result<(FileDigests, Fingerprint), Error> {
+    let mut crc32c = 0;
+    let digests = File::open(path).and_then(|file| {
+        read(file, |bytes| {
+            crc32c = crc32c::crc32c_append(crc32c, bytes);
+            progress(bytes.len() as u64);
+        })
+    });
+    let digests = digests.map_err(of_file(path))?;
+    let size = digests.size;
+    Ok((digests, Fingerprint { size, crc32c }))
+}
+
+fn read(mut source: impl Read, mut each: impl FnMut(&[u8])) -> std::io::Result<FileDigests> {
     let mut hasher = FileHasher::default();
     let mut buffer = vec![0; 1 << 20];
     loop {
@@ -51,7 +81,7 @@ fn read(mut source: impl Read, mut progress: impl FnMut(u64)) -> std::io::Result
             Ok(0) => return Ok(hasher.finish()),
             Ok(read) => {
                 hasher.update(&buffer[..read]);
-                progress(read as u64);
+                each(&buffer[..read]);
             }
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),

@@ -68,6 +68,11 @@ pub enum Error {
         /// The beginning of its answer.
         said: String,
     },
+    /// A bucket stored other bytes than were hashed.
+    #[error(
+        "{0}: the bucket has other bytes than were hashed; nothing refers to them yet. Publish again, and leave the file alone meanwhile"
+    )]
+    StoredOtherwise(String),
     /// A node made another DAG than we did.
     #[error(
         "{url} says the CID of {file} is {theirs}, but it is {ours}; it must chunk by 262144 bytes into raw leaves, 174 links a node"

@@ -6,7 +6,7 @@ use serde_json::Value;
 use ureq::Agent;
 
 use crate::error::Error;
-use crate::upload::{self, BOUNDARY, Framed};
+use crate::upload::{self, Framed};
 
 /// Adds and pins a file of `size` bytes, and checks that the node made the DAG of `cid`.
 pub fn add(agent: &Agent, api: &str, file: &str, content: impl Read, size: u64, cid: &str) -> Result<(), Error> {
@@ -15,10 +15,12 @@ pub fn add(agent: &Agent, api: &str, file: &str, content: impl Read, size: u64, 
         api.trim_end_matches('/')
     );
     let name = file.replace('/', "-");
-    let head = format!(
-        "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{name}\"\r\nContent-Type: application/octet-stream\r\n\r\n"
-    );
-    let mut response = upload::post(agent, &url, None, "form-data", Framed::new(head, content, size))?;
+    let head = |boundary: &str| {
+        format!(
+            "--{boundary}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{name}\"\r\nContent-Type: application/octet-stream\r\n\r\n"
+        )
+    };
+    let mut response = upload::post(agent, &url, None, "form-data", Framed::new(head, content, size)?)?;
     let lines = response.body_mut().with_config().limit(1 << 20).read_to_string();
     let lines = lines.map_err(|error| Error::Unreachable { url: url.clone(), error: error.into() })?;
     // One JSON object a line; the last is the file's root.

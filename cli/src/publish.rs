@@ -16,6 +16,7 @@ use semver::Version;
 use serde_json::{Map, Value, json};
 
 use crate::bucket::Bucket;
+use crate::digest::Fingerprint;
 use crate::error::{Error, of_file};
 use crate::{digest, ipfs, key, upload};
 
@@ -77,6 +78,7 @@ struct Piece {
     filename: String,
     path: PathBuf,
     digests: FileDigests,
+    fingerprint: Fingerprint,
 }
 
 impl Publish {
@@ -122,17 +124,17 @@ impl Publish {
     ) -> Result<(), Error> {
         let immutable = Freshness::Immutable.cache_control();
         let agent = upload::agent();
-        for Piece { filename, path, digests, .. } in pieces {
+        for Piece { filename, path, digests, fingerprint, .. } in pieces {
             let object = format!("{in_bucket}/{filename}");
             let (bar, open) = (progress("uploading", filename, digests.size), || File::open(path).map_err(of_file(path)));
-            // Where a manifest says so the object was whole once; its size tells whether it still is there.
-            if !existed || bucket.size(&object)? != Some(digests.size) {
-                bucket.write(&object, bar.wrap_read(open()?), digests.size, media_type(filename), immutable)?;
+            // Where a manifest says so the object was whole once; its checksum tells whether it still is.
+            if !existed || bucket.stored(&object)? != Some(*fingerprint) {
+                bucket.write(&object, bar.wrap_read(open()?), *fingerprint, media_type(filename), immutable)?;
             }
             let table: Vec<u8> = digests.leaves.iter().flat_map(|leaf| leaf.0).collect();
             let object = format!("{object}.leaves");
-            if !existed || bucket.size(&object)? != Some(table.len() as u64) {
-                bucket.write(&object, &*table, table.len() as u64, "application/octet-stream", immutable)?;
+            if !existed || bucket.stored(&object)? != Some(Fingerprint::of(&table)) {
+                bucket.write(&object, &*table, Fingerprint::of(&table), "application/octet-stream", immutable)?;
             }
             for api in &self.ipfs_api {
                 ipfs::add(&agent, api, filename, open()?, digests.size, &cid_text(&digests.cid))?;
@@ -140,7 +142,7 @@ impl Publish {
             bar.finish_and_clear();
         }
         let write = |object: &str, freshness: Freshness| {
-            bucket.write(object, text.as_bytes(), text.len() as u64, "application/json", freshness.cache_control())
+            bucket.write(object, text.as_bytes(), Fingerprint::of(text.as_bytes()), "application/json", freshness.cache_control())
         };
         if !existed {
             write(&format!("{in_bucket}/manifest.json"), Freshness::Immutable)?;
@@ -232,9 +234,9 @@ fn read_folder(folder: &Path) -> Result<Vec<Piece>, Error> {
         }
         let length = fs::metadata(&path).map_err(of_file(&path))?.len();
         let bar = progress("hashing", &filename, length);
-        let digests = digest::file(&path, |read| bar.inc(read))?;
+        let (digests, fingerprint) = digest::file_and_fingerprint(&path, |read| bar.inc(read))?;
         bar.finish_and_clear();
-        pieces.insert(role.clone(), Piece { role, filename, path, digests });
+        pieces.insert(role.clone(), Piece { role, filename, path, digests, fingerprint });
     }
     if pieces.is_empty() {
         return Err(Error::NoFiles(folder.to_owned()));

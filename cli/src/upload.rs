@@ -8,16 +8,14 @@ use ureq::{Agent, Body, SendBody};
 
 use crate::error::Error;
 
-/// Separates the parts of multipart bodies: random enough not to occur in a file.
-pub const BOUNDARY: &str = "edge-net-models-2f9b0c5e7d1a4863b7e0";
-
 /// An agent that leaves statuses to its caller.
 pub fn agent() -> Agent {
     Agent::config_builder().http_status_as_error(false).timeout_connect(Some(Duration::from_secs(10))).build().into()
 }
 
-/// `content`, of `length` bytes, between `head` and `tail`.
+/// A multipart body: `content`, of `length` bytes, between `head` and `tail`.
 pub struct Framed<R> {
+    boundary: String,
     head: Vec<u8>,
     content: R,
     length: u64,
@@ -25,9 +23,16 @@ pub struct Framed<R> {
 }
 
 impl<R: Read> Framed<R> {
-    /// A body of one or more parts, the last of which is `content`; `head` is all that stands before it.
-    pub fn new(head: String, content: R, length: u64) -> Self {
-        Self { head: head.into_bytes(), content, length, tail: format!("\r\n--{BOUNDARY}--\r\n").into_bytes() }
+    /// A body of one or more parts, the last of which is `content`; `head` makes, of the boundary, all that stands before it.
+    ///
+    /// # Errors
+    /// [`Error::Randomness`]: the boundary is drawn anew for each body, so that no file can hold it (RFC 2046, 5.1.1).
+    pub fn new(head: impl FnOnce(&str) -> String, content: R, length: u64) -> Result<Self, Error> {
+        let mut random = [0; 16];
+        getrandom::fill(&mut random).map_err(|error| Error::Randomness(error.to_string()))?;
+        let boundary = format!("edge-net-models-{:032x}", u128::from_ne_bytes(random));
+        let tail = format!("\r\n--{boundary}--\r\n").into_bytes();
+        Ok(Self { head: head(&boundary).into_bytes(), content, length, tail, boundary })
     }
 
     /// Bytes in all.
@@ -36,7 +41,7 @@ impl<R: Read> Framed<R> {
     }
 
     fn into_reader(self) -> impl Read {
-        // A file that grew since it was hashed is cut; the server's digest or the next verify tells.
+        // A file that grew since it was hashed is cut; the digest of what was stored tells.
         Cursor::new(self.head).chain(self.content.take(self.length)).chain(Cursor::new(self.tail))
     }
 }
@@ -51,7 +56,7 @@ pub fn post<R: Read>(
 ) -> Result<Response<Body>, Error> {
     let mut request = agent
         .post(url)
-        .header("Content-Type", format!("multipart/{subtype}; boundary={BOUNDARY}"))
+        .header("Content-Type", format!("multipart/{subtype}; boundary={}", body.boundary))
         .header("Content-Length", body.len().to_string());
     if let Some(token) = token {
         request = request.header("Authorization", format!("Bearer {token}"));

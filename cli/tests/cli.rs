@@ -4,6 +4,8 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -252,6 +254,56 @@ fn publishing_twice_changes_nothing_and_other_content_is_refused() {
     let said = fails(&as_strs(&to("1.1.0")));
     assert!(said.contains("tiny 1.1.0 is already published with other content"), "{said}");
     assert_eq!(gcs.get("tiny/v1.1.0/manifest.json").unwrap(), first.trim_end().as_bytes());
+}
+
+#[test]
+fn an_artifact_may_hold_what_looks_like_the_end_of_an_upload() {
+    let (model, gcs) = (Model::new(), Gcs::start());
+    // The boundary that bodies had when it was the same for all of them: six bytes of this were stored.
+    let nasty = b"hello\n\r\n--edge-net-models-2f9b0c5e7d1a4863b7e0--\r\nmore".to_vec();
+    fs::write(model.path("model/model.onnx"), &nasty).unwrap();
+    succeeds(&as_strs(&model.publish(&["--version", "1.0.0", "--gcs-endpoint", &gcs.endpoint])));
+    assert_eq!(gcs.get("tiny/v1.0.0/model.onnx").unwrap(), nasty);
+}
+
+#[test]
+fn an_object_that_was_altered_in_the_bucket_is_mended_by_publishing_again() {
+    let (model, gcs) = (Model::new(), Gcs::start());
+    let publish = model.publish(&["--version", "1.0.0", "--gcs-endpoint", &gcs.endpoint]);
+    succeeds(&as_strs(&publish));
+    let mut altered = gcs.get("tiny/v1.0.0/model.onnx").unwrap();
+    altered[1000] ^= 1;
+    let name = "tiny%2Fv1.0.0%2Fmodel.onnx";
+    let url = format!("{}/upload/storage/v1/b/edge-net-models/o?uploadType=media&name={name}", gcs.endpoint);
+    ureq::post(url).send(&altered).unwrap();
+    assert_eq!(gcs.get("tiny/v1.0.0/model.onnx").unwrap(), altered);
+    succeeds(&as_strs(&publish));
+    assert_eq!(gcs.get("tiny/v1.0.0/model.onnx").unwrap(), fs::read(model.path("model/model.onnx")).unwrap());
+}
+
+#[test]
+fn a_file_that_changes_under_way_is_not_published() {
+    let (model, gcs) = (Model::new(), Gcs::start());
+    let artifact = model.path("model/model.onnx");
+    fs::write(&artifact, vec![7; 64 << 20]).unwrap();
+    let done = Arc::new(AtomicBool::new(false));
+    let changing = std::thread::spawn({
+        let done = Arc::clone(&done);
+        move || {
+            let file = fs::OpenOptions::new().write(true).open(&artifact).unwrap();
+            for n in 0_u64.. {
+                std::os::unix::fs::FileExt::write_at(&file, &n.to_le_bytes(), (64 << 20) - 8).unwrap();
+                if done.load(Ordering::Relaxed) {
+                    break;
+                }
+            }
+        }
+    });
+    let said = fails(&as_strs(&model.publish(&["--version", "1.0.0", "--gcs-endpoint", &gcs.endpoint])));
+    assert!(said.contains("tiny/v1.0.0/model.onnx: the bucket has other bytes than were hashed"), "{said}");
+    done.store(true, Ordering::Relaxed);
+    changing.join().unwrap();
+    assert_eq!(gcs.get("tiny/v1.0.0/manifest.json"), None, "no manifest refers to it");
 }
 
 #[test]
