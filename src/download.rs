@@ -9,14 +9,20 @@
 //!   cursor, the next segment of every reader before any that is only looked ahead at, and the reader
 //!   with the least left to read first, so that a range jumps the queue;
 //! - all readers of the artifact share the segments;
+//! - all sources work at once: a segment goes to the source that is going to have brought it first, by
+//!   what it took for earlier ones; a source never asked is tried with one segment;
+//! - a segment that takes far longer than another source would need is asked of that one too, and the
+//!   first to bring it wins;
 //! - bad leaves are fetched again, alone, from another source, and the source that sent them is not
-//!   asked again; other failures are retried with exponential backoff and jitter;
+//!   asked again; other failures are retried with exponential backoff and jitter, or when the source
+//!   says (`Retry-After`);
 //! - a reader fails when no source is left for its next segment. It never ends short.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::rc::Rc;
 
+use crate::health::Health;
 use crate::source::Failure;
 use crate::verify::{Bytes, Hashed, LeafTable, VerifiedLeaves};
 
@@ -33,6 +39,10 @@ pub struct Config {
     pub stall: u64,
     /// Wait after a source's first failure; doubles with each further one, up to 16 times this.
     pub backoff: u64,
+    /// What a request is taken to need at a source never asked before.
+    pub guess: u64,
+    /// Whether all sources work at once; else the others are asked when the first fails or lags.
+    pub share: bool,
     /// Whether there is a store to load segments from and to store them in.
     pub store: bool,
     /// Seed of the jitter.
@@ -41,9 +51,12 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { lanes: 4, held: 8, attempts: 4, stall: 20_000, backoff: 250, store: true, seed: 0 }
+        Self { lanes: 4, held: 8, attempts: 4, stall: 20_000, backoff: 250, guess: 8_000, share: true, store: true, seed: 0 }
     }
 }
+
+/// What a request may be late before another source is asked too, in milliseconds: besides twice what that needs.
+const GRACE: u64 = 1_000;
 
 /// Names a reader; the driver chooses it.
 pub type ReaderId = u64;
@@ -72,7 +85,12 @@ pub enum Event<B> {
         found: Option<Hashed<B>>,
     },
     /// Bytes came for a request that is still under way.
-    Progressed(FetchId),
+    Progressed {
+        /// The request.
+        fetch: FetchId,
+        /// How many came since it started.
+        bytes: u64,
+    },
     /// A request brought all its bytes, not yet trusted.
     Fetched {
         /// The request.
@@ -88,6 +106,8 @@ pub enum Event<B> {
         fetch: FetchId,
         /// Why.
         failure: Failure,
+        /// For how long the source asked to be left alone, in milliseconds (`Retry-After`).
+        rest: Option<u64>,
     },
     /// Time passed; see [`Download::next_timeout`].
     Tick,
@@ -141,6 +161,11 @@ pub enum Action<B> {
 /// Something worth telling the user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Report {
+    /// Bytes came, not yet verified.
+    Received {
+        /// How many, since the last report of this request.
+        bytes: u64,
+    },
     /// A segment is complete and verified.
     Verified {
         /// The segment.
@@ -192,44 +217,39 @@ struct Segment<B> {
     /// Verified runs of leaves, in order.
     parts: Vec<VerifiedLeaves<B>>,
     phase: Phase,
+    /// Requests under way for leaves that it misses; two when the first lags.
+    fetches: Vec<Fetch>,
     /// Failures of each source with this segment.
     attempts: Vec<u32>,
     origins: Vec<String>,
 }
 
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Loading,
-    Wanted,
-    Fetching(Fetch),
+    Missing,
     Ready,
 }
 
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 struct Fetch {
     id: FetchId,
     leaves: Range<u64>,
     source: usize,
     started: u64,
+    /// When the first bytes came.
+    answered: Option<u64>,
+    /// When the last bytes came.
     progressed: u64,
-}
-
-struct SourceHealth {
-    name: String,
-    /// Failures in a row; requests that fail together count once.
-    failures: u32,
-    failed_at: u64,
-    retry_at: u64,
-    last: Option<Failure>,
-    /// Never to be asked again.
-    set_aside: bool,
+    /// How many bytes came.
+    got: u64,
 }
 
 /// The machine; see the [module](self).
 pub struct Download<B> {
     table: Rc<LeafTable>,
     config: Config,
-    sources: Vec<SourceHealth>,
+    sources: Vec<Health>,
     readers: Vec<Reader>,
     /// Few: see [`Config::held`].
     segments: Vec<Segment<B>>,
@@ -243,12 +263,11 @@ impl<B: Bytes> Download<B> {
     /// A download of the artifact of `table` from `sources`, named in the order they are preferred.
     #[must_use]
     pub fn new(table: impl Into<Rc<LeafTable>>, sources: Vec<String>, config: Config) -> Self {
-        let health = |name| SourceHealth { name, failures: 0, failed_at: 0, retry_at: 0, last: None, set_aside: false };
         Self {
             table: table.into(),
             jitter: config.seed,
             config,
-            sources: sources.into_iter().map(health).collect(),
+            sources: sources.into_iter().map(Health::new).collect(),
             readers: Vec::new(),
             segments: Vec::new(),
             next_fetch: 0,
@@ -275,16 +294,20 @@ impl<B: Bytes> Download<B> {
                 self.readers.retain(|other| other.id != reader);
             }
             Event::Loaded { segment, found } => self.loaded(segment, found),
-            Event::Progressed(fetch) => {
+            Event::Progressed { fetch, bytes } => {
                 let now = self.now;
-                if let Some(fetch) = self.fetches_mut().find(|under_way| under_way.id == fetch) {
+                let fetches = self.segments.iter_mut().flat_map(|segment| &mut segment.fetches);
+                for fetch in fetches.filter(|under_way| under_way.id == fetch) {
+                    fetch.answered.get_or_insert(now);
                     fetch.progressed = now;
+                    self.actions.push_back(Action::Report(Report::Received { bytes: bytes.saturating_sub(fetch.got) }));
+                    fetch.got = bytes;
                 }
             }
             Event::Fetched { fetch, hashed, origin } => self.fetched(fetch, &hashed, origin),
-            Event::Failed { fetch, failure } => {
+            Event::Failed { fetch, failure, rest } => {
                 if let Some((index, fetch)) = self.end_fetch(|under_way| under_way.id == fetch) {
-                    self.failed(index, &fetch, failure);
+                    self.failed(index, &fetch, failure, rest);
                 }
             }
             Event::Tick => self.abort_stalled(),
@@ -303,9 +326,13 @@ impl<B: Bytes> Download<B> {
     #[must_use]
     pub fn next_timeout(&self) -> Option<u64> {
         let stalls = self.fetches().map(|fetch| fetch.progressed + self.config.stall);
-        let waiting = self.segments.iter().any(|segment| segment.phase == Phase::Wanted);
-        let retries = self.sources.iter().filter(|source| waiting && !source.set_aside && source.retry_at > self.now);
-        stalls.chain(retries.map(|source| source.retry_at)).min()
+        let waiting = self.segments.iter().any(|segment| segment.phase == Phase::Missing && segment.fetches.is_empty());
+        let rests = self.sources.iter().filter(|source| waiting && !source.set_aside).map(|source| source.retry_at);
+        let lags = self.segments.iter().filter_map(|segment| {
+            let other = self.choose(segment, self.missing(segment)?).filter(|_| self.fetches().count() < self.config.lanes)?;
+            self.lags_from(segment, other)
+        });
+        stalls.chain(rests.chain(lags).filter(|at| *at > self.now)).min()
     }
 
     /// Whether nobody reads any more.
@@ -319,7 +346,7 @@ impl<B: Bytes> Download<B> {
         let Some(segment) = self.segment_mut(index).filter(|segment| segment.phase == Phase::Loading) else {
             return;
         };
-        segment.phase = Phase::Wanted;
+        segment.phase = Phase::Missing;
         let Some(verdict) = verdict else { return };
         // Good leaves of an altered entry are good; only the others are fetched.
         segment.parts = verdict.good;
@@ -340,16 +367,18 @@ impl<B: Bytes> Download<B> {
             if !verdict.good.is_empty() && !segment.origins.contains(&origin) {
                 segment.origins.push(origin);
             }
-            // What was missing lay in one gap, so what came goes there, in order.
-            let gap = segment.parts.partition_point(|part| part.leaves().start < fetch.leaves.start);
-            segment.parts.splice(gap..gap, verdict.good);
+            for run in &verdict.good {
+                segment.add(run);
+            }
         }
         if let Some(bad) = verdict.bad.first() {
-            self.failed(index, &fetch, Failure::BadLeaf(*bad));
+            self.failed(index, &fetch, Failure::BadLeaf(*bad), None);
         } else {
-            self.sources[fetch.source].failures = 0;
+            let answered = fetch.answered.unwrap_or(self.now);
+            let leaves = fetch.leaves.end - fetch.leaves.start;
+            self.sources[fetch.source].brought(leaves, answered - fetch.started, self.now - fetch.started);
         }
-        if self.missing(index).is_none() {
+        if self.segment(index).is_some_and(|segment| self.missing(segment).is_none()) {
             self.completed(index);
         }
     }
@@ -361,26 +390,22 @@ impl<B: Bytes> Download<B> {
         segment.phase = Phase::Ready;
         let origins = std::mem::take(&mut segment.origins);
         let parts = segment.parts.clone();
+        for late in std::mem::take(&mut segment.fetches) {
+            self.sources[late.source].overtaken(late.leaves.end - late.leaves.start, self.now - late.started);
+            self.actions.push_back(Action::Abort(late.id));
+        }
         self.actions.push_back(Action::Report(Report::Verified { segment: index, origins }));
         if self.config.store {
             self.actions.push_back(Action::Store { segment: index, parts });
         }
     }
 
-    fn failed(&mut self, index: u64, fetch: &Fetch, failure: Failure) {
+    fn failed(&mut self, index: u64, fetch: &Fetch, failure: Failure, rest: Option<u64>) {
         if let Some(segment) = self.segment_mut(index) {
             segment.attempts[fetch.source] += 1;
         }
-        let source = &mut self.sources[fetch.source];
-        if failure.is_final() {
-            source.set_aside = true;
-        } else if source.failures == 0 || fetch.started >= source.failed_at {
-            let wait = self.config.backoff << source.failures.min(4);
-            source.failures += 1;
-            source.failed_at = self.now;
-            source.retry_at = self.now + wait / 2 + next_random(&mut self.jitter) % (wait / 2 + 1);
-        }
-        source.last = Some(failure.clone());
+        let jitter = next_random(&mut self.jitter);
+        self.sources[fetch.source].failed(self.now, fetch.started, failure.clone(), rest, self.config.backoff, jitter);
         self.actions.push_back(Action::Report(Report::Refused { segment: index, source: fetch.source, failure }));
     }
 
@@ -388,7 +413,7 @@ impl<B: Bytes> Download<B> {
         let (now, stall) = (self.now, self.config.stall);
         while let Some((index, fetch)) = self.end_fetch(|fetch| fetch.progressed + stall <= now) {
             self.actions.push_back(Action::Abort(fetch.id));
-            self.failed(index, &fetch, Failure::Stalled);
+            self.failed(index, &fetch, Failure::Stalled, None);
         }
     }
 
@@ -421,8 +446,8 @@ impl<B: Bytes> Download<B> {
         let actions = &mut self.actions;
         self.segments.retain(|segment| {
             let keep = near.contains(&segment.index);
-            if let (false, Phase::Fetching(fetch)) = (keep, &segment.phase) {
-                actions.push_back(Action::Abort(fetch.id));
+            if !keep {
+                actions.extend(segment.fetches.iter().map(|fetch| Action::Abort(fetch.id)));
             }
             keep
         });
@@ -457,15 +482,15 @@ impl<B: Bytes> Download<B> {
         let mut order = self.in_order().into_iter();
         while let Some(index) = order.next() {
             if self.segment(index).is_none() {
-                let phase = if self.config.store { Phase::Loading } else { Phase::Wanted };
+                let phase = if self.config.store { Phase::Loading } else { Phase::Missing };
                 let attempts = vec![0; self.sources.len()];
-                self.segments.push(Segment { index, parts: Vec::new(), phase, attempts, origins: Vec::new() });
+                let (parts, fetches, origins) = (Vec::new(), Vec::new(), Vec::new());
+                self.segments.push(Segment { index, parts, phase, fetches, attempts, origins });
                 if self.config.store {
                     self.actions.push_back(Action::Load(index));
                 }
             }
-            let wanted = self.segment(index).is_some_and(|segment| segment.phase == Phase::Wanted);
-            if wanted && self.ask_a_source(index) {
+            if self.ask_a_source(index) {
                 // Readers are gone: what was for them goes too, and makes room for the others.
                 self.release();
                 order = self.in_order().into_iter();
@@ -475,30 +500,78 @@ impl<B: Bytes> Download<B> {
 
     /// Asks a source for what a segment misses, if one is to be asked now. Whether readers were failed instead.
     fn ask_a_source(&mut self, index: u64) -> bool {
-        let Some(segment) = self.segment(index) else {
+        let Some(segment) = self.segment(index).filter(|segment| segment.phase == Phase::Missing) else {
             return false;
         };
-        let hopeful = |source: &usize| !self.sources[*source].set_aside && segment.attempts[*source] < self.config.attempts;
-        let candidates: Vec<usize> = (0..self.sources.len()).filter(hopeful).collect();
-        if candidates.is_empty() {
+        if segment.fetches.is_empty() && !(0..self.sources.len()).any(|source| self.is_hopeful(segment, source)) {
             return self.give_up(index);
         }
-        let rested = candidates.into_iter().find(|source| self.sources[*source].retry_at <= self.now);
-        let (Some(source), Some(leaves)) = (rested, self.missing(index)) else {
+        let Some(leaves) = self.missing(segment).filter(|_| self.fetches().count() < self.config.lanes) else {
             return false;
         };
-        if self.fetches().count() >= self.config.lanes {
+        let source = self.choose(segment, leaves.clone());
+        let late = |other: &usize| segment.fetches.is_empty() || self.lags(segment, *other);
+        let Some(source) = source.filter(late) else {
             return false;
-        }
+        };
         let id = self.next_fetch;
         self.next_fetch += 1;
         let bytes = self.table.layout().bytes_of_leaves(&leaves);
-        let fetch = Fetch { id, leaves, source, started: self.now, progressed: self.now };
+        let fetch = Fetch { id, leaves, source, started: self.now, answered: None, progressed: self.now, got: 0 };
         if let Some(segment) = self.segment_mut(index) {
-            segment.phase = Phase::Fetching(fetch);
+            segment.fetches.push(fetch);
         }
         self.actions.push_back(Action::Fetch { fetch: id, source, bytes });
         false
+    }
+
+    /// Whether a source may yet bring what a segment misses.
+    fn is_hopeful(&self, segment: &Segment<B>, source: usize) -> bool {
+        !self.sources[source].set_aside && segment.attempts[source] < self.config.attempts
+    }
+
+    /// The source that is going to have brought these leaves first, of those that may be asked now and are not asked yet.
+    fn choose(&self, segment: &Segment<B>, leaves: Range<u64>) -> Option<usize> {
+        let asked = |source: usize| segment.fetches.iter().any(|fetch| fetch.source == source);
+        let rested = |source: &usize| {
+            let idle = !asked(*source) && self.sources[*source].retry_at <= self.now;
+            idle && self.is_hopeful(segment, *source)
+        };
+        let candidates = (0..self.sources.len()).filter(rested);
+        if !self.config.share {
+            return candidates.min();
+        }
+        // Among equals the first: sources are named in the order they are preferred.
+        candidates.min_by_key(|source| {
+            let busy = self.fetches().filter(|fetch| fetch.source == *source).count() as u64;
+            match (self.sources[*source].expected(leaves.end - leaves.start), busy) {
+                (Some(expected), _) => expected * (busy + 1),
+                (None, 0) => 0,
+                (None, _) => u64::MAX,
+            }
+        })
+    }
+
+    /// What a source is taken to need for these leaves.
+    fn needs(&self, source: usize, leaves: &Range<u64>) -> u64 {
+        self.sources[source].expected(leaves.end - leaves.start).unwrap_or(self.config.guess)
+    }
+
+    /// When the one request for a segment is late enough to ask `other` too.
+    fn lags_from(&self, segment: &Segment<B>, other: usize) -> Option<u64> {
+        let [fetch] = segment.fetches.as_slice() else { return None };
+        Some(fetch.started + GRACE + 2 * self.needs(other, &fetch.leaves))
+    }
+
+    /// Whether it is late, and still going to need longer than `other` would.
+    fn lags(&self, segment: &Segment<B>, other: usize) -> bool {
+        let (Some(from), [fetch]) = (self.lags_from(segment, other), segment.fetches.as_slice()) else {
+            return false;
+        };
+        let bytes = self.table.layout().bytes_of_leaves(&fetch.leaves);
+        let left = (bytes.end - bytes.start).saturating_sub(fetch.got);
+        let remaining = ((self.now - fetch.started) * left).checked_div(fetch.got);
+        self.now >= from && remaining.is_none_or(|remaining| remaining > self.needs(other, &fetch.leaves))
     }
 
     /// Fails the readers whose next segment this is. Whether there were any.
@@ -510,7 +583,8 @@ impl<B: Bytes> Download<B> {
             return false;
         }
         let known = self.sources.iter().filter_map(|source| Some((source.name.clone(), source.last.clone()?)));
-        let leaves = self.missing(index).unwrap_or_else(|| layout.leaves_of_segment(index));
+        let leaves = self.segment(index).and_then(|segment| self.missing(segment));
+        let leaves = leaves.unwrap_or_else(|| layout.leaves_of_segment(index));
         let error = DownloadError { bytes: layout.bytes_of_leaves(&leaves), failures: known.collect() };
         self.actions.push_back(Action::Report(Report::Failed(error.clone())));
         for reader in readers {
@@ -529,42 +603,42 @@ impl<B: Bytes> Download<B> {
     }
 
     fn fetches(&self) -> impl Iterator<Item = &Fetch> {
-        self.segments.iter().filter_map(|segment| match &segment.phase {
-            Phase::Fetching(fetch) => Some(fetch),
-            _ => None,
-        })
+        self.segments.iter().flat_map(|segment| &segment.fetches)
     }
 
-    fn fetches_mut(&mut self) -> impl Iterator<Item = &mut Fetch> {
-        self.segments.iter_mut().filter_map(|segment| match &mut segment.phase {
-            Phase::Fetching(fetch) => Some(fetch),
-            _ => None,
-        })
-    }
-
-    /// Ends the first request that `matches`; its segment is wanted again.
+    /// Ends the first request that `matches`.
     fn end_fetch(&mut self, matches: impl Fn(&Fetch) -> bool) -> Option<(u64, Fetch)> {
-        self.segments.iter_mut().find_map(|segment| match &segment.phase {
-            Phase::Fetching(fetch) if matches(fetch) => {
-                let fetch = fetch.clone();
-                segment.phase = Phase::Wanted;
-                Some((segment.index, fetch))
-            }
-            _ => None,
+        self.segments.iter_mut().find_map(|segment| {
+            let at = segment.fetches.iter().position(&matches)?;
+            Some((segment.index, segment.fetches.remove(at)))
         })
     }
 
     /// The first run of leaves of a segment that are not there yet.
-    fn missing(&self, index: u64) -> Option<Range<u64>> {
-        let mut missing = self.table.layout().leaves_of_segment(index);
-        for part in self.segment(index).map_or(&[][..], |segment| &segment.parts) {
-            if part.leaves().start > missing.start {
-                missing.end = part.leaves().start;
+    fn missing(&self, segment: &Segment<B>) -> Option<Range<u64>> {
+        segment.gap(self.table.layout().leaves_of_segment(segment.index))
+    }
+}
+
+impl<B: Bytes> Segment<B> {
+    /// The first of `leaves` that are not there yet.
+    fn gap(&self, mut leaves: Range<u64>) -> Option<Range<u64>> {
+        for part in self.parts.iter().map(VerifiedLeaves::leaves) {
+            if part.start > leaves.start {
+                leaves.end = leaves.end.min(part.start);
                 break;
             }
-            missing.start = part.leaves().end;
+            leaves.start = leaves.start.max(part.end);
         }
-        (!missing.is_empty()).then_some(missing)
+        (!leaves.is_empty()).then_some(leaves)
+    }
+
+    /// Adds what is new in a verified run: of two requests for the same leaves, the second brings some again.
+    fn add(&mut self, run: &VerifiedLeaves<B>) {
+        while let Some(new) = self.gap(run.leaves().clone()).and_then(|gap| run.cut(&gap)) {
+            let at = self.parts.partition_point(|part| part.leaves().start < new.leaves().start);
+            self.parts.insert(at, new);
+        }
     }
 }
 

@@ -15,6 +15,8 @@
 
 pub mod dag;
 pub mod download;
+pub mod eviction;
+mod health;
 pub mod http;
 pub mod layout;
 pub mod manifest;

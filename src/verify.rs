@@ -88,6 +88,17 @@ impl<B: Bytes> VerifiedLeaves<B> {
         &self.bytes
     }
 
+    /// The leaves of these that lie in `leaves`; `None` where there are none.
+    #[must_use]
+    pub fn cut(&self, leaves: &Range<u64>) -> Option<Self> {
+        let leaves = self.leaves.start.max(leaves.start)..self.leaves.end.min(leaves.end);
+        if leaves == self.leaves {
+            return Some(self.clone());
+        }
+        let bytes = self.intersect(&(leaves.start * LEAF_SIZE..leaves.end * LEAF_SIZE))?;
+        Some(Self { leaves, bytes })
+    }
+
     /// The part that lies in `wanted`, a byte range of the artifact; `None` where they do not meet.
     #[must_use]
     pub fn intersect(&self, wanted: &Range<u64>) -> Option<B> {

@@ -170,8 +170,12 @@ enum Profile {
     /// Sends too little, and nobody sees it from the head.
     Short,
     Fails(Failure),
+    /// Honest, but so slow that any other is quicker.
+    Drips,
     /// 503 in every other interval of this many milliseconds.
     Flaps(u64),
+    /// The same with 429, and it says when to come back.
+    Limits(u64),
     /// Answers nothing.
     Stalls,
     /// Sends some, then breaks or stops.
@@ -190,8 +194,9 @@ impl Profile {
             Failure::WrongRange,
             Failure::WrongLength { got: 7, want: 9 },
             Failure::Unreachable("no route".into()),
+            Failure::Unreachable("redirected too often".into()),
         ];
-        match random.below(13) {
+        match random.below(15) {
             0 | 1 => Self::Honest,
             2 => Self::Slow,
             3 | 4 => Self::Corrupt(random.pick(&[1, 5, 50, 100])),
@@ -201,13 +206,15 @@ impl Profile {
             9 => Self::Flaps(random.within(50..20_000)),
             10 => Self::Stalls,
             11 => Self::DiesHalfWay,
+            12 => Self::Drips,
+            13 => Self::Limits(random.within(50..20_000)),
             _ => Self::TurnsInto(random.below(30_000), Box::new(Self::any(random))),
         }
     }
 
     fn is_honest(&self) -> bool {
         match self {
-            Self::Honest | Self::Slow => true,
+            Self::Honest | Self::Slow | Self::Drips => true,
             Self::TurnsInto(_, then) => then.is_honest(),
             _ => false,
         }
@@ -226,9 +233,11 @@ impl Profile {
 /// What is going to happen.
 #[derive(Debug, Clone)]
 enum What {
-    Progress(FetchId),
+    Progress(FetchId, u64),
     Brings(FetchId, Vec<Run>),
-    Fails(FetchId, Failure),
+    Fails(FetchId, Failure, Option<u64>),
+    /// The worker, with all that is in memory, is gone; who read reads again.
+    Dies,
     Loads(u64),
     Opens(ReaderId),
     Pulls(ReaderId),
@@ -259,6 +268,7 @@ enum State {
 struct Flight {
     source: usize,
     bytes: Range<u64>,
+    started: u64,
     /// When it was asked, or last brought bytes.
     heard: u64,
 }
@@ -270,6 +280,9 @@ struct Tally {
     failed: u64,
     cancelled: u64,
     aborted: u64,
+    hedged: u64,
+    rested: u64,
+    died: u64,
     stalled: u64,
     bad_leaves: u64,
     healed: u64,
@@ -285,8 +298,11 @@ struct Simulation<'a> {
     layout: Layout,
     download: Download<Described>,
     sources: Vec<Profile>,
+    table: Rc<LeafTable>,
     /// Bad bytes came from it.
     caught: BTreeSet<usize>,
+    /// Sources that said until when they want to be left alone.
+    resting: BTreeMap<usize, u64>,
     store: BTreeMap<u64, Vec<Run>>,
     /// Forgets what it is given, as a full disk does.
     store_is_full: bool,
@@ -320,13 +336,13 @@ impl<'a> Simulation<'a> {
             (0..layout.leaves()).map(|leaf| digest(&cut(&honest(&layout.bytes_of_leaves(&(leaf..leaf + 1))), &(0..u64::MAX))));
         let leaves: Vec<Digest> = leaves.collect();
         let cid = dag::root(&leaves, size);
-        let table = LeafTable::from_digests(leaves, size, &cid).unwrap();
+        let table = Rc::new(LeafTable::from_digests(leaves, size, &cid).unwrap());
 
         let mut sources: Vec<Profile> = (0..random.below(5)).map(|_| Profile::any(&mut random)).collect();
         // In half of the seeds surely somebody is honest.
         if random.chance(50) {
             let at = usize::try_from(random.below(sources.len() as u64 + 1)).unwrap();
-            sources.insert(at, random.pick(&[Profile::Honest, Profile::Slow]));
+            sources.insert(at, random.pick(&[Profile::Honest, Profile::Slow, Profile::Drips]));
         }
         let config = Config {
             lanes: random.pick(&[1, 2, 4, 6]),
@@ -334,15 +350,18 @@ impl<'a> Simulation<'a> {
             attempts: random.pick(&[1, 2, 4]),
             stall: random.within(5_000..20_000),
             backoff: random.pick(&[0, 1, 250]),
+            guess: random.pick(&[0, 500, 8_000]),
+            share: random.chance(70),
             store: random.chance(70),
             seed: random.next(),
         };
-        let names = (0..sources.len()).map(|i| format!("source-{i}")).collect();
         let mut simulation = Self {
-            download: Download::new(table, names, config.clone()),
+            download: Download::new(Rc::clone(&table), names(&sources), config.clone()),
+            table,
             layout,
             sources,
             caught: BTreeSet::new(),
+            resting: BTreeMap::new(),
             store: BTreeMap::new(),
             store_is_full: random.chance(10),
             readers: BTreeMap::new(),
@@ -361,6 +380,10 @@ impl<'a> Simulation<'a> {
         };
         simulation.fill_store();
         simulation.invite_readers();
+        if simulation.random.chance(20) {
+            let after = simulation.random.pick(&[1, 300, 5_000, 60_000]);
+            simulation.plan(after, What::Dies);
+        }
         simulation
     }
 
@@ -477,11 +500,12 @@ impl<'a> Simulation<'a> {
                 }
                 Event::Loaded { segment, found: found.map(|runs| hash(runs, &self.memory, segment)) }
             }
-            What::Progress(fetch) => {
+            What::Dies => return self.die(),
+            What::Progress(fetch, bytes) => {
                 if let Some(flight) = self.flights.get_mut(&fetch) {
                     flight.heard = self.now;
                 }
-                Event::Progressed(fetch)
+                Event::Progressed { fetch, bytes }
             }
             What::Brings(fetch, runs) => {
                 let mut segment = u64::MAX;
@@ -495,14 +519,46 @@ impl<'a> Simulation<'a> {
                 }
                 Event::Fetched { fetch, hashed: hash(runs, &self.memory, segment), origin: format!("of fetch {fetch}") }
             }
-            What::Fails(fetch, failure) => {
+            What::Fails(fetch, failure, rest) => {
                 if let Some(flight) = self.flights.remove(&fetch) {
                     *self.asked.entry((flight.bytes.start / SEGMENT_SIZE, flight.source)).or_default() += 1;
+                    if let Some(rest) = rest {
+                        self.resting.insert(flight.source, self.now + rest);
+                        self.tally.rested += 1;
+                    }
                 }
-                Event::Failed { fetch, failure }
+                Event::Failed { fetch, failure, rest }
             }
         };
         self.tell(event);
+    }
+
+    fn die(&mut self) {
+        self.tally.died += 1;
+        self.what.retain(|_, what| matches!(what, What::Opens(_) | What::Cancels(_)));
+        self.agenda.retain(|Reverse((_, key))| self.what.contains_key(key));
+        self.download = Download::new(Rc::clone(&self.table), names(&self.sources), self.config.clone());
+        assert!(self.memory.borrow().is_empty(), "what nobody holds is freed");
+        self.flights.clear();
+        self.loading.clear();
+        self.caught.clear();
+        self.resting.clear();
+        self.asked.clear();
+        self.came.clear();
+        let open: Vec<ReaderId> =
+            self.readers.iter().filter(|(_, reader)| reader.state == State::Open).map(|(id, _)| *id).collect();
+        for id in open {
+            let reader = self.readers.get_mut(&id).unwrap();
+            *reader = Reader {
+                at: reader.bytes.start,
+                bytes: reader.bytes.clone(),
+                pulls: 0,
+                started: false,
+                state: State::Waiting,
+                ..*reader
+            };
+            self.plan(10, What::Opens(id));
+        }
     }
 
     /// Of an answer of the right length, the leaves that are the artifact's.
@@ -556,7 +612,7 @@ impl<'a> Simulation<'a> {
                 // Mostly the driver says no more; sometimes an answer was already on its way.
                 if self.random.chance(70) {
                     self.what.retain(
-                        |_, what| !matches!(what, What::Progress(id) | What::Brings(id, _) | What::Fails(id, _) if *id == fetch),
+                        |_, what| !matches!(what, What::Progress(id, _) | What::Brings(id, _) | What::Fails(id, ..) if *id == fetch),
                     );
                     self.agenda.retain(|Reverse((_, key))| self.what.contains_key(key));
                 }
@@ -613,7 +669,7 @@ impl<'a> Simulation<'a> {
                     self.tally.bad_leaves += 1;
                 }
                 Report::Refused { failure, .. } => self.tally.stalled += u64::from(failure == Failure::Stalled),
-                Report::Failed(_) => {}
+                Report::Received { .. } | Report::Failed(_) => {}
             },
         }
     }
@@ -655,8 +711,14 @@ impl<'a> Simulation<'a> {
         assert!(!leaves.is_empty() && leaves.end <= (segment + 1) * LEAVES_PER_SEGMENT, "of one segment");
         self.assert_near_a_reader(segment);
         assert!(!self.caught.contains(&source), "source {source} sent bad bytes before");
-        let twice = self.flights.values().find(|flight| flight.bytes.start < bytes.end && bytes.start < flight.bytes.end);
-        assert!(twice.is_none(), "{bytes:?} is under way already");
+        let mut others = self.flights.values().filter(|flight| flight.bytes.start < bytes.end && bytes.start < flight.bytes.end);
+        if let Some(first) = others.next() {
+            assert!(others.next().is_none(), "{bytes:?} is under way twice already");
+            assert!(first.source != source && self.now >= first.started + 1000, "{bytes:?} is under way already");
+            self.tally.hedged += 1;
+        }
+        let rests_until = self.resting.get(&source).copied().unwrap_or_default();
+        assert!(self.now >= rests_until, "source {source} wants to be left alone until {rests_until}");
         if self.config.store {
             let came = &self.came[&segment];
             assert!(!leaves.clone().any(|leaf| came.contains(&leaf)), "leaves of {leaves:?} came already: {came:?}");
@@ -664,7 +726,7 @@ impl<'a> Simulation<'a> {
             assert!(asked < self.config.attempts, "source {source} failed {asked} times with segment {segment}");
         }
         assert!(
-            self.flights.insert(fetch, Flight { source, bytes: bytes.clone(), heard: self.now }).is_none(),
+            self.flights.insert(fetch, Flight { source, bytes: bytes.clone(), started: self.now, heard: self.now }).is_none(),
             "names are not used again"
         );
         let mut profile = self.sources[source].clone();
@@ -679,33 +741,37 @@ impl<'a> Simulation<'a> {
         let length = bytes.end - bytes.start;
         let runs = match profile {
             Profile::Flaps(interval) if (self.now / interval).is_multiple_of(2) => {
-                return self.plan(latency, What::Fails(fetch, Failure::Status(503)));
+                return self.plan(latency, What::Fails(fetch, Failure::Status(503), None));
             }
-            Profile::Honest | Profile::Flaps(_) | Profile::TurnsInto(..) => honest(bytes),
-            Profile::Slow => {
-                let beats = self.random.within(2..6);
+            Profile::Limits(interval) if (self.now / interval).is_multiple_of(2) => {
+                let rest = interval - self.now % interval;
+                return self.plan(latency, What::Fails(fetch, Failure::Status(429), Some(rest)));
+            }
+            Profile::Honest | Profile::Flaps(_) | Profile::Limits(_) | Profile::TurnsInto(..) => honest(bytes),
+            Profile::Slow | Profile::Drips => {
+                let beats = if profile == Profile::Slow { self.random.within(2..6) } else { 40 };
                 let beat = self.config.stall * 9 / 10;
                 for i in 1..=beats {
-                    self.plan(i * beat, What::Progress(fetch));
+                    self.plan(i * beat, What::Progress(fetch, length * i / (beats + 1)));
                 }
                 return self.plan((beats + 1) * beat, What::Brings(fetch, honest(bytes)));
             }
             Profile::Corrupt(percent) => spoil(&mut self.random, bytes, percent, false),
             Profile::OtherBytes => honest(&(bytes.start + 1..bytes.end + 1)),
             Profile::Short => cut(&honest(bytes), &(0..self.random.below(length))),
-            Profile::Fails(failure) => return self.plan(latency, What::Fails(fetch, failure)),
+            Profile::Fails(failure) => return self.plan(latency, What::Fails(fetch, failure, None)),
             Profile::Stalls => return,
             Profile::DiesHalfWay => {
-                self.plan(latency, What::Progress(fetch));
+                self.plan(latency, What::Progress(fetch, length / 2));
                 if self.random.chance(50) {
-                    self.plan(latency * 2, What::Fails(fetch, Failure::WrongLength { got: length / 2, want: length }));
+                    self.plan(latency * 2, What::Fails(fetch, Failure::WrongLength { got: length / 2, want: length }, None));
                 }
                 return;
             }
         };
         self.plan(latency, What::Brings(fetch, runs));
         if self.random.chance(2) {
-            self.plan(latency + 7, What::Fails(fetch, Failure::Unreachable("an echo".into())));
+            self.plan(latency + 7, What::Fails(fetch, Failure::Unreachable("an echo".into()), None));
         }
     }
 
@@ -749,6 +815,10 @@ impl<'a> Simulation<'a> {
     }
 }
 
+fn names(sources: &[Profile]) -> Vec<String> {
+    (0..sources.len()).map(|i| format!("source-{i}")).collect()
+}
+
 /// Says which seed it was.
 struct Seed(u64);
 
@@ -776,8 +846,25 @@ fn faulty_downloads_end_with_the_right_bytes_or_an_error() {
         Simulation::new(seed, false, &mut tally).run();
     }
     eprintln!("{tally:?}");
-    let Tally { closed, failed, cancelled, aborted, stalled, bad_leaves, healed, stored, loaded, forgotten, bytes } = tally;
-    for happened in [closed, failed, cancelled, aborted, stalled, bad_leaves, healed, stored, loaded, forgotten, bytes] {
+    let Tally {
+        closed,
+        failed,
+        cancelled,
+        aborted,
+        hedged,
+        rested,
+        died,
+        stalled,
+        bad_leaves,
+        healed,
+        stored,
+        loaded,
+        forgotten,
+        bytes,
+    } = tally;
+    for happened in
+        [closed, failed, cancelled, aborted, hedged, rested, died, stalled, bad_leaves, healed, stored, loaded, forgotten, bytes]
+    {
         assert!(happened > 0, "the simulation has become too tame: {tally:?}");
     }
 }

@@ -67,7 +67,7 @@ showOnline();
 // The model and its files.
 async function showModel() {
   const manifest = await edgeNet.manifest(MODEL);
-  const kept = new Map((await edgeNet.cached()).map((row) => [row.cid, row.cachedBytes]));
+  const kept = new Map((await edgeNet.list()).map((row) => [row.cid, row.cachedBytes]));
   $('model-title').textContent = `${manifest.name} ${manifest.version}`;
   $('model-about').textContent = `${manifest.id}, ${manifest.license ?? 'no licence given'}, signed by “${manifest.signature.keyId}” on ${manifest.timestamp.slice(0, 10)}`;
   const rows = Object.values(manifest.artifacts).map((artifact) => {

@@ -8,11 +8,16 @@
  * @property {string} [gcs]     base URL of the bucket, asked when the edge is gone
  * @property {string[]} [ipfs]  base URLs of IPFS gateways, asked after it
  * @property {string} [path]    URL path that is answered; '/models/' if not given
+ * @property {number} [budget]  bytes kept on the device at the most; the browser's own limit if not given
+ * @property {number} [lanes]   requests under way at once for each file, 1 to 6; 4 if not given
  * @property {string} [script]  URL of the service worker's script; '/edge-net-sw.js' if not given
  * @property {string} [scope]   scope of the service worker; the script's folder if not given
  *
  * @typedef {{type: string, detail: Record<string, unknown>}} Message  see the events of EdgeNet
  */
+
+/** How often a page asks after the downloads of its worker: browsers stop a worker that hears nothing for 30 s, in milliseconds. */
+const ASK_AFTER = 10_000;
 
 /** How long a service worker may take to take over the page, in milliseconds. */
 const TAKE_OVER = 10_000;
@@ -55,15 +60,18 @@ export async function connect() {
  * Verified model files.
  *
  * Events, each a CustomEvent whose `detail` is given here:
+ * - `progress` {model, version, file, cid, size, received, verified, rate, ms}: at most ten times a second; `rate` is in bytes a second;
  * - `segment` {model, version, file, cid, segment, segments, start, end, size, source, origin, ms}: a verified
  *   segment was handed on; `source` is cache, edge, gcs or ipfs, `origin` is where the edge had it from;
  * - `refused` {model, version, file, segment, source, reason}: a source failed and another is asked; with the file
  *   manifest.json, an older manifest than the accepted one was offered, and the accepted one still holds;
- * - `complete` {model, version, file, size, ms};
+ * - `complete` {model, version, file, size, ms}: all of it was verified, and handed on or kept;
  * - `failed` {model, file, message}: a fetch failed, and why.
  */
 export class EdgeNet extends EventTarget {
   #backend;
+  /** @type {ReturnType<typeof setInterval> | undefined} */
+  #asking;
 
   /**
    * @param {'service-worker' | 'page'} mode
@@ -77,6 +85,7 @@ export class EdgeNet extends EventTarget {
     const channel = new BroadcastChannel('edge-net');
     channel.onmessage = (/** @type {MessageEvent<Message>} */ { data: { type, detail } }) => {
       if (type === 'refused' && detail.file === 'manifest.json') console.warn(`edge-net: ${detail.model}: ${detail.reason}`);
+      if (type === 'request') return this.#keepAlive();
       if (type === 'failed') console.error(`edge-net: ${detail.model}/${detail.file}: ${detail.message}`);
       this.dispatchEvent(new CustomEvent(type, { detail }));
     };
@@ -118,20 +127,98 @@ export class EdgeNet extends EventTarget {
   }
 
   /**
-   * What is kept on this device.
-   * @returns {Promise<Array<{model: string, version: string, file: string, cid: string, size: number, cachedBytes: number}>>}
+   * What is kept on this device, wholly or in part.
+   * @returns {Promise<Array<{model: string, version: string, file: string, cid: string, size: number, cachedBytes: number, lastUsed: number, pinned: boolean}>>}
    */
-  cached() {
-    return this.#backend.ask('cached');
+  list() {
+    return this.#backend.ask('list');
   }
 
   /**
-   * Forgets the kept bytes of a model.
+   * Whether a file of a model's newest known version is wholly on this device.
+   * @param {string} id
+   * @param {string} file
+   * @returns {Promise<boolean>}
+   */
+  async isCached(id, file) {
+    const { version } = await this.manifest(id);
+    const rows = await this.list();
+    return rows.some((row) => row.model === id && row.version === version && row.file === file && row.cachedBytes === row.size);
+  }
+
+  /**
+   * Fetches a file so that it is on this device: pass the URL that it is going to be fetched by.
+   * @param {RequestInfo | URL} input
+   * @param {RequestInit} [init] a `signal` stops it; what was verified stays
+   * @returns {Promise<void>}
+   */
+  async preload(input, init) {
+    const { body, ok, status } = await this.fetch(input, init);
+    if (!ok) throw new Error(`edge-net: ${new Request(input).url}: status ${status}`);
+    await body?.pipeTo(new WritableStream(), { signal: init?.signal ?? undefined });
+  }
+
+  /**
+   * Keeps the files of a model's newest version when others have to go, and asks the browser not to evict this site's storage.
+   * @param {string} id
+   * @returns {Promise<boolean>} whether the browser agreed
+   */
+  async pin(id) {
+    await this.#backend.ask('pin', id);
+    return (await navigator.storage?.persist?.()) ?? false;
+  }
+
+  /**
+   * @param {string} id
+   * @returns {Promise<void>}
+   */
+  unpin(id) {
+    return this.#backend.ask('unpin', id);
+  }
+
+  /**
+   * Forgets the kept bytes of a model, pinned or not.
    * @param {string} id
    * @returns {Promise<void>}
    */
   remove(id) {
     return this.#backend.ask('remove', id);
+  }
+
+  /**
+   * Forgets the kept bytes of all models. What is the oldest version to be accepted stays known.
+   * @returns {Promise<void>}
+   */
+  clear() {
+    return this.#backend.ask('clear');
+  }
+
+  /**
+   * Reads what is kept of a model's newest version again, and drops what is not good.
+   * @param {string} id
+   * @returns {Promise<Array<{file: string, segments: number, good: number, bad: number[]}>>}
+   */
+  verify(id) {
+    return this.#backend.ask('verify', id);
+  }
+
+  /**
+   * Bytes kept here, bytes that may be, and what the browser says of its storage; it may promise what is not there.
+   * @returns {Promise<{bytes: number, budget?: number, quota?: number, usage?: number, persisted: boolean}>}
+   */
+  async usage() {
+    const persisted = (await navigator.storage?.persisted?.()) ?? false;
+    return { ...(await this.#backend.ask('usage')), persisted };
+  }
+
+  /** Asks after the downloads for as long as there are any: a message keeps a worker alive, the bytes that it sends do not everywhere. */
+  #keepAlive() {
+    if (this.mode !== 'service-worker') return;
+    this.#asking ??= setInterval(async () => {
+      if ((await this.#backend.ask('downloads').catch(() => 0)) > 0) return;
+      clearInterval(this.#asking);
+      this.#asking = undefined;
+    }, ASK_AFTER);
   }
 }
 

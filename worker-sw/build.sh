@@ -13,7 +13,8 @@ node_modules/.bin/wasm-opt -Oz --enable-bulk-memory --enable-nontrapping-float-t
   --enable-mutable-globals --enable-reference-types --enable-multivalue "$wasm" -o "$wasm.opt"
 mv "$wasm.opt" "$wasm"
 node_modules/.bin/esbuild worker-sw/js/edge-net-sw.js --bundle --minify --format=iife --target=es2022 \
-  --define:import.meta.url='""' --loader:.wasm=base64 --log-level=warning --outfile=web/dist/edge-net-sw.js
+  --define:import.meta.url='""' --loader:.wasm=base64 --log-level=warning \
+  --log-override:duplicate-object-key=silent --outfile=web/dist/edge-net-sw.js
 
 size=$(gzip -9 --stdout "$wasm" | wc -c)
 limit=150000

@@ -92,12 +92,23 @@ pub fn field(response: &Response, name: &str) -> Option<String> {
     response.headers().get(name).ok().flatten()
 }
 
+/// How long an answer asks to be left alone, in milliseconds: `Retry-After` (RFC 9110, 10.2.3), in seconds or as a date.
+pub fn retry_after(response: &Response) -> Option<u64> {
+    let value = field(response, "Retry-After")?;
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Saturates; a bad date is NaN, which is 0.
+    let until = || js_sys::Date::parse(&value) as u64;
+    Some(value.parse::<u64>().map_or_else(|_| until().saturating_sub(now()), |seconds| seconds.saturating_mul(1000)))
+}
+
+/// Bytes waited for at once: few enough that on a slow link each request is heard of long before its stall limit.
+const BATCH: u64 = 65_536;
+
 /// Reads exactly `want` bytes of a body; a longer one is cut off at once, so that no source can send
 /// without end.
 ///
 /// # Errors
 /// [`Failure::WrongLength`], or [`Failure::Unreachable`] when the connection breaks.
-pub async fn read_exactly(response: &Response, want: u64, progressed: impl Fn()) -> Result<Uint8Array, Failure> {
+pub async fn read_exactly(response: &Response, want: u64, progressed: impl Fn(u64)) -> Result<Uint8Array, Failure> {
     let broken = |error: JsValue| Failure::Unreachable(message(&error));
     let Some(body) = response.body() else {
         return Err(Failure::WrongLength { got: 0, want });
@@ -112,10 +123,10 @@ pub async fn read_exactly(response: &Response, want: u64, progressed: impl Fn())
     let mut buffer = Uint8Array::new_with_length(small(want + 1)).buffer();
     let mut got = 0;
     loop {
-        let room = small((want + 1 - got).min(LEAF_SIZE));
+        let room = (want + 1 - got).min(LEAF_SIZE);
         let least = Object::new();
-        let _ = Reflect::set(&least, &"min".into(), &room.into());
-        let view = Uint8Array::new_with_byte_offset_and_length(&buffer, small(got), room);
+        let _ = Reflect::set(&least, &"min".into(), &small(room.min(BATCH)).into());
+        let view = Uint8Array::new_with_byte_offset_and_length(&buffer, small(got), small(room));
         let read = JsFuture::from(reader.read(&view, &least)).await.map_err(broken)?;
         let value: Uint8Array = Reflect::get(&read, &"value".into()).map_err(broken)?.unchecked_into();
         let done = Reflect::get(&read, &"done".into()).is_ok_and(|done| done.is_truthy());
@@ -130,7 +141,7 @@ pub async fn read_exactly(response: &Response, want: u64, progressed: impl Fn())
         if done || got > want {
             break;
         }
-        progressed();
+        progressed(got);
     }
     if got == want {
         Ok(Uint8Array::new_with_byte_offset_and_length(&buffer, 0, small(want)))
@@ -140,7 +151,7 @@ pub async fn read_exactly(response: &Response, want: u64, progressed: impl Fn())
 }
 
 /// The same where a body is no byte stream.
-async fn read_chunks(response: &Response, want: u64, progressed: impl Fn()) -> Result<Uint8Array, Failure> {
+async fn read_chunks(response: &Response, want: u64, progressed: impl Fn(u64)) -> Result<Uint8Array, Failure> {
     let all = Uint8Array::new_with_length(small(want));
     let mut got = 0;
     each_chunk(response, |chunk| {
@@ -150,7 +161,7 @@ async fn read_chunks(response: &Response, want: u64, progressed: impl Fn()) -> R
             return false;
         }
         all.set(chunk, small(at));
-        progressed();
+        progressed(got);
         true
     })
     .await?;

@@ -9,5 +9,5 @@ pub mod lookup;
 pub mod session;
 mod stream;
 
-pub use host::HostBytes;
+pub use host::{HostBytes, hash_leaves, sleep};
 pub use stream::into_stream;

@@ -137,9 +137,10 @@ impl<S: SegmentStore> Session<S> {
                 this.0.store.save(segment, parts).await;
             }),
             Action::Fetch { fetch, source, bytes } => spawn_local(async move {
-                let event = match this.fetch(fetch, source, &bytes).await {
+                let rest = Cell::default();
+                let event = match this.fetch(fetch, source, &bytes, &rest).await {
                     Ok((hashed, origin)) => Event::Fetched { fetch, hashed, origin },
-                    Err(failure) => Event::Failed { fetch, failure },
+                    Err(failure) => Event::Failed { fetch, failure, rest: rest.get() },
                 };
                 take(&this.0.under_way, fetch);
                 this.step(event);
@@ -170,7 +171,14 @@ impl<S: SegmentStore> Session<S> {
         host::hash_leaves(self.0.store.load(segment).await?).await.ok()
     }
 
-    async fn fetch(&self, fetch: FetchId, source: usize, bytes: &Range<u64>) -> Result<(Hashed<HostBytes>, String), Failure> {
+    /// Fetches from a source; `rest` hears for how long that wants to be left alone.
+    async fn fetch(
+        &self,
+        fetch: FetchId,
+        source: usize,
+        bytes: &Range<u64>,
+        rest: &Cell<Option<u64>>,
+    ) -> Result<(Hashed<HostBytes>, String), Failure> {
         let refused = |error| Failure::Unreachable(host::message(&error));
         let controller = AbortController::new().map_err(refused)?;
         let signal = controller.signal();
@@ -179,9 +187,10 @@ impl<S: SegmentStore> Session<S> {
         let range = range_field(bytes, self.0.size);
         let fields: Vec<(&str, &str)> = range.iter().map(|range| ("Range", range.as_str())).collect();
         let response = host::get(&location.url, &fields, &self.0.init, &signal).await?;
+        rest.set(host::retry_after(&response));
         let content_range = host::field(&response, "Content-Range");
         check_head(response.status(), content_range.as_deref(), bytes, self.0.size)?;
-        let progressed = || self.step(Event::Progressed(fetch));
+        let progressed = |bytes| self.step(Event::Progressed { fetch, bytes });
         let body = host::read_exactly(&response, bytes.end - bytes.start, progressed).await?;
         let origin = host::field(&response, "Server-Timing").and_then(|timing| origin_in(&timing));
         let origin = origin.map_or_else(|| location.name.clone(), |origin| format!("{}:{origin}", location.name));

@@ -101,8 +101,10 @@ async fn send(
             worker::console_warn!("{what}, segment {segment}: {}: {failure}", names[source]);
         }
         Report::Failed(error) => worker::console_error!("{what}: {error}"),
+        Report::Received { .. } => {}
     };
-    let limits = download::Config { lanes: LANES, held: HELD, store: false, seed: seed(), ..download::Config::default() };
+    let limits =
+        download::Config { lanes: LANES, held: HELD, share: false, store: false, seed: seed(), ..download::Config::default() };
     let session = Session::new(table, locations, Object::new(), NoStore, limits, report);
     let length = bytes.end - bytes.start;
     let mut reader = session.read(bytes);

@@ -33,10 +33,12 @@ function open(options) {
   return {
     fetch: async (request) => (await start()).answer(request),
     async ask(what, id) {
+      // Whether it is worth staying alive is no reason to start.
+      if (what === 'downloads' && !started) return 0;
       const models = await start();
       if (what === 'manifest') return JSON.parse(await models.manifest(id));
-      if (what === 'cached') return models.cached();
-      if (what === 'remove') return models.remove(id);
+      if (what === 'pin' || what === 'unpin') return models.pin(id, what === 'pin');
+      if (['list', 'remove', 'clear', 'verify', 'usage', 'downloads'].includes(what)) return models[what](id);
       throw new TypeError(`edge-net has no message ${JSON.stringify(what)}`);
     },
   };
@@ -58,6 +60,7 @@ if (typeof ServiceWorkerGlobalScope === 'undefined' || !(self instanceof Service
     const url = new URL(request.url);
     const ours = url.origin === self.location.origin && url.pathname.startsWith(path);
     if (!ours || !['GET', 'HEAD'].includes(request.method)) return;
+    channel.postMessage({ type: 'request', detail: {} });
     // Not a 5xx: libraries take any status but 404 for content. The pages are told why by message.
     event.respondWith(models.fetch(request).catch(() => Response.error()));
   });
@@ -66,6 +69,7 @@ if (typeof ServiceWorkerGlobalScope === 'undefined' || !(self instanceof Service
     const { edgeNet: what, id } = event.data ?? {};
     const [port] = event.ports;
     if (!what || !port) return;
+    // Each message is an event, and each event keeps the worker alive for a while: pages ask for `downloads` for that.
     const answer = models.ask(what, id).then(
       (result) => port.postMessage({ result }),
       (error) => port.postMessage({ error: String(error.message ?? error) }),

@@ -13,6 +13,10 @@ pub struct Config {
     pub keys: PinnedKeys,
     /// Path prefix that is answered, with a slash at both ends.
     pub path: String,
+    /// Bytes kept at the most; without, the browser decides.
+    pub budget: Option<u64>,
+    /// Requests under way at once for each artifact.
+    pub lanes: usize,
 }
 
 impl Config {
@@ -41,12 +45,24 @@ impl Config {
         if !path.starts_with('/') || !path.ends_with('/') {
             return Err(format!("the option path is \"{path}\"; it must start and end with '/'"));
         }
-        Ok(Self { sources, keys, path })
+        let budget = count(options, "budget", 0, 1 << 53)?;
+        let lanes = count(options, "lanes", 1, 6)?.unwrap_or(4);
+        Ok(Self { sources, keys, path, budget, lanes: usize::try_from(lanes).unwrap_or(4) })
     }
 }
 
 fn option(options: &JsValue, name: &str) -> Option<JsValue> {
     Reflect::get(options, &name.into()).ok().filter(|value| !value.is_undefined() && !value.is_null())
+}
+
+/// A whole number from `least` to `most`.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, clippy::float_cmp)] // Checked.
+fn count(options: &JsValue, name: &str, least: u64, most: u64) -> Result<Option<u64>, String> {
+    let Some(value) = option(options, name) else { return Ok(None) };
+    match value.as_f64().map(|value| (value, value as u64)) {
+        Some((value, whole)) if whole as f64 == value && (least..=most).contains(&whole) => Ok(Some(whole)),
+        _ => Err(format!("the option {name} must be a whole number from {least} to {most}")),
+    }
 }
 
 fn text(options: &JsValue, name: &str) -> Result<Option<String>, String> {

@@ -1,11 +1,11 @@
 //! The service worker: answers `fetch('/models/…')` with verified bytes. The same module serves a page
 //! that has no service worker.
 
+mod artifact;
 mod config;
-mod index;
 mod models;
 mod reports;
-mod segments;
+mod store;
 
 use js_sys::Function;
 use wasm_bindgen::prelude::*;
@@ -22,9 +22,9 @@ impl Models {
     ///
     /// # Errors
     /// When the options cannot be used.
-    pub async fn open(options: JsValue, tell: Function) -> Result<Models, JsError> {
+    pub fn open(options: &JsValue, tell: Function) -> Result<Models, JsError> {
         console_error_panic_hook::set_once();
-        models::Models::open(&options, tell).await.map(|models| Self(models.into())).map_err(|error| JsError::new(&error))
+        models::Models::open(options, tell).map(|models| Self(models.into())).map_err(|error| JsError::new(&error))
     }
 
     /// The answer to a GET or HEAD below the configured path.
@@ -44,13 +44,45 @@ impl Models {
         accepted.map(|accepted| accepted.text.clone()).map_err(|error| JsError::new(&error.to_string()))
     }
 
-    /// What is kept: `[{model, version, file, cid, size, cachedBytes}]`.
-    pub async fn cached(&self) -> js_sys::Array {
-        self.0.cached().await
+    /// What is kept: `[{model, version, file, cid, size, cachedBytes, lastUsed, pinned}]`.
+    pub async fn list(&self) -> js_sys::Array {
+        self.0.list().await
     }
 
-    /// Forgets the kept bytes of a model.
+    /// Forgets the kept bytes of a model, pinned or not.
     pub async fn remove(&self, id: String) {
         self.0.remove(&id).await;
+    }
+
+    /// Forgets the kept bytes of all models. The manifests stay: nothing goes back behind them.
+    pub async fn clear(&self) {
+        self.0.clear().await;
+    }
+
+    /// Whether the files of a model's newest version are never let go for others.
+    ///
+    /// # Errors
+    /// When there is no manifest that says which they are.
+    pub async fn pin(&self, id: String, pinned: bool) -> Result<(), JsError> {
+        self.0.pin(&id, pinned).await.map_err(|error| JsError::new(&error.to_string()))
+    }
+
+    /// Reads what is kept of a model's newest version again: `[{file, segments, good, bad}]`. What is not good is dropped.
+    ///
+    /// # Errors
+    /// When there is no manifest or leaf table to verify against.
+    pub async fn verify(&self, id: String) -> Result<js_sys::Array, JsError> {
+        self.0.verify(&id).await.map_err(|error| JsError::new(&error))
+    }
+
+    /// `{bytes, budget, quota, usage}`: what is kept, what may be, and what the browser says of its storage.
+    pub async fn usage(&self) -> JsValue {
+        self.0.usage().await
+    }
+
+    /// How many downloads are under way.
+    #[must_use]
+    pub fn downloads(&self) -> usize {
+        self.0.downloads()
     }
 }

@@ -1,53 +1,83 @@
 //! Answers below the configured path, from cache, edge, bucket or gateway.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ops::Range;
 use std::rc::Rc;
 
 use edge_net_core::dag::cid_text;
 use edge_net_core::download;
 use edge_net_core::http::{self as semantics, ModelPath, PROBLEM_JSON, Resource};
-use edge_net_core::manifest::{Artifact, Manifest};
+use edge_net_core::manifest::{self, Manifest};
 use edge_net_core::verify::LeafTable;
 use edge_net_driver::into_stream;
 use edge_net_driver::lookup::{self, Accepted, NoManifest};
 use edge_net_driver::session::{Location, Session};
+use futures::lock::Mutex;
 use http::header::{IF_MATCH, IF_NONE_MATCH, IF_RANGE, RANGE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use js_sys::{Array, Function, Object, Reflect};
+use js_sys::{Array, Function, Object, Reflect, Uint8Array};
 use semver::Version;
 use wasm_bindgen::prelude::*;
-use web_sys::{Headers, Request, Response, ResponseInit};
+use web_sys::{Headers, Request, ResponseInit};
 
+use crate::artifact::{Artifact, Segments};
 use crate::config::Config;
-use crate::index::Index;
-use crate::reports::{self, Teller, number, object};
-use crate::segments::{self, Segments};
+use crate::reports::{self, Teller, object};
+use crate::store::{self, Budget, LEAF_TABLES, MANIFESTS, number};
 
 /// How long the newest manifest is taken for the newest, in milliseconds.
 const FRESH: f64 = 60_000.0;
+/// Artifacts remembered at the most; those in use are never forgotten.
+const REMEMBERED: usize = 32;
+
+#[wasm_bindgen]
+extern "C" {
+    /// A response with any body: a stream, a blob, bytes, or none.
+    #[wasm_bindgen(extends = web_sys::Response, js_name = Response)]
+    type AnyResponse;
+    #[wasm_bindgen(constructor, catch, js_class = "Response")]
+    fn new(body: &JsValue, init: &ResponseInit) -> Result<AnyResponse, JsValue>;
+}
+
+type Response = web_sys::Response;
 
 /// The state of a service worker or a page.
 pub struct Models {
     config: Config,
-    index: Rc<Index>,
     teller: Teller,
-    /// Accepted newest manifests, each with when it is to be asked for again.
-    newest: RefCell<Vec<(Rc<Accepted>, f64)>>,
-    /// Downloads by CID: all readers of an artifact share one.
-    downloads: RefCell<Vec<(String, Session<Segments>)>>,
+    /// Accepted manifests by `{id}` or `{id}@{version}`, each with when it is to be asked for again.
+    accepted: RefCell<Vec<(String, Rc<Accepted>, f64)>>,
+    artifacts: Rc<RefCell<Vec<Rc<Artifact>>>>,
+    budget: Rc<Budget>,
+    /// One looks a thing up, the others wait and find it: by its name.
+    turns: RefCell<Vec<(String, Rc<Mutex<()>>)>>,
 }
 
 impl Models {
     /// See [`crate::Models::open`].
-    pub async fn open(options: &JsValue, tell: Function) -> Result<Self, String> {
+    pub fn open(options: &JsValue, tell: Function) -> Result<Self, String> {
+        let config = Config::read(options)?;
+        let budget = Budget { limit: config.budget, writing: Cell::default() };
         Ok(Self {
-            config: Config::read(options)?,
-            index: Index::open().await.into(),
+            config,
             teller: Teller(tell.into()),
-            newest: RefCell::default(),
-            downloads: RefCell::default(),
+            accepted: RefCell::default(),
+            artifacts: Rc::default(),
+            budget: budget.into(),
+            turns: RefCell::default(),
         })
+    }
+
+    fn turn(&self, name: &str) -> Rc<Mutex<()>> {
+        let mut turns = self.turns.borrow_mut();
+        // A turn that nobody else has is over.
+        turns.retain(|(_, turn)| Rc::strong_count(turn) > 1);
+        if let Some((_, turn)) = turns.iter().find(|(of, _)| of == name) {
+            return Rc::clone(turn);
+        }
+        let turn = Rc::default();
+        turns.push((name.to_owned(), Rc::clone(&turn)));
+        turn
     }
 
     /// See [`crate::Models::answer`].
@@ -65,7 +95,7 @@ impl Models {
         };
         let manifest = &accepted.manifest;
         let file = match &path.resource {
-            Resource::Manifest => return whole("application/json", accepted.text.as_bytes()).map_err(thrown),
+            Resource::Manifest => return small("application/json", accepted.text.as_bytes()).map_err(thrown),
             Resource::Artifact(file) | Resource::LeafTable(file) => file,
         };
         let Some(artifact) = manifest.artifact(file) else {
@@ -73,134 +103,159 @@ impl Models {
             return problem(StatusCode::NOT_FOUND, &detail);
         };
         if let Resource::LeafTable(_) = path.resource {
-            let table = self.leaf_table(manifest, artifact).await.map_err(|error| self.failed(&path, &error))?;
-            return whole("application/octet-stream", &table.to_bytes()).map_err(thrown);
+            let known = self.artifact(manifest, artifact).await.map_err(|error| self.failed(&path, &error))?;
+            return small("application/octet-stream", &known.table.to_bytes()).map_err(thrown);
         }
         let method = if request.method() == "HEAD" { Method::HEAD } else { Method::GET };
         let fields = fields_of(&request.headers()).unwrap_or_default();
         let (head, bytes) = semantics::answer(&method, &fields, manifest, artifact, path.freshness()).into_parts();
         let body = match bytes {
-            None => None,
-            Some(bytes) => {
-                let read = self.read(manifest, artifact, bytes).await;
-                Some(read.map_err(|error| self.failed(&path, &error))?)
-            }
+            None => JsValue::NULL,
+            Some(bytes) => self.read(manifest, artifact, bytes).await.map_err(|error| self.failed(&path, &error))?,
         };
-        respond(head.status, &head.headers, body.as_ref()).map_err(thrown)
+        respond(head.status, &head.headers, &body).map_err(thrown)
     }
 
-    /// A stream of verified bytes. Its download starts when it is first read.
-    async fn read(&self, manifest: &Manifest, artifact: &Artifact, bytes: Range<u64>) -> Result<web_sys::ReadableStream, String> {
-        let cid = cid_text(&artifact.cid);
-        let table = self.leaf_table(manifest, artifact).await?;
-        let mut downloads = self.downloads.borrow_mut();
+    /// Verified bytes: a blob where all of them are kept, else a stream, whose download starts when it is first read.
+    async fn read(&self, manifest: &Manifest, file: &manifest::Artifact, bytes: Range<u64>) -> Result<JsValue, String> {
+        let artifact = self.artifact(manifest, file).await?;
+        store::touch(&artifact.cid, number(file.size), None).await;
+        let blob = if bytes.is_empty() { None } else { artifact.kept(&bytes).await };
+        if let Some(blob) = blob {
+            let report = reports::of_download(self.teller.clone(), manifest, file, Vec::new(), || {});
+            for segment in file.layout().segments_of_bytes(&bytes) {
+                report(download::Report::Verified { segment, origins: Vec::new() });
+            }
+            return Ok(blob.into());
+        }
         // A download nobody reads is over; the next one gives sources that failed a new chance.
-        downloads.retain(|(_, session)| !session.is_idle());
-        let under_way = downloads.iter().find(|(of, _)| *of == cid).map(|(_, session)| session.clone());
-        let session = under_way.unwrap_or_else(|| {
-            let session = self.download(manifest, artifact, table);
-            downloads.push((cid, session.clone()));
-            session
-        });
-        into_stream(None, session.read(bytes)).map_err(|error| format!("{error:?}"))
+        if !artifact.is_downloading() {
+            let download = self.download(manifest, file, &artifact);
+            artifact.download.replace(Some(download));
+        }
+        let download = artifact.download.borrow().clone().ok_or("the download ended")?;
+        into_stream(None, download.read(bytes)).map(JsValue::from).map_err(|error| format!("{error:?}"))
     }
 
-    fn download(&self, manifest: &Manifest, artifact: &Artifact, table: Rc<LeafTable>) -> Session<Segments> {
+    fn download(&self, manifest: &Manifest, file: &manifest::Artifact, artifact: &Rc<Artifact>) -> Session<Segments> {
         let locate = |source: &edge_net_core::source::Source| Location {
             name: source.kind.name().to_owned(),
-            url: source.artifact_url(manifest, artifact),
+            url: source.artifact_url(manifest, file),
         };
         let locations: Vec<Location> = self.config.sources.iter().map(locate).collect();
         let names = locations.iter().map(|location| location.name.clone()).collect();
-        let store = Segments { cid: cid_text(&artifact.cid), index: Rc::clone(&self.index) };
-        let report = reports::of_download(self.teller.clone(), manifest, artifact, names);
-        let limits = download::Config { seed: seed(), ..download::Config::default() };
-        Session::new(table, locations, fetch_options(), store, limits, report)
+        let artifacts = Rc::clone(&self.artifacts);
+        let in_use = move |cid: &str| artifacts.borrow().iter().any(|artifact| artifact.cid == cid && artifact.is_downloading());
+        let table = Rc::clone(&artifact.table);
+        let keep = Segments {
+            cid: artifact.cid.clone(),
+            table: Rc::clone(&table),
+            budget: Rc::clone(&self.budget),
+            in_use: Rc::new(in_use),
+        };
+        let complete = Rc::downgrade(artifact);
+        let pack = move || {
+            if let Some(artifact) = complete.upgrade() {
+                artifact.pack_later();
+            }
+        };
+        let report = reports::of_download(self.teller.clone(), manifest, file, names, pack);
+        // What can never be kept whole lets nothing else go.
+        let fits = self.config.budget.is_none_or(|budget| file.size <= budget);
+        let limits = download::Config { lanes: self.config.lanes, store: fits, seed: seed(), ..download::Config::default() };
+        Session::new(table, locations, fetch_options(), keep, limits, report)
+    }
+
+    /// What is known of an artifact; its leaf table is looked up, once however many ask.
+    async fn artifact(&self, manifest: &Manifest, file: &manifest::Artifact) -> Result<Rc<Artifact>, String> {
+        let cid = cid_text(&file.cid);
+        let known = || self.artifacts.borrow().iter().find(|artifact| artifact.cid == cid).cloned();
+        let turn = self.turn(&cid);
+        let _turn = turn.lock().await;
+        if let Some(artifact) = known() {
+            return Ok(artifact);
+        }
+        let kept = store::get(LEAF_TABLES, &cid).await.dyn_into::<Uint8Array>().ok();
+        let table = if let Some(table) = kept.and_then(|table| LeafTable::verify(&table.to_vec(), file.size, &file.cid).ok()) {
+            table
+        } else {
+            let found = lookup::leaf_table(&self.config.sources, &fetch_options(), manifest, file).await;
+            let table = found.map_err(|error| error.to_string())?;
+            store::put(LEAF_TABLES, &cid, &Uint8Array::from(&*table.to_bytes()).into()).await;
+            table
+        };
+        let artifact = Rc::new(Artifact::new(cid, table.into()));
+        let mut artifacts = self.artifacts.borrow_mut();
+        if artifacts.len() >= REMEMBERED
+            && let Some(idle) = artifacts.iter().position(|artifact| !artifact.is_downloading())
+        {
+            artifacts.remove(idle);
+        }
+        artifacts.push(Rc::clone(&artifact));
+        Ok(artifact)
     }
 
     /// The manifest of a model: of a version, as kept or as found; or the newest, which is asked for
     /// again every minute and may not go back.
     pub async fn manifest(&self, id: &str, version: Option<&Version>) -> Result<Rc<Accepted>, NoManifest> {
-        let now = js_sys::Date::now();
-        let fresh = |(accepted, until): &&(Rc<Accepted>, f64)| accepted.manifest.id == id && now < *until;
-        if version.is_none()
-            && let Some((accepted, _)) = self.newest.borrow().iter().find(fresh)
-        {
-            return Ok(Rc::clone(accepted));
-        }
         let name = version.map_or_else(|| id.to_owned(), |version| format!("{id}@{version}"));
-        let kept = self.index.manifest(&name).await;
+        let turn = self.turn(&name);
+        let _turn = turn.lock().await;
+        let now = js_sys::Date::now();
+        let known =
+            |(of, accepted, until): &(String, Rc<Accepted>, f64)| (*of == name && now < *until).then(|| Rc::clone(accepted));
+        if let Some(accepted) = self.accepted.borrow().iter().find_map(known) {
+            return Ok(accepted);
+        }
+        let kept = store::get(MANIFESTS, &name).await.as_string();
         // Verified again: a key may have been unpinned since, or the storage altered.
         let kept = kept.and_then(|text| lookup::accept(text, &self.config.keys, id, version, None).ok());
-        if let (Some(kept), true) = (&kept, version.is_some()) {
-            return Ok(Rc::new(Accepted { manifest: kept.manifest.clone(), text: kept.text.clone() }));
-        }
-        let floor = kept.as_ref().map(|kept| kept.manifest.floor());
-        let options = fetch_options();
-        let found = lookup::manifest(&self.config.sources, &options, &self.config.keys, id, version, floor.as_ref()).await;
-        let accepted = match (found, kept) {
-            (Ok(found), _) => Rc::new(found),
-            // Offline, gone from where it was, or behind: what was accepted before still holds.
-            (Err(NoManifest::Unreachable(_) | NoManifest::NotFound(_)), Some(kept)) => Rc::new(kept),
-            (Err(NoManifest::Older(reason)), Some(kept)) => {
-                let detail = [("model", id.into()), ("file", "manifest.json".into()), ("reason", reason.into())];
-                self.teller.tell("refused", &detail);
-                Rc::new(kept)
+        let accepted = match (kept, version) {
+            (Some(kept), Some(_)) => kept,
+            (kept, _) => {
+                let floor = kept.as_ref().map(|kept| kept.manifest.floor());
+                let (sources, options) = (&self.config.sources, fetch_options());
+                let found = lookup::manifest(sources, &options, &self.config.keys, id, version, floor.as_ref()).await;
+                match (found, kept) {
+                    (Ok(found), _) => {
+                        store::put(MANIFESTS, &name, &found.text.as_str().into()).await;
+                        found
+                    }
+                    // Offline, gone from where it was, or behind: what was accepted before still holds.
+                    (Err(NoManifest::Unreachable(_) | NoManifest::NotFound(_)), Some(kept)) => kept,
+                    (Err(NoManifest::Older(reason)), Some(kept)) => {
+                        let detail = [("model", id.into()), ("file", "manifest.json".into()), ("reason", reason.into())];
+                        self.teller.tell("refused", &detail);
+                        kept
+                    }
+                    (Err(error), _) => return Err(error),
+                }
             }
-            (Err(error), _) => return Err(error),
         };
-        let accepted = if version.is_none() { self.remember(accepted, now + FRESH) } else { accepted };
-        self.index.note_manifest(&name, &accepted.text).await;
+        let accepted = Rc::new(accepted);
+        let until = if version.is_some() { f64::INFINITY } else { now + FRESH };
+        let mut all = self.accepted.borrow_mut();
+        all.retain(|(of, ..)| *of != name);
+        all.push((name, Rc::clone(&accepted), until));
         Ok(accepted)
     }
 
-    /// Remembers an accepted newest manifest, and returns the one that holds: another lookup may have
-    /// found a newer one meanwhile.
-    fn remember(&self, accepted: Rc<Accepted>, until: f64) -> Rc<Accepted> {
-        let mut newest = self.newest.borrow_mut();
-        let known = newest.iter().position(|(known, _)| known.manifest.id == accepted.manifest.id);
-        let known = known.map(|at| newest.swap_remove(at).0);
-        let holds = known.filter(|known| accepted.manifest.is_behind(&known.manifest.floor())).unwrap_or(accepted);
-        newest.push((Rc::clone(&holds), until));
-        holds
-    }
-
-    async fn leaf_table(&self, manifest: &Manifest, artifact: &Artifact) -> Result<Rc<LeafTable>, String> {
-        let cid = cid_text(&artifact.cid);
-        if let Some(table) = self.index.leaf_table(&cid).await
-            && let Ok(table) = LeafTable::verify(&table, artifact.size, &artifact.cid)
-        {
-            return Ok(table.into());
-        }
-        let found = lookup::leaf_table(&self.config.sources, &fetch_options(), manifest, artifact).await;
-        let table = found.map_err(|error| error.to_string())?;
-        self.index.note_leaf_table(&cid, &table.to_bytes()).await;
-        Ok(table.into())
-    }
-
-    /// See [`crate::Models::cached`].
-    pub async fn cached(&self) -> Array {
-        let rows = Array::new();
-        let mut seen = Vec::new();
-        for text in self.index.manifests().await {
-            let Ok(manifest) = Manifest::parse(&text) else { continue };
-            // The newest version is noted twice: as such, and by its number where a URL named it.
-            let version = (manifest.id.clone(), manifest.version.clone());
-            if seen.contains(&version) {
-                continue;
-            }
-            seen.push(version);
-            for artifact in &manifest.artifacts {
-                let cid = cid_text(&artifact.cid);
-                let kept = self.index.bytes_kept(&cid).await;
-                if kept > 0.0 {
+    /// See [`crate::Models::list`].
+    pub async fn list(&self) -> Array {
+        let (rows, index) = (Array::new(), store::index().await);
+        for manifest in manifests().await {
+            for file in &manifest.artifacts {
+                let cid = cid_text(&file.cid);
+                if let Some(kept) = index.iter().find(|row| row.cid == cid && (row.bytes > 0 || row.pinned)) {
                     rows.push(&object(&[
                         ("model", manifest.id.as_str().into()),
                         ("version", manifest.version.to_string().into()),
-                        ("file", artifact.filename.as_str().into()),
+                        ("file", file.filename.as_str().into()),
                         ("cid", cid.into()),
-                        ("size", number(artifact.size).into()),
-                        ("cachedBytes", kept.into()),
+                        ("size", number(file.size).into()),
+                        ("cachedBytes", number(kept.bytes).into()),
+                        ("lastUsed", number(kept.used).into()),
+                        ("pinned", kept.pinned.into()),
                     ]));
                 }
             }
@@ -210,16 +265,62 @@ impl Models {
 
     /// See [`crate::Models::remove`].
     pub async fn remove(&self, id: &str) {
-        for text in self.index.manifests().await {
-            let Ok(manifest) = Manifest::parse(&text) else { continue };
-            for artifact in manifest.artifacts.iter().filter(|_| manifest.id == id) {
-                let cid = cid_text(&artifact.cid);
-                for segment in 0..artifact.layout().segments() {
-                    let _ = segments::delete(&cid, segment).await;
-                }
-                self.index.forget_artifact(&cid).await;
+        for manifest in manifests().await.iter().filter(|manifest| manifest.id == id) {
+            for file in &manifest.artifacts {
+                let cid = cid_text(&file.cid);
+                self.artifacts
+                    .borrow()
+                    .iter()
+                    .filter(|artifact| artifact.cid == cid)
+                    .for_each(|artifact| artifact.forget_verified());
+                store::drop(&cid, number(file.size)).await;
             }
         }
+    }
+
+    /// See [`crate::Models::clear`].
+    pub async fn clear(&self) {
+        self.artifacts.borrow().iter().for_each(|artifact| artifact.forget_verified());
+        store::clear().await;
+    }
+
+    /// See [`crate::Models::pin`].
+    pub async fn pin(&self, id: &str, pinned: bool) -> Result<(), NoManifest> {
+        for file in &self.manifest(id, None).await?.manifest.artifacts {
+            store::touch(&cid_text(&file.cid), number(file.size), Some(pinned)).await;
+        }
+        Ok(())
+    }
+
+    /// See [`crate::Models::verify`].
+    pub async fn verify(&self, id: &str) -> Result<Array, String> {
+        let accepted = self.manifest(id, None).await.map_err(|error| error.to_string())?;
+        let rows = Array::new();
+        for file in &accepted.manifest.artifacts {
+            let (good, bad) = self.artifact(&accepted.manifest, file).await?.verify_now().await;
+            let bad: Array = bad.into_iter().map(|segment| JsValue::from(number(segment))).collect();
+            let segments = number(file.layout().segments());
+            rows.push(&object(&[
+                ("file", file.filename.as_str().into()),
+                ("segments", segments.into()),
+                ("good", number(good).into()),
+                ("bad", bad.into()),
+            ]));
+        }
+        Ok(rows)
+    }
+
+    /// See [`crate::Models::usage`].
+    pub async fn usage(&self) -> JsValue {
+        let (told, bytes) = (store::estimate().await, store::index().await.iter().map(|row| row.bytes).sum());
+        let member = |name: &str| Reflect::get(&told, &name.into()).unwrap_or_default();
+        let budget = self.config.budget.map_or(JsValue::UNDEFINED, |budget| number(budget).into());
+        object(&[("bytes", number(bytes).into()), ("budget", budget), ("quota", member("quota")), ("usage", member("usage"))])
+    }
+
+    /// See [`crate::Models::downloads`].
+    pub fn downloads(&self) -> usize {
+        self.artifacts.borrow().iter().filter(|artifact| artifact.is_downloading()).count()
     }
 
     fn failed(&self, path: &ModelPath, message: &str) -> String {
@@ -261,8 +362,21 @@ fn fields_of(headers: &Headers) -> Result<HeaderMap, JsValue> {
     Ok(fields)
 }
 
-fn respond(status: StatusCode, fields: &HeaderMap, body: Option<&web_sys::ReadableStream>) -> Result<Response, JsValue> {
-    Response::new_with_opt_readable_stream_and_init(body, &init(status, fields)?)
+/// Every accepted manifest, once.
+async fn manifests() -> Vec<Manifest> {
+    let mut all: Vec<Manifest> = Vec::new();
+    for text in Array::from(&store::manifests().await).iter().filter_map(|text| text.as_string()) {
+        let Ok(manifest) = Manifest::parse(&text) else { continue };
+        // The newest version is noted twice: as such, and by its number where a URL named it.
+        if !all.iter().any(|known| known.id == manifest.id && known.version == manifest.version) {
+            all.push(manifest);
+        }
+    }
+    all
+}
+
+fn respond(status: StatusCode, fields: &HeaderMap, body: &JsValue) -> Result<Response, JsValue> {
+    Ok(AnyResponse::new(body, &init(status, fields)?)?.into())
 }
 
 fn init(status: StatusCode, fields: &HeaderMap) -> Result<ResponseInit, JsValue> {
@@ -276,7 +390,7 @@ fn init(status: StatusCode, fields: &HeaderMap) -> Result<ResponseInit, JsValue>
     Ok(init)
 }
 
-fn whole(media_type: &'static str, body: &[u8]) -> Result<Response, JsValue> {
+fn small(media_type: &'static str, body: &[u8]) -> Result<Response, JsValue> {
     with_body(StatusCode::OK, media_type, body)
 }
 
@@ -287,7 +401,7 @@ fn problem(status: StatusCode, detail: &str) -> Result<Response, String> {
 fn with_body(status: StatusCode, media_type: &'static str, body: &[u8]) -> Result<Response, JsValue> {
     let mut fields = HeaderMap::new();
     fields.insert(http::header::CONTENT_TYPE, HeaderValue::from_static(media_type));
-    Response::new_with_opt_js_u8_array_and_init(Some(&js_sys::Uint8Array::from(body)), &init(status, &fields)?)
+    respond(status, &fields, &Uint8Array::from(body))
 }
 
 fn seed() -> u64 {

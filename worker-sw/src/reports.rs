@@ -9,6 +9,11 @@ use edge_net_core::manifest::{Artifact, Manifest};
 use js_sys::{Function, Object, Reflect};
 use wasm_bindgen::prelude::*;
 
+use crate::store::number;
+
+/// How often a page hears of progress, in milliseconds.
+const EVERY: f64 = 100.0;
+
 /// A JavaScript object with these members.
 pub fn object(members: &[(&str, JsValue)]) -> JsValue {
     let object = Object::new();
@@ -17,12 +22,6 @@ pub fn object(members: &[(&str, JsValue)]) -> JsValue {
         let _ = Reflect::set(&object, &(*name).into(), value);
     }
     object.into()
-}
-
-/// A number of bytes or of segments, below 2^53.
-#[allow(clippy::cast_precision_loss)]
-pub const fn number(n: u64) -> f64 {
-    n as f64
 }
 
 /// Calls the script with the type and the detail of an event.
@@ -37,8 +36,14 @@ impl Teller {
     }
 }
 
-/// Turns the reports of one download into events.
-pub fn of_download(teller: Teller, manifest: &Manifest, artifact: &Artifact, names: Vec<String>) -> impl Fn(Report) + 'static {
+/// Turns the reports of one download into events; `complete` is called when all of the artifact was verified.
+pub fn of_download(
+    teller: Teller,
+    manifest: &Manifest,
+    artifact: &Artifact,
+    names: Vec<String>,
+    complete: impl Fn() + 'static,
+) -> impl Fn(Report) + 'static {
     let model: JsValue = manifest.id.as_str().into();
     let version: JsValue = manifest.version.to_string().into();
     let file: JsValue = artifact.filename.as_str().into();
@@ -48,11 +53,29 @@ pub fn of_download(teller: Teller, manifest: &Manifest, artifact: &Artifact, nam
     let started = js_sys::Date::now();
     let seen: RefCell<Vec<u64>> = RefCell::default();
     let completed = Cell::new(false);
+    let (received, verified, told) = (Cell::new(0.0), Cell::new(0.0), Cell::new(0.0));
     move |report| {
-        let ms: JsValue = (js_sys::Date::now() - started).into();
+        let elapsed = js_sys::Date::now() - started;
+        let ms: JsValue = elapsed.into();
         let of_file = [("model", model.clone()), ("version", version.clone()), ("file", file.clone())];
         let tell = |kind: &str, more: &[(&str, JsValue)]| teller.tell(kind, &[&of_file, more].concat());
         match report {
+            Report::Received { bytes } => {
+                received.set(received.get() + number(bytes));
+                if elapsed >= told.get() + EVERY {
+                    told.set(elapsed);
+                    let rate = received.get() * 1000.0 / elapsed;
+                    let detail = [
+                        ("cid", cid.clone()),
+                        ("size", size.clone()),
+                        ("received", received.get().into()),
+                        ("verified", verified.get().into()),
+                        ("rate", rate.into()),
+                        ("ms", ms),
+                    ];
+                    tell("progress", &detail);
+                }
+            }
             Report::Verified { segment, origins } => {
                 let bytes = layout.bytes_of_segment(segment);
                 let (source, origin) = where_from(&origins);
@@ -71,9 +94,11 @@ pub fn of_download(teller: Teller, manifest: &Manifest, artifact: &Artifact, nam
                 let mut seen = seen.borrow_mut();
                 if !seen.contains(&segment) {
                     seen.push(segment);
+                    verified.set(verified.get() + number(bytes.end - bytes.start));
                 }
                 if seen.len() as u64 == layout.segments() && !completed.replace(true) {
                     tell("complete", &[("size", size.clone()), ("ms", ms)]);
+                    complete();
                 }
             }
             Report::Refused { segment, source, failure } => {
