@@ -83,8 +83,8 @@ function change(cid, size, alter) {
   });
 }
 
-/** Notes a use of an artifact, and whether it is pinned unless `pinned` is undefined. */
-export const touch = (cid, size, pinned) => change(cid, size, (row) => ({ ...row, used: Date.now(), pinned: pinned ?? row.pinned }));
+/** Notes a use of an artifact; or, where `pinned` is given, whether it is pinned. */
+export const touch = (cid, size, pinned) => change(cid, size, (row) => ({ ...row, ...(pinned === undefined ? { used: Date.now() } : { pinned }) }));
 
 /** Notes that segments are kept, or are not. */
 const note = (cid, size, kept, lost) =>

@@ -1,0 +1,255 @@
+// What is kept on the device, in Chromium: budget, pins, packs, healing, and storage that goes away.
+
+import assert from 'node:assert/strict';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
+import { startStack } from '../dev/stack.mjs';
+import { fetchInPage, heard, openPage, register, startChromium } from './chromium.mjs';
+import { setFault, sha256 } from './publisher.mjs';
+import { random } from './ranges.mjs';
+
+const SEGMENT = 4_194_304;
+const MB = 1_000_000;
+
+/** Bytes that no other seed gives and nothing compresses. */
+function bytesOf(seed, length) {
+  const next = random(seed);
+  return Buffer.from(Uint32Array.from({ length: Math.ceil(length / 4) }, () => next() * 2 ** 32).buffer, 0, length);
+}
+
+describe('what is kept', () => {
+  /** @type {Awaited<ReturnType<typeof startStack>>} */
+  let stack;
+  /** @type {Awaited<ReturnType<typeof startChromium>>} */
+  let browser;
+  const bytes = {};
+
+  before(async () => {
+    stack = await startStack({ pages: 'tests/pages' });
+    for (const [seed, [id, size]] of [['one', 30 * MB], ['two', 30 * MB], ['three', 30 * MB], ['large', 70 * MB]].entries()) {
+      const dir = await mkdtemp(join(tmpdir(), 'edge-net-model-'));
+      bytes[id] = bytesOf(seed, size);
+      await writeFile(join(dir, 'model.bin'), bytes[id]);
+      await stack.publish({ dir, id, version: '1.0.0', type: 'embedding' });
+      await rm(dir, { recursive: true });
+    }
+  });
+  after(() => stack?.stop());
+  beforeEach(async () => {
+    browser = await startChromium();
+  });
+  afterEach(() => browser?.close());
+
+  const load = async (page, id) => assert.equal((await fetchInPage(page, `/models/${id}/model.bin`)).sha256, sha256(bytes[id]));
+  const list = (page) => page.evaluate(async () => Object.fromEntries((await edgeNet.list()).map((row) => [row.model, row])));
+  const whole = async (page) => Object.values(await list(page)).filter(({ size, cachedBytes }) => size === cachedBytes).map(({ model }) => model).sort();
+  const keys = (page) => page.evaluate(async () => (await (await caches.open('edge-net-segments-v1')).keys()).map(({ url }) => url.split('/').at(-1)));
+  const packed = async (page) => {
+    for (const until = Date.now() + 20_000; Date.now() < until; await page.waitForTimeout(100)) {
+      const names = await keys(page);
+      if (names.length > 0 && names.every((name) => name.startsWith('pack-'))) return;
+    }
+    assert.fail(`not packed: ${await keys(page)}`);
+  };
+  /** Ends the service worker, as browsers do when it is idle; the next request starts another. */
+  const endWorker = async (page) => {
+    const session = await browser.context.newCDPSession(page);
+    await session.send('ServiceWorker.enable');
+    await session.send('ServiceWorker.stopAllWorkers');
+    await session.detach();
+  };
+  const sources = async (page) => new Set((await heard(page)).filter(({ type }) => type === 'segment').map(({ source }) => source));
+  const fromCache = async (page, id) => {
+    await heard(page);
+    await load(page, id);
+    assert.deepEqual(await sources(page), new Set(['cache']));
+  };
+
+  test('with a budget of 64 MiB, of three artifacts of 30 MB the newest two stay, whole', async () => {
+    const page = await openPage(browser.context, stack.urls, { budget: 64 << 20 });
+    for (const id of ['one', 'two', 'three']) await load(page, id);
+    await page.waitForTimeout(500);
+    assert.deepEqual(await whole(page), ['three', 'two']);
+    assert.equal((await list(page)).one, undefined, 'nothing of the oldest is left');
+    const { bytes: kept, budget } = await page.evaluate(() => edgeNet.usage());
+    assert.ok(kept <= budget && kept === 60 * MB, `${kept} of ${budget}`);
+    for (const id of ['two', 'three']) await fromCache(page, id);
+    // A use makes it the newest.
+    await load(page, 'two');
+    await load(page, 'one');
+    await page.waitForTimeout(500);
+    assert.deepEqual(await whole(page), ['one', 'two']);
+  });
+
+  test('a pinned one stays', async () => {
+    const page = await openPage(browser.context, stack.urls, { budget: 64 << 20 });
+    await load(page, 'one');
+    await page.evaluate(() => edgeNet.pin('one'));
+    for (const id of ['two', 'three']) await load(page, id);
+    await page.waitForTimeout(500);
+    assert.deepEqual(await whole(page), ['one', 'three']);
+    assert.equal((await list(page)).one.pinned, true);
+    await page.evaluate(() => edgeNet.unpin('one'));
+    await load(page, 'two');
+    await page.waitForTimeout(500);
+    assert.deepEqual(await whole(page), ['three', 'two']);
+  });
+
+  test('what can never be kept whole lets nothing else go', async () => {
+    const page = await openPage(browser.context, stack.urls, { budget: 64 << 20 });
+    await load(page, 'one');
+    await load(page, 'large');
+    assert.deepEqual(Object.keys(await list(page)), ['one']);
+  });
+
+  test('a full disk: what was used least goes, and what does not fit at all is served without being kept', async () => {
+    const page = await openPage(browser.context, stack.urls);
+    const session = await browser.context.newCDPSession(page);
+    const quota = (quotaSize) => session.send('Storage.overrideQuotaForOrigin', { origin: new URL(stack.urls.page).origin, quotaSize });
+    await quota(50 * MB);
+    for (const id of ['one', 'two']) await load(page, id);
+    await page.waitForTimeout(500);
+    assert.deepEqual(await whole(page), ['two']);
+    await quota(1000);
+    await load(page, 'three');
+    assert.ok(!(await whole(page)).includes('three'));
+  });
+
+  test('finished artifacts are packed, and read natively: whole, by range, and offline in a new worker', async () => {
+    const page = await openPage(browser.context, stack.urls);
+    await load(page, 'large');
+    await packed(page);
+    assert.deepEqual((await keys(page)).sort(), ['pack-0', 'pack-1']);
+    assert.deepEqual(await whole(page), ['large']);
+    await endWorker(page);
+    for (const url of [stack.urls.edgeFault, stack.urls.gcsFault, stack.urls.ipfsFault]) await setFault(url, { mode: 'down' });
+    try {
+      await fromCache(page, 'large');
+      for (const [start, end] of [[0, 1], [SEGMENT - 1, SEGMENT + 1], [16 * SEGMENT - 5, 16 * SEGMENT + 5], [bytes.large.length - 3, bytes.large.length]]) {
+        const { status, sha256: got } = await fetchInPage(page, '/models/large/model.bin', { range: `bytes=${start}-${end - 1}` });
+        assert.deepEqual([status, got], [206, sha256(bytes.large.subarray(start, end))], `${start}-${end}`);
+      }
+    } finally {
+      for (const url of [stack.urls.edgeFault, stack.urls.gcsFault, stack.urls.ipfsFault]) await setFault(url, { mode: 'none' });
+    }
+  });
+
+  test('an altered, short or missing entry heals itself, in a pack and out of it, and only what is bad is fetched again', async () => {
+    const page = await openPage(browser.context, stack.urls);
+    const spoil = (how) =>
+      page.evaluate(async (how) => {
+        const cache = await caches.open('edge-net-segments-v1');
+        const [request] = (await cache.keys()).filter(({ url }) => /\/(pack-)?0$/.test(url));
+        const entry = new Uint8Array(await (await cache.match(request)).arrayBuffer());
+        const name = request.url.split('/').at(-1);
+        if (how === 'missing') {
+          await cache.delete(request);
+          return name;
+        }
+        if (how === 'altered') entry[4_500_000 % entry.length] ^= 1;
+        await cache.put(request, new Response(how === 'short' ? entry.subarray(0, entry.length - 1) : entry));
+        return name;
+      }, how);
+    for (const state of ['packed', 'single']) {
+      for (const how of ['altered', 'short', 'missing']) {
+        await endWorker(page); // which may be about to pack
+        await page.evaluate(() => edgeNet.clear());
+        await load(page, 'one');
+        if (state === 'packed') await packed(page);
+        else await page.waitForTimeout(300);
+        await endWorker(page);
+        const spoilt = await spoil(how);
+        await heard(page);
+        await load(page, 'one');
+        const again = (await heard(page)).filter(({ type, source }) => type === 'segment' && source !== 'cache');
+        const lost = how === 'missing' && spoilt === 'pack-0' ? 8 : 1;
+        assert.equal(again.length, lost, `${state}, ${how}: ${again.length} segments were fetched again`);
+        await fromCache(page, 'one');
+      }
+    }
+  });
+
+  test('verify() reads what is kept again, and says what was not good', async () => {
+    const page = await openPage(browser.context, stack.urls);
+    await load(page, 'one');
+    await packed(page);
+    assert.deepEqual(await page.evaluate(() => edgeNet.verify('one')), [{ file: 'model.bin', segments: 8, good: 8, bad: [] }]);
+    assert.equal(await page.evaluate(() => edgeNet.isCached('one', 'model.bin')), true);
+    await page.evaluate(async () => {
+      const cache = await caches.open('edge-net-segments-v1');
+      const [request] = await cache.keys();
+      const entry = new Uint8Array(await (await cache.match(request)).arrayBuffer());
+      entry[9_000_000] ^= 1;
+      await cache.put(request, new Response(entry));
+    });
+    assert.deepEqual(await page.evaluate(() => edgeNet.verify('one')), [{ file: 'model.bin', segments: 8, good: 7, bad: [2] }]);
+    assert.equal(await page.evaluate(() => edgeNet.isCached('one', 'model.bin')), false);
+    await load(page, 'one');
+    assert.equal(await page.evaluate(() => edgeNet.isCached('one', 'model.bin')), true);
+  });
+
+  test('storage that the browser clears under a running worker is noticed', async () => {
+    const page = await openPage(browser.context, stack.urls);
+    await load(page, 'one');
+    const session = await browser.context.newCDPSession(page);
+    await session.send('Storage.clearDataForOrigin', { origin: new URL(stack.urls.page).origin, storageTypes: 'cache_storage,indexeddb' });
+    await heard(page);
+    await load(page, 'one');
+    const from = await sources(page);
+    assert.ok(!from.has('cache'), [...from].join());
+    await page.waitForTimeout(500);
+    await fromCache(page, 'one');
+  });
+
+  test('where neither cache nor database works, bytes are served without being kept', async () => {
+    const page = await browser.context.newPage();
+    await page.addInitScript(() => {
+      Object.defineProperty(navigator, 'serviceWorker', { value: undefined });
+      Object.defineProperty(window, 'caches', { get: () => { throw new DOMException('denied', 'SecurityError'); } });
+      Object.defineProperty(window, 'indexedDB', { value: { open: () => { throw new DOMException('denied', 'SecurityError'); } } });
+    });
+    await page.goto(`${stack.urls.page}blank.html`);
+    assert.equal(await register(page), 'page');
+    const digest = () =>
+      page.evaluate(async () => {
+        const got = await (await edgeNet.fetch('/models/one/model.bin')).arrayBuffer();
+        return [...new Uint8Array(await crypto.subtle.digest('SHA-256', got))].map((byte) => byte.toString(16).padStart(2, '0')).join('');
+      });
+    assert.equal(await digest(), sha256(bytes.one));
+    assert.equal(await digest(), sha256(bytes.one));
+    assert.deepEqual(await page.evaluate(() => edgeNet.list()), []);
+  });
+
+  test('several tabs at once, and a worker that is replaced in the middle of a stream', async () => {
+    const page = await openPage(browser.context, stack.urls);
+    const other = await openPage(browser.context, stack.urls);
+    await setFault(stack.urls.edgeFault, { mode: 'slow', rate: 4_000_000, match: 'model\\.bin$' });
+    try {
+      const both = [load(page, 'one'), load(other, 'one')];
+      await page.waitForTimeout(1000);
+      // Another script URL is another worker; it takes over at once.
+      await register(other, { lanes: 3 });
+      await Promise.all([...both, load(other, 'two')]);
+    } finally {
+      await setFault(stack.urls.edgeFault, { mode: 'none' });
+    }
+    await page.waitForTimeout(500);
+    await fromCache(page, 'one');
+  });
+
+  test('preload(), remove() and clear()', async () => {
+    const page = await openPage(browser.context, stack.urls);
+    await page.evaluate(() => edgeNet.preload('/models/one/model.bin'));
+    await page.evaluate(() => edgeNet.preload('/models/two/model.bin'));
+    assert.deepEqual(await whole(page), ['one', 'two']);
+    assert.match(await page.evaluate(() => edgeNet.preload('/models/one/none.bin').catch(String)), /status 404/);
+    await page.evaluate(() => edgeNet.remove('one'));
+    assert.deepEqual(Object.keys(await list(page)), ['two']);
+    await page.evaluate(() => edgeNet.clear());
+    assert.deepEqual(await list(page), {});
+    assert.deepEqual(await keys(page), []);
+    assert.match(await page.evaluate(() => edgeNet.verify('none').catch(String)), /none/);
+  });
+});
