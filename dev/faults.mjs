@@ -10,6 +10,7 @@
 import http from 'node:http';
 import { pipeline } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { createGzip } from 'node:zlib';
 
 /** What each mode does to the requests that it takes. */
 const MODES = {
@@ -22,6 +23,11 @@ const MODES = {
   truncate: 'the body ends half way and looks complete',
   cut: 'the connection is lost half way through the body',
   slow: 'the body arrives at `rate` bytes a second; 0 is never',
+  error: '503',
+  limit: '429 with Retry-After, every other second',
+  flap: 'the connection is closed without an answer, every other second',
+  redirect: 'a redirect to itself, without end',
+  gzip: 'the body is compressed on the way, which nobody asked for: parts of a file cannot be',
 };
 
 /** Everything but manifests, leaf tables, single blocks, and the APIs that uploads go through. */
@@ -39,7 +45,12 @@ export function faultyProxy(target, extra = {}) {
     if (request.url === '/__fault') return control(request, response);
     const mode = fault.takes(request) ? fault.state.mode : 'none';
     if (mode !== 'none') fault.state.hits++;
-    if (mode === 'down') return request.socket.destroy();
+    const odd = Math.floor(Date.now() / 1000) % 2 === 1;
+    if (mode === 'down' || (mode === 'flap' && odd)) return request.socket.destroy();
+    const refuse = (status, fields) => response.writeHead(status, { 'access-control-allow-origin': '*', 'access-control-expose-headers': 'Retry-After', ...fields }).end();
+    if (mode === 'error') return refuse(503, {});
+    if (mode === 'limit' && odd) return refuse(429, { 'retry-after': '1' });
+    if (mode === 'redirect') return refuse(302, { location: request.url });
     if (mode === 'html') {
       response.writeHead(200, { 'content-type': 'text/html', 'access-control-allow-origin': '*' });
       return response.end('<!doctype html><title>Sign in</title><p>Sign in to use this network.');
@@ -126,6 +137,11 @@ function pass(answer, mode, { offset, rate }, extra, response) {
       }),
     );
   if (mode === 'slow') stages.push((body) => slow(body, rate));
+  if (mode === 'gzip') {
+    delete headers['content-length'];
+    headers['content-encoding'] = 'gzip';
+    stages.push(createGzip({ level: 1 }));
+  }
 
   response.writeHead(answer.statusCode, headers);
   response.flushHeaders();

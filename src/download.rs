@@ -128,6 +128,8 @@ pub enum Action<B> {
         source: usize,
         /// Byte range of the artifact: whole leaves.
         bytes: Range<u64>,
+        /// The source is known to need far less than the stall limit for this: it need not be watched while it sends.
+        quick: bool,
     },
     /// Stop a request; no answer is expected.
     Abort(FetchId),
@@ -517,11 +519,12 @@ impl<B: Bytes> Download<B> {
         let id = self.next_fetch;
         self.next_fetch += 1;
         let bytes = self.table.layout().bytes_of_leaves(&leaves);
+        let quick = self.sources[source].expected(leaves.end - leaves.start).is_some_and(|needs| needs < self.config.stall / 8);
         let fetch = Fetch { id, leaves, source, started: self.now, answered: None, progressed: self.now, got: 0 };
         if let Some(segment) = self.segment_mut(index) {
             segment.fetches.push(fetch);
         }
-        self.actions.push_back(Action::Fetch { fetch: id, source, bytes });
+        self.actions.push_back(Action::Fetch { fetch: id, source, bytes, quick });
         false
     }
 

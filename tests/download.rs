@@ -604,7 +604,7 @@ impl<'a> Simulation<'a> {
                 assert_ne!(removed, Some(honest(&self.layout.bytes_of_segment(segment))), "a good entry was thrown away");
                 self.tally.forgotten += 1;
             }
-            Action::Fetch { fetch, source, bytes } => self.fetch(fetch, source, bytes),
+            Action::Fetch { fetch, source, bytes, .. } => self.fetch(fetch, source, bytes),
             Action::Abort(fetch) => {
                 let flight = self.flights.remove(&fetch).expect("only what is under way is stopped");
                 *self.asked.entry((flight.bytes.start / SEGMENT_SIZE, flight.source)).or_default() += 1;

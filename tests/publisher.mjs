@@ -15,7 +15,12 @@ export const BUCKET_FAULTS = [
   { mode: 'lie-range' },
   { mode: 'truncate' },
   { mode: 'cut' },
+  { mode: 'error' },
+  { mode: 'redirect' },
 ].map((fault) => (fault.mode === 'down' ? fault : { ...fault, match: 'model\\.onnx$' }));
+
+/** Faults under which the source itself still gives the right bytes, sooner or later. */
+export const HINDRANCES = [{ mode: 'limit' }, { mode: 'flap' }].map((fault) => ({ ...fault, match: 'model\\.onnx$' }));
 
 /** Sets a fault of dev/faults.mjs. */
 export async function setFault(url, fault) {

@@ -18,10 +18,12 @@ use crate::host::{self, HostBytes};
 /// Where verified segments are kept. What it returns is verified again.
 #[allow(async_fn_in_trait)] // Nothing here leaves its thread.
 pub trait SegmentStore: 'static {
+    /// Whether it stores blobs: then bodies are best read as such.
+    const BLOBS: bool;
     /// The bytes of a segment, if they are there.
     async fn load(&self, segment: u64) -> Option<Uint8Array>;
     /// Keeps a segment, given in parts. A store that cannot keep it says nothing: the download goes on.
-    async fn save(&self, segment: u64, parts: Vec<Uint8Array>);
+    async fn save(&self, segment: u64, parts: Vec<HostBytes>);
     /// Drops a segment that is not good.
     async fn forget(&self, segment: u64);
 }
@@ -30,10 +32,11 @@ pub trait SegmentStore: 'static {
 pub struct NoStore;
 
 impl SegmentStore for NoStore {
+    const BLOBS: bool = false;
     async fn load(&self, _: u64) -> Option<Uint8Array> {
         None
     }
-    async fn save(&self, _: u64, _: Vec<Uint8Array>) {}
+    async fn save(&self, _: u64, _: Vec<HostBytes>) {}
     async fn forget(&self, _: u64) {}
 }
 
@@ -133,12 +136,12 @@ impl<S: SegmentStore> Session<S> {
             }),
             Action::Forget(segment) => spawn_local(async move { this.0.store.forget(segment).await }),
             Action::Store { segment, parts } => spawn_local(async move {
-                let parts = parts.into_iter().map(|part| part.bytes().0.clone()).collect();
+                let parts = parts.into_iter().map(|part| part.bytes().clone()).collect();
                 this.0.store.save(segment, parts).await;
             }),
-            Action::Fetch { fetch, source, bytes } => spawn_local(async move {
+            Action::Fetch { fetch, source, bytes, quick } => spawn_local(async move {
                 let rest = Cell::default();
-                let event = match this.fetch(fetch, source, &bytes, &rest).await {
+                let event = match this.fetch(fetch, source, &bytes, quick, &rest).await {
                     Ok((hashed, origin)) => Event::Fetched { fetch, hashed, origin },
                     Err(failure) => Event::Failed { fetch, failure, rest: rest.get() },
                 };
@@ -168,7 +171,7 @@ impl<S: SegmentStore> Session<S> {
     }
 
     async fn load(&self, segment: u64) -> Option<Hashed<HostBytes>> {
-        host::hash_leaves(self.0.store.load(segment).await?).await.ok()
+        host::hash_leaves(self.0.store.load(segment).await?.into()).await.ok()
     }
 
     /// Fetches from a source; `rest` hears for how long that wants to be left alone.
@@ -177,6 +180,7 @@ impl<S: SegmentStore> Session<S> {
         fetch: FetchId,
         source: usize,
         bytes: &Range<u64>,
+        quick: bool,
         rest: &Cell<Option<u64>>,
     ) -> Result<(Hashed<HostBytes>, String), Failure> {
         let refused = |error| Failure::Unreachable(host::message(&error));
@@ -190,8 +194,15 @@ impl<S: SegmentStore> Session<S> {
         rest.set(host::retry_after(&response));
         let content_range = host::field(&response, "Content-Range");
         check_head(response.status(), content_range.as_deref(), bytes, self.0.size)?;
-        let progressed = |bytes| self.step(Event::Progressed { fetch, bytes });
-        let body = host::read_exactly(&response, bytes.end - bytes.start, progressed).await?;
+        let want = bytes.end - bytes.start;
+        // A body that does not say how long it is, or says something else, is read with care.
+        let as_long = host::field(&response, "Content-Length").is_some_and(|length| length.parse() == Ok(want));
+        let body = if S::BLOBS && quick && as_long {
+            host::read_at_once(&response, want).await?
+        } else {
+            let progressed = |bytes| self.step(Event::Progressed { fetch, bytes });
+            host::read_exactly(&response, want, progressed).await?.into()
+        };
         let origin = host::field(&response, "Server-Timing").and_then(|timing| origin_in(&timing));
         let origin = origin.map_or_else(|| location.name.clone(), |origin| format!("{}:{origin}", location.name));
         Ok((host::hash_leaves(body).await?, origin))

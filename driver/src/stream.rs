@@ -40,7 +40,7 @@ pub fn into_stream<S: SegmentStore>(first: Option<HostBytes>, reader: Reader<S>)
             };
             // A stream that was cancelled meanwhile refuses all three, rightly.
             let _ = match next {
-                Some(Ok(bytes)) => controller.enqueue_with_chunk(&bytes.0),
+                Some(Ok(bytes)) => controller.enqueue_with_chunk(&bytes.view),
                 Some(Err(error)) => {
                     controller.error_with_e(&js_sys::TypeError::new(&error.to_string()));
                     Ok(())

@@ -118,7 +118,7 @@ async fn send(
         fields.insert(HeaderName::from_static("server-timing"), timing);
     }
     if first.len() == length {
-        return reply::with_fields(status, &fields, Some(&first.0));
+        return reply::with_fields(status, &fields, Some(&first.view));
     }
     let body = reply::of_length(&into_stream(Some(first), reader)?, length);
     reply::with_fields(status, &fields, Some(body.as_ref()))

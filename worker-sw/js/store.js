@@ -123,13 +123,15 @@ export async function pieces(cid, size, from, to) {
 
 /**
  * Keeps a segment.
- * @param {Uint8Array[]} parts
+ * @param {Array<Uint8Array | Blob>} parts
  * @returns {Promise<boolean>} false when there is no room for it
  */
 export async function save(cid, size, segment, parts) {
   try {
     const cache = await caches.open(CACHE);
-    await cache.put(key(cid, segment), new Response(new Blob(parts)));
+    // A blob is in the browser's hands already: it is stored without another copy.
+    const whole = parts.length === 1 && parts[0] instanceof Blob ? parts[0] : new Blob(parts);
+    await cache.put(key(cid, segment), new Response(whole));
   } catch (error) {
     // Whatever estimate() promised. Any other failure (a private window) is not mended by letting others go.
     return error.name !== 'QuotaExceededError';

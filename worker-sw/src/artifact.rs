@@ -6,10 +6,11 @@ use std::rc::Rc;
 
 use edge_net_core::verify::LeafTable;
 use edge_net_driver::session::{SegmentStore, Session};
-use edge_net_driver::{hash_leaves, sleep};
+use edge_net_driver::{HostBytes, hash_leaves, sleep};
 use futures::join;
 use futures::lock::Mutex;
 use js_sys::{Array, Uint8Array};
+use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::{JsFuture, spawn_local};
 use web_sys::Blob;
 
@@ -117,7 +118,7 @@ impl Artifact {
     async fn is_good(&self, piece: &Piece, segment: u64) -> bool {
         let layout = self.table.layout();
         let found = async {
-            let hashed = hash_leaves(bytes(&slice(piece, &self.table, segment)?).await?).await.ok()?;
+            let hashed = hash_leaves(bytes(&slice(piece, &self.table, segment)?).await?.into()).await.ok()?;
             Some(self.table.verify_leaves(layout.leaves_of_segment(segment), &hashed).bad.is_empty())
         };
         found.await.unwrap_or(false)
@@ -173,13 +174,16 @@ pub struct Segments {
 }
 
 impl SegmentStore for Segments {
+    const BLOBS: bool = true;
+
     async fn load(&self, segment: u64) -> Option<Uint8Array> {
         let piece = Piece::holding(&self.cid, self.table.layout().size(), segment).await?;
         bytes(&slice(&piece, &self.table, segment)?).await
     }
 
-    async fn save(&self, segment: u64, parts: Vec<Uint8Array>) {
-        let parts: Array = parts.iter().collect();
+    async fn save(&self, segment: u64, parts: Vec<HostBytes>) {
+        let part = |part: HostBytes| part.blob.map_or_else(|| part.view.into(), JsValue::from);
+        let parts: Array = parts.into_iter().map(part).collect();
         self.budget.save(&self.cid, self.table.layout().size(), segment, &parts, &*self.in_use).await;
     }
 

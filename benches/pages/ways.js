@@ -1,0 +1,142 @@
+// The ways of loading an artifact that are compared, in the page. Each loads `url` of the data origin, or what is the same to it,
+// and reads all of the body; what it keeps, it keeps in its own way.
+
+/** Reads a body as a stream: bytes. */
+async function drain(response) {
+  if (!response.ok) throw new Error(`${response.url}: status ${response.status}`);
+  const reader = response.body.getReader();
+  let bytes = 0;
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return bytes;
+    bytes += value.length;
+  }
+}
+
+async function worker(script) {
+  const controlled = new Promise((resolve) => navigator.serviceWorker.addEventListener('controllerchange', resolve, { once: true }));
+  await navigator.serviceWorker.register(script);
+  if (!navigator.serviceWorker.controller) await controlled;
+}
+
+const clear = async () => {
+  for (const name of await caches.keys()) await caches.delete(name);
+};
+const range = (bytes) => ({ headers: { range: `bytes=${bytes[0]}-${bytes[1] - 1}` } });
+
+const WAYS = {
+  /** The browser alone: nothing verified, nothing kept. */
+  native: {
+    start: async () => {},
+    load: async ({ url }) => drain(await fetch(url, { cache: 'no-store' })),
+    clear: async () => {},
+  },
+
+  /** A whole entry in the Cache API, handed on by a service worker that does nothing else: the measure of warm reads. */
+  'cache.match': {
+    start: () => worker('/cache-match.js'),
+    load: async ({ url }) => drain(await fetch(url)),
+    fill: async ({ url }) => (await caches.open('native')).add(url),
+    range: async ({ url }, bytes) => drain(await fetch(url, range(bytes))),
+    clear,
+  },
+
+  /** Workbox's CacheFirst with its plugin for ranges. */
+  workbox: {
+    start: () => worker('/workbox.js'),
+    load: async ({ url }) => drain(await fetch(url)),
+    kept: async ({ url }) => Boolean(await caches.match(url)),
+    range: async ({ url }, bytes) => drain(await fetch(url, range(bytes))),
+    clear,
+  },
+
+  /** What transformers.js does with a model file: the body into one buffer, the buffer into the cache, the buffer to the app. */
+  'transformers.js': {
+    start: async () => {},
+    async load({ url }) {
+      const cache = await caches.open('transformers-cache');
+      const kept = await cache.match(url);
+      if (kept) return (await kept.arrayBuffer()).byteLength;
+      const response = await fetch(url);
+      const buffer = new Uint8Array(Number(response.headers.get('content-length')));
+      let at = 0;
+      const reader = response.body.getReader();
+      for (let read = await reader.read(); !read.done; read = await reader.read()) {
+        buffer.set(read.value, at);
+        at += read.value.length;
+      }
+      await cache.put(url, new Response(buffer, { headers: response.headers }));
+      return buffer.byteLength;
+    },
+    kept: async ({ url }) => Boolean(await caches.match(url)),
+    clear,
+  },
+
+  /** Helia's verified fetch, from a trustless gateway. Keeps nothing across loads of the page. */
+  helia: {
+    async start({ gateway }) {
+      const { createVerifiedFetch } = await import('/helia.js');
+      this.fetch = await createVerifiedFetch({ gateways: [gateway], routers: [], allowLocal: true, allowInsecure: true });
+    },
+    load: async function ({ cid }) {
+      return drain(await this.fetch(`ipfs://${cid}`));
+    },
+    clear: async () => {},
+  },
+
+  ours: {
+    async start({ edge, keys }) {
+      const { register } = await import('/edge-net.js');
+      this.edgeNet = await register({ edge, keys });
+    },
+    load: async ({ path }) => drain(await fetch(path)),
+    async kept({ id }) {
+      return (await this.edgeNet.list()).some((row) => row.model === id && row.cachedBytes === row.size);
+    },
+    async rested() {
+      const names = (await (await caches.open('edge-net-segments-v1')).keys()).map(({ url }) => url.split('/').at(-1));
+      return names.length === 1 || names.every((name) => name.startsWith('pack-'));
+    },
+    range: async ({ path }, bytes) => drain(await fetch(path, range(bytes))),
+    async clear() {
+      await this.edgeNet.clear();
+    },
+  },
+};
+
+const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+let way;
+
+globalThis.bench = {
+  async start(name, options) {
+    way = WAYS[name];
+    await way.start(options);
+  },
+  /** Milliseconds until all was read, and until all was kept too. */
+  async cold(artifact) {
+    const started = performance.now();
+    const bytes = await way.load(artifact);
+    const read = performance.now() - started;
+    while (way.kept && !(await way.kept(artifact))) await sleep(5);
+    const stored = performance.now() - started;
+    if (bytes !== artifact.size) throw new Error(`${bytes} bytes instead of ${artifact.size}`);
+    return { read, stored };
+  },
+  async fill(artifact) {
+    await way.fill?.(artifact);
+    for (let waited = 0; way.rested && !(await way.rested()) && waited < 60_000; waited += 100) await sleep(100);
+  },
+  async warm(artifact) {
+    const started = performance.now();
+    const bytes = await way.load(artifact);
+    if (bytes !== artifact.size) throw new Error(`${bytes} bytes instead of ${artifact.size}`);
+    return performance.now() - started;
+  },
+  async range(artifact, bytes) {
+    const started = performance.now();
+    const got = await way.range(artifact, bytes);
+    if (got !== bytes[1] - bytes[0]) throw new Error(`${got} bytes of a range`);
+    return performance.now() - started;
+  },
+  clear: () => way.clear(),
+};

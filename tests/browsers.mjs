@@ -1,0 +1,32 @@
+// Browsers as the user has them, driven over WebDriver BiDi or the DevTools protocol: for what is tested in more than one.
+
+import { execFileSync } from 'node:child_process';
+import puppeteer from 'puppeteer-core';
+
+/** Firefox of Debian, and Chromium. */
+const PROGRAMS = { chromium: 'chromium', firefox: 'firefox-esr' };
+
+/**
+ * Starts a browser with an empty profile.
+ * @param {'chromium' | 'firefox'} name
+ * @returns {Promise<{version: string, open(url: string): Promise<import('puppeteer-core').Page>, close(): Promise<void>}>}
+ */
+export async function startBrowser(name) {
+  const executablePath = execFileSync('sh', ['-c', `command -v ${PROGRAMS[name]}`], { encoding: 'utf8' }).trim();
+  const browser = await puppeteer.launch({
+    browser: name === 'firefox' ? 'firefox' : 'chrome',
+    executablePath,
+    headless: true,
+    args: name === 'firefox' ? [] : ['--no-sandbox', '--disable-gpu'],
+    protocolTimeout: 60_000,
+  });
+  return {
+    version: await browser.version(),
+    async open(url) {
+      const page = await browser.newPage();
+      await page.goto(url);
+      return page;
+    },
+    close: () => browser.close(),
+  };
+}
