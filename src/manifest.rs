@@ -54,6 +54,8 @@ pub struct Manifest {
     pub kind: String,
     /// When it was signed, in milliseconds since the Unix epoch.
     pub timestamp: u64,
+    /// When it must have been replaced by a newer one, in the same; what nobody replaces stays good.
+    pub expires: Option<u64>,
     /// Its files, by role.
     pub artifacts: Vec<Artifact>,
     pub(crate) document: Map<String, Value>,
@@ -109,13 +111,15 @@ impl Manifest {
         let version = text(&document, "", "version")?;
         let version = Version::parse(&version)
             .or_else(|error| fault("version", format!("is {version:?}, which is no semantic version: {error}")))?;
-        let timestamp = parse_timestamp(&text(&document, "", "timestamp")?)?;
+        let timestamp = parse_timestamp("timestamp", &text(&document, "", "timestamp")?)?;
+        let expires = document.contains_key("expires").then(|| parse_timestamp("expires", &text(&document, "", "expires")?));
+        let expires = expires.transpose()?;
         let artifacts = match document.get("artifacts") {
             Some(Value::Object(artifacts)) => read_artifacts(artifacts)?,
             Some(_) => return fault("artifacts", "must be an object"),
             None => return fault("artifacts", "is missing"),
         };
-        Ok(Self { id, name, version, kind, timestamp, artifacts, document })
+        Ok(Self { id, name, version, kind, timestamp, expires, artifacts, document })
     }
 
     /// The artifact with this file name.
@@ -232,13 +236,13 @@ fn text(object: &Map<String, Value>, parent: &str, name: &str) -> Result<String,
 }
 
 /// Milliseconds since the Unix epoch of an RFC 3339 time in UTC.
-fn parse_timestamp(timestamp: &str) -> Result<u64, ManifestError> {
+fn parse_timestamp(field: &str, timestamp: &str) -> Result<u64, ManifestError> {
     humantime::parse_rfc3339(timestamp)
         .ok()
         .and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok())
         .and_then(|since| u64::try_from(since.as_millis()).ok())
         .map_or_else(
-            || fault("timestamp", format!("is {timestamp:?}; it must be an RFC 3339 time in UTC such as 2026-01-03T00:00:00Z")),
+            || fault(field, format!("is {timestamp:?}; it must be an RFC 3339 time in UTC such as 2026-01-03T00:00:00Z")),
             Ok,
         )
 }
@@ -296,9 +300,10 @@ fn read_artifact(role: &str, parent: &str, artifact: &Map<String, Value>) -> Res
         );
     }
     // Not shown as the JSON it is: the tables for printing numbers would be a tenth of the service worker.
-    match artifact.get("profile").map(|profile| profile.as_str().unwrap_or_default()) {
-        None | Some(PROFILE) => {}
-        Some(other) => return fault(field("profile"), format!("is {other:?}; this client reads {PROFILE:?}")),
+    match artifact.get("profile").map(Value::as_str) {
+        None | Some(Some(PROFILE)) => {}
+        Some(Some(other)) => return fault(field("profile"), format!("is {other:?}; this client reads {PROFILE:?}")),
+        Some(None) => return fault(field("profile"), format!("must be a string; this client reads {PROFILE:?}")),
     }
     Ok(Artifact { role: role.to_owned(), filename, size, sha256, cid })
 }

@@ -1,8 +1,12 @@
 //! Who may say what a model is: Ed25519 over the RFC 8785 bytes of the manifest without its
 //! `signature` member, against keys the deployer pinned, and never back to an older manifest.
+//!
+//! A key is replaced by an endorsement, which manifests signed by the new key carry in `endorsements`:
+//! `{"keyId", "publicKey", "by", "signature"}`, the last by the key `by`, over the RFC 8785 bytes of the
+//! others. Clients that pinned the old key accept the new one then, and for that model the old one no more.
 
 use base64ct::{Base64, Encoding as _};
-use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use semver::Version;
 use serde_json::{Map, Value, json};
 
@@ -42,12 +46,53 @@ impl PinnedKeys {
     /// # Errors
     /// [`PinnedKeysError::BadKey`].
     pub fn pin(mut self, id: String, key: &str) -> Result<Self, PinnedKeysError> {
-        match Base64::decode_vec(key).ok().and_then(|key| VerifyingKey::try_from(&*key).ok()) {
-            Some(key) if !key.is_weak() => self.0.push((id, key)),
-            _ => return Err(PinnedKeysError::BadKey(id)),
+        match public_key(key) {
+            Some(key) => self.0.push((id, key)),
+            None => return Err(PinnedKeysError::BadKey(id)),
         }
         Ok(self)
     }
+
+    fn find(&self, id: &str) -> Option<&VerifyingKey> {
+        self.0.iter().find(|(pinned, _)| pinned == id).map(|(_, key)| key)
+    }
+
+    /// Adds the keys that those pinned endorse, in the order of the document; what does not verify adds nothing.
+    /// Returns the keys that were replaced.
+    fn endorse(&mut self, document: &Map<String, Value>) -> Vec<String> {
+        let mut replaced = Vec::new();
+        let endorsements = document.get("endorsements").and_then(Value::as_array);
+        for endorsement in endorsements.into_iter().flatten().filter_map(Value::as_object).take(MAX_ENDORSEMENTS) {
+            let member = |name: &str| endorsement.get(name).and_then(Value::as_str);
+            let (Some(id), Some(key)) = (member("keyId"), member("publicKey")) else { continue };
+            let (Some(by), Some(signature)) = (member("by"), member("signature")) else { continue };
+            let (Some(key), Some(old)) = (public_key(key), self.find(by)) else { continue };
+            let nothing_else = endorsement.len() == 4;
+            if nothing_else && self.find(id).is_none() && check(old, by, signature, endorsement).is_ok() {
+                self.0.push((id.to_owned(), key));
+                replaced.push(by.to_owned());
+            }
+        }
+        replaced
+    }
+}
+
+/// Endorsements read of a manifest at the most.
+const MAX_ENDORSEMENTS: usize = 16;
+
+fn public_key(base64: &str) -> Option<VerifyingKey> {
+    let key = Base64::decode_vec(base64).ok().and_then(|key| VerifyingKey::try_from(&*key).ok())?;
+    (!key.is_weak()).then_some(key)
+}
+
+/// Whether `signature`, in base64, is by `key` over `document` without its `signature` member.
+fn check(key: &VerifyingKey, key_id: &str, signature: &str, document: &Map<String, Value>) -> Result<(), Refusal> {
+    let signature = Base64::decode_vec(signature).ok().and_then(|bytes| <[u8; 64]>::try_from(bytes).ok()).filter(is_reduced);
+    let Some(signature) = signature else {
+        return Err(Refusal::NonCanonical(key_id.to_owned()));
+    };
+    let fits = key.verify_strict(&signed_bytes(document), &Signature::from_bytes(&signature));
+    fits.map_err(|_| Refusal::BadSignature(key_id.to_owned()))
 }
 
 /// Why a manifest is refused.
@@ -89,6 +134,12 @@ pub enum Refusal {
         /// Model and version of the manifest.
         got: String,
     },
+    /// It should have been replaced by now: somebody may be holding the newer one back.
+    #[error("the manifest expired on {0}; its publisher has to sign it again")]
+    Expired(String),
+    /// Another key replaced the one that signed.
+    #[error("the manifest is signed by key {0:?}, which was replaced by another")]
+    ReplacedKey(String),
     /// A newer one was accepted before.
     #[error("{got} is older than {floor}, which was accepted before")]
     Rollback {
@@ -106,14 +157,21 @@ pub struct Floor {
     pub version: Version,
     /// Latest time of signing, in milliseconds since the Unix epoch.
     pub timestamp: u64,
+    /// Keys that were replaced by the one that signed it.
+    pub replaced: Vec<String>,
 }
 
 impl std::fmt::Display for Floor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // The last second that RFC 3339 can write: a floor is read from storage, which may hold any number.
-        let since = std::time::Duration::from_millis(self.timestamp.min(253_402_300_799_000));
-        write!(f, "version {} signed {}", self.version, humantime::format_rfc3339(std::time::UNIX_EPOCH + since))
+        write!(f, "version {} signed {}", self.version, rfc3339(self.timestamp))
     }
+}
+
+/// A time in milliseconds since the Unix epoch, for people.
+fn rfc3339(timestamp: u64) -> String {
+    // The last second that RFC 3339 can write: a floor is read from storage, which may hold any number.
+    let since = std::time::Duration::from_millis(timestamp.min(253_402_300_799_000));
+    humantime::format_rfc3339(std::time::UNIX_EPOCH + since).to_string()
 }
 
 /// A manifest that a pinned key signed.
@@ -121,6 +179,7 @@ impl std::fmt::Display for Floor {
 pub struct VerifiedManifest {
     manifest: Manifest,
     key_id: String,
+    replaced: Vec<String>,
 }
 
 impl std::ops::Deref for VerifiedManifest {
@@ -145,7 +204,9 @@ impl VerifiedManifest {
         if let Some(more) = block.keys().find(|name| !matches!(name.as_str(), "keyId" | "publicKey" | "signature")) {
             return Err(Refusal::Uncovered(more.clone()));
         }
-        let Some((_, key)) = keys.0.iter().find(|(id, _)| *id == key_id) else {
+        let mut known = keys.clone();
+        let replaced = if keys.find(&key_id).is_some() { Vec::new() } else { known.endorse(&manifest.document) };
+        let Some(key) = known.find(&key_id) else {
             let pinned: Vec<&str> = keys.0.iter().map(|(id, _)| id.as_str()).collect();
             let pinned = if pinned.is_empty() { "none".to_owned() } else { pinned.join(", ") };
             return Err(Refusal::UnknownKey { key_id, pinned });
@@ -154,13 +215,8 @@ impl VerifiedManifest {
         if member("publicKey")? != Base64::encode_string(key.as_bytes()) {
             return Err(Refusal::WrongPublicKey(key_id));
         }
-        let signature = Base64::decode_vec(member("signature")?).ok();
-        let Some(signature) = signature.and_then(|bytes| <[u8; 64]>::try_from(bytes).ok()).filter(is_reduced) else {
-            return Err(Refusal::NonCanonical(key_id));
-        };
-        key.verify_strict(&signed_bytes(&manifest.document), &Signature::from_bytes(&signature))
-            .map_err(|_| Refusal::BadSignature(key_id.clone()))?;
-        Ok(Self { manifest, key_id })
+        check(key, &key_id, member("signature")?, &manifest.document)?;
+        Ok(Self { manifest, key_id, replaced })
     }
 
     /// Checks that this is the manifest of the model that was asked for, and of the version if one was.
@@ -181,9 +237,21 @@ impl VerifiedManifest {
     /// [`Refusal::Rollback`].
     pub fn not_before(self, floor: Option<&Floor>) -> Result<Self, Refusal> {
         match floor {
+            Some(floor) if floor.replaced.contains(&self.key_id) => Err(Refusal::ReplacedKey(self.key_id)),
             Some(floor) if self.is_behind(floor) => {
                 Err(Refusal::Rollback { got: self.floor().to_string(), floor: floor.to_string() })
             }
+            _ => Ok(self),
+        }
+    }
+
+    /// Checks that this has not expired at `now`, in milliseconds since the Unix epoch.
+    ///
+    /// # Errors
+    /// [`Refusal::Expired`].
+    pub fn not_expired(self, now: u64) -> Result<Self, Refusal> {
+        match self.expires {
+            Some(expires) if expires <= now => Err(Refusal::Expired(rfc3339(expires))),
             _ => Ok(self),
         }
     }
@@ -197,7 +265,7 @@ impl VerifiedManifest {
     /// The floor that accepting this manifest sets.
     #[must_use]
     pub fn floor(&self) -> Floor {
-        Floor { version: self.version.clone(), timestamp: self.timestamp }
+        Floor { version: self.version.clone(), timestamp: self.timestamp, replaced: self.replaced.clone() }
     }
 
     /// The key that signed.
@@ -225,6 +293,18 @@ pub fn sign(mut document: Map<String, Value>, key_id: &str, key: &SigningKey) ->
         }),
     );
     Ok(signed)
+}
+
+/// Says that the key `new` (base64), named `new_id`, replaces `old`, named `by`: what manifests signed by it carry in `endorsements`.
+#[must_use]
+pub fn endorse(new_id: &str, new: &str, by: &str, old: &SigningKey) -> Value {
+    let mut endorsement = Map::new();
+    for (name, value) in [("keyId", new_id), ("publicKey", new), ("by", by)] {
+        endorsement.insert(name.into(), value.into());
+    }
+    let signature = old.sign(&signed_bytes(&endorsement));
+    endorsement.insert("signature".into(), Base64::encode_string(&signature.to_bytes()).into());
+    Value::Object(endorsement)
 }
 
 /// The bytes a signature covers: RFC 8785 of the document without its `signature` member.

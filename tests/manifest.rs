@@ -4,7 +4,7 @@ use base64ct::{Base64, Encoding as _};
 use ed25519_dalek::{Signature, SigningKey};
 use edge_net_core::dag::{DAG_PB, Digest, RAW, cid_text};
 use edge_net_core::manifest::{MAX_ARTIFACTS, MAX_SIZE, Manifest, ManifestError, is_filename, is_id};
-use edge_net_core::signature::{Floor, PinnedKeys, PinnedKeysError, Refusal, VerifiedManifest, sign};
+use edge_net_core::signature::{Floor, PinnedKeys, PinnedKeysError, Refusal, VerifiedManifest, endorse, sign};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
@@ -178,7 +178,7 @@ fn each_field_is_named_when_it_is_wrong() {
             Some(json!("unixfs-v1-2025")),
             "`artifacts.model.profile` is \"unixfs-v1-2025\"; this client reads \"unixfs-v1-2015\"",
         ),
-        ("/artifacts/model/profile", Some(json!(null)), "`artifacts.model.profile` is null"),
+        ("/artifacts/model/profile", Some(json!(null)), "`artifacts.model.profile` must be a string"),
     ];
     for (pointer, value, message) in table {
         let mut document = document();
@@ -561,8 +561,74 @@ fn nothing_goes_back() {
         assert!(error.ends_with("is older than version 1.2.3 signed 2026-01-03T00:00:00Z, which was accepted before"), "{error}");
     }
     assert!(manifest("0.0.1", "1970-01-01T00:00:00Z").not_before(None).is_ok());
-    let far = Floor { version: floor.version, timestamp: u64::MAX };
+    let far = Floor { version: floor.version, timestamp: u64::MAX, replaced: Vec::new() };
     assert!(matches!(manifest("1.2.3", "2026-01-03T00:00:00Z").not_before(Some(&far)), Err(Refusal::Rollback { .. })));
+}
+
+/// `document` signed by the key made of `seed`, with these endorsements.
+fn signed_by(seed: u8, key_id: &str, endorsements: &[Value]) -> String {
+    let mut document = document();
+    document["endorsements"] = endorsements.into();
+    Value::Object(sign(object(document), key_id, &SigningKey::from_bytes(&[seed; 32])).unwrap()).to_string()
+}
+
+/// The key of seed `old` says that the key of seed `new` replaces it; each is named after its seed, but for the pinned one.
+fn replaces(new: u8, old: u8) -> Value {
+    let name = |seed: u8| if seed == 7 { "release".to_owned() } else { format!("key-{seed}") };
+    let public = Base64::encode_string(SigningKey::from_bytes(&[new; 32]).verifying_key().as_bytes());
+    endorse(&name(new), &public, &name(old), &SigningKey::from_bytes(&[old; 32]))
+}
+
+#[test]
+fn a_key_that_a_pinned_one_endorses_may_sign_and_replaces_it() {
+    let by_new = VerifiedManifest::verify(&signed_by(8, "key-8", &[replaces(8, 7)]), &pinned()).unwrap();
+    assert_eq!(by_new.key_id(), "key-8");
+    // From then on, for this model, the old key is refused, however new what it signs.
+    let by_old = verify(&signed(document())).unwrap();
+    assert_eq!(by_old.not_before(Some(&by_new.floor())).unwrap_err(), Refusal::ReplacedKey("release".into()));
+    assert!(by_new.clone().not_before(Some(&by_new.floor())).is_ok());
+    // Keys may be replaced again.
+    let chain = [replaces(8, 7), replaces(9, 8)];
+    let by_third = VerifiedManifest::verify(&signed_by(9, "key-9", &chain), &pinned()).unwrap();
+    assert_eq!(by_third.floor().replaced, ["release", "key-8"]);
+}
+
+#[test]
+fn endorsements_that_prove_nothing_are_worth_nothing() {
+    let refused = |text: &str| {
+        let refusal = VerifiedManifest::verify(text, &pinned()).unwrap_err();
+        assert!(matches!(refusal, Refusal::UnknownKey { .. }), "{refusal}");
+    };
+    // By a stranger; in the wrong order; by itself; of another key; altered; with more in it than is covered.
+    refused(&signed_by(8, "key-8", &[replaces(8, 9)]));
+    refused(&signed_by(9, "key-9", &[replaces(9, 8), replaces(8, 7)]));
+    refused(&signed_by(8, "key-8", &[replaces(8, 8)]));
+    refused(&signed_by(9, "key-9", &[replaces(8, 7)]));
+    for (member, value) in [("by", "key-9"), ("keyId", "key-8 "), ("more", "")] {
+        let mut endorsement = replaces(8, 7);
+        endorsement[member] = value.into();
+        refused(&signed_by(8, "key-8", &[endorsement]));
+    }
+    let mut other = replaces(8, 7);
+    other["publicKey"] = replaces(9, 7)["publicKey"].clone();
+    refused(&signed_by(9, "key-8", &[other]));
+    // It cannot put another key under a pinned name.
+    let public = Base64::encode_string(SigningKey::from_bytes(&[9; 32]).verifying_key().as_bytes());
+    let usurper = endorse("release", &public, "release", &key());
+    let refusal = VerifiedManifest::verify(&signed_by(9, "release", &[usurper]), &pinned()).unwrap_err();
+    assert_eq!(refusal, Refusal::WrongPublicKey("release".into()));
+}
+
+#[test]
+fn what_expired_is_refused() {
+    let mut document = document();
+    document["expires"] = "2026-02-01T00:00:00Z".into();
+    let manifest = verify(&signed(document.clone())).unwrap();
+    let expires = manifest.expires.unwrap();
+    assert!(manifest.clone().not_expired(expires - 1).is_ok());
+    assert_eq!(manifest.not_expired(expires).unwrap_err(), Refusal::Expired("2026-02-01T00:00:00Z".into()));
+    document["expires"] = "soon".into();
+    assert!(sign(object(document), "release", &key()).unwrap_err().to_string().contains("`expires` is \"soon\""));
 }
 
 /// Any JSON value; numbers are doubles and integers that doubles hold.

@@ -9,6 +9,7 @@ use clap::Args;
 use ed25519_dalek::SigningKey;
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
 use ed25519_dalek::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, KeypairBytes};
+use edge_net_core::signature::endorse;
 use serde_json::json;
 
 use crate::error::{Error, of_file};
@@ -36,6 +37,32 @@ pub struct PublicKey {
     /// Name of the key, as manifests and clients call it
     #[arg(long)]
     key_id: String,
+}
+
+/// `endorse`
+#[derive(Args)]
+pub struct Endorse {
+    /// The old private key, PKCS#8 PEM, which clients pinned
+    #[arg(long)]
+    key: PathBuf,
+    /// Name of the old key
+    #[arg(long)]
+    key_id: String,
+    /// The new private key, PKCS#8 PEM
+    #[arg(long)]
+    new_key: PathBuf,
+    /// Name of the new key
+    #[arg(long)]
+    new_key_id: String,
+}
+
+impl Endorse {
+    /// Prints the endorsement.
+    pub fn run(self) -> Result<(), Error> {
+        let (old, new) = (read(&self.key)?, public(&read(&self.new_key)?));
+        println!("{}", endorse(&self.new_key_id, &new, &self.key_id, &old));
+        Ok(())
+    }
 }
 
 impl Keygen {

@@ -27,6 +27,8 @@ enum Command {
     Keygen(key::Keygen),
     /// Print the public half of a key as a client pins it
     PublicKey(key::PublicKey),
+    /// Say that a new key replaces an old one: for publish --endorsement
+    Endorse(key::Endorse),
     /// Print size, SHA-256 and CID of a file
     Cid(digest::Cid),
     /// Sign a folder of files as a version of a model, and upload it
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Keygen(command) => command.run(),
         Command::PublicKey(command) => command.run(),
+        Command::Endorse(command) => command.run(),
         Command::Cid(command) => command.run(),
         Command::Publish(command) => command.run(),
         Command::Verify(command) => command.run(),

@@ -67,6 +67,12 @@ pub struct Publish {
     /// Time of signing, RFC 3339 in UTC; now if not given
     #[arg(long)]
     timestamp: Option<String>,
+    /// When clients stop accepting it as the newest, RFC 3339 in UTC; it has to be published again before that
+    #[arg(long)]
+    expires: Option<String>,
+    /// What `endorse` printed when the key was replaced, the oldest first; may be given several times
+    #[arg(long)]
+    endorsement: Vec<String>,
     /// Upload nothing
     #[arg(long)]
     dry_run: bool,
@@ -181,6 +187,15 @@ impl Publish {
         put("artifacts", artifacts.into());
         put("distribution", distribution);
         put("timestamp", self.timestamp.clone().unwrap_or_else(now).into());
+        if let Some(expires) = &self.expires {
+            put("expires", expires.clone().into());
+        }
+        // What is not JSON is kept as a text, and refused when the manifest is signed.
+        let endorsements = self.endorsement.iter().map(|text| serde_json::from_str(text).unwrap_or_else(|_| text.clone().into()));
+        let endorsements: Vec<Value> = endorsements.collect();
+        if !endorsements.is_empty() {
+            put("endorsements", endorsements.into());
+        }
         if let Some(license) = &self.license {
             put("license", license.clone().into());
         }

@@ -205,6 +205,35 @@ fn a_manifest_fits_the_schema_and_verifies() {
 }
 
 #[test]
+fn a_key_is_replaced_by_an_endorsement() {
+    let model = Model::new();
+    let (old, new) = (model.path("team.pem"), model.path("new.pem"));
+    succeeds(&["keygen", "--key-id", "new", "--out", text(&new)]);
+    let endorsement =
+        succeeds(&["endorse", "--key", text(&old), "--key-id", "team", "--new-key", text(&new), "--new-key-id", "new"]);
+    let (folder, out) = (model.path("model"), model.path("out"));
+    let publish = |more: &[&str]| {
+        let always = ["publish", text(&folder), "--id", "tiny", "--type", "embedding", "--version", "1.0.0", "--dry-run"];
+        let signed = ["--key", text(&new), "--key-id", "new", "--out", text(&out), "--expires", "2100-01-01T00:00:00Z"];
+        [&always[..], &signed[..], more].concat().iter().map(|argument| (*argument).to_owned()).collect::<Vec<_>>()
+    };
+    let verify = ["verify", text(&out), "--keys", &model.keys];
+    let files = || {
+        for file in ["model.onnx", "config.json"] {
+            fs::copy(folder.join(file), out.join(file)).unwrap();
+        }
+    };
+    succeeds(&as_strs(&publish(&[])));
+    files();
+    assert!(fails(&verify).contains("signed by key \"new\", which is not pinned here (pinned: team)"));
+    let manifest: Value = serde_json::from_str(&succeeds(&as_strs(&publish(&["--endorsement", &endorsement])))).unwrap();
+    let schema = include_str!("../../manifests/model-manifest-v1.schema.json");
+    let validator = jsonschema::validator_for(&serde_json::from_str(schema).unwrap()).unwrap();
+    assert!(validator.is_valid(&manifest), "{manifest}");
+    assert!(succeeds(&verify).contains("signed by new"));
+}
+
+#[test]
 fn verify_says_what_is_wrong() {
     let model = Model::new();
     let (folder, file) = (model.path("model"), model.path("model/model.onnx"));

@@ -63,6 +63,17 @@ pub fn accept(
     Ok(Accepted { manifest, text })
 }
 
+/// Checks that a manifest has not expired, unless its version was asked for by name.
+///
+/// # Errors
+/// [`Refusal::Expired`].
+pub fn current(accepted: Accepted, version: Option<&Version>) -> Result<Accepted, Refusal> {
+    match version {
+        Some(_) => Ok(accepted),
+        None => Ok(Accepted { manifest: accepted.manifest.not_expired(host::now())?, text: accepted.text }),
+    }
+}
+
 /// Asks `sources`, in order, for the manifest of `id`, and takes the first that is good.
 ///
 /// # Errors
@@ -83,7 +94,9 @@ pub async fn manifest(
         };
         let name = source.kind.name();
         match fetch_small(&url, init, MAX_MANIFEST_BYTES, MANIFEST_TIMEOUT).await {
-            Ok(bytes) => match accept(String::from_utf8_lossy(&bytes).into_owned(), keys, id, version, floor) {
+            Ok(bytes) => match accept(String::from_utf8_lossy(&bytes).into_owned(), keys, id, version, floor)
+                .and_then(|accepted| current(accepted, version))
+            {
                 Ok(accepted) => return Ok(accepted),
                 Err(refusal) => {
                     only_older &= matches!(refusal, Refusal::Rollback { .. });

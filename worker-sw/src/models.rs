@@ -221,12 +221,14 @@ impl Models {
                         store::put(MANIFESTS, &name, &found.text.as_str().into()).await;
                         found
                     }
-                    // Offline, gone from where it was, or behind: what was accepted before still holds.
-                    (Err(NoManifest::Unreachable(_) | NoManifest::NotFound(_)), Some(kept)) => kept,
+                    // Offline, gone from where it was, or behind: what was accepted before still holds, unless it expired.
+                    (Err(NoManifest::Unreachable(_) | NoManifest::NotFound(_)), Some(kept)) => {
+                        lookup::current(kept, version).map_err(|refusal| NoManifest::Refused(refusal.to_string()))?
+                    }
                     (Err(NoManifest::Older(reason)), Some(kept)) => {
                         let detail = [("model", id.into()), ("file", "manifest.json".into()), ("reason", reason.into())];
                         self.teller.tell("refused", &detail);
-                        kept
+                        lookup::current(kept, version).map_err(|refusal| NoManifest::Refused(refusal.to_string()))?
                     }
                     (Err(error), _) => return Err(error),
                 }
@@ -273,7 +275,7 @@ impl Models {
                     .iter()
                     .filter(|artifact| artifact.cid == cid)
                     .for_each(|artifact| artifact.forget_verified());
-                store::drop(&cid, number(file.size)).await;
+                store::let_go(&cid, number(file.size)).await;
             }
         }
     }

@@ -22,7 +22,8 @@ extern "C" {
     async fn save(cid: &str, size: f64, segment: f64, parts: &Array) -> JsValue;
     pub async fn forget(cid: &str, size: f64, segment: f64);
     pub async fn pack(cid: &str, size: f64) -> JsValue;
-    pub async fn drop(cid: &str, size: f64);
+    #[wasm_bindgen(js_name = drop)]
+    pub async fn let_go(cid: &str, size: f64);
     pub async fn clear();
     pub async fn intact() -> JsValue;
     pub async fn estimate() -> JsValue;
@@ -149,7 +150,7 @@ async fn make_room(budget: u64, need: u64, in_use: &impl Fn(&str) -> bool) -> bo
         return false;
     };
     for victim in victims {
-        drop(&rows[victim].cid, number(rows[victim].size)).await;
+        let_go(&rows[victim].cid, number(rows[victim].size)).await;
     }
     true
 }
