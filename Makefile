@@ -1,5 +1,7 @@
 # make serve   the whole system on this machine; prints the demo page's address. Ports: PORT, EDGE_PORT, GCS_PORT, IPFS_PORT
 # make test    everything that is checked
+# make long    downloads of more than six minutes, in Chromium and in Firefox (ten minutes, next to no CPU)
+# make bench   loading beside Workbox, transformers.js and Helia in one Chromium (see benches/README.md)
 SHELL := bash
 PORT ?= 8080
 EDGE_PORT ?= 8787
@@ -14,7 +16,7 @@ WASM_CRATES := edge-net-driver edge-net-worker-edge edge-net-worker-sw
 CORE := Cargo.toml Cargo.lock .cargo/config.toml $(shell find src driver -type f)
 ORT := $(addprefix web/dist/ort/,ort.wasm.min.mjs ort-wasm-simd-threaded.mjs ort-wasm-simd-threaded.wasm)
 
-.PHONY: serve test setup build cli sw edge web lint fmt deploy-dry-run
+.PHONY: serve test long bench setup build cli sw edge web lint fmt deploy-dry-run
 .DELETE_ON_ERROR:
 
 serve: setup build
@@ -23,6 +25,13 @@ serve: setup build
 test: setup lint build
 	cargo test --release
 	node --test tests/*.test.mjs
+
+long: setup build
+	node tests/long.mjs
+
+bench: setup build
+	cd benches && npm ci --no-audit --no-fund --loglevel=error
+	node benches/browser.mjs $(BENCH)
 
 setup:
 	@dev/setup.sh

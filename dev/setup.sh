@@ -42,6 +42,7 @@ done
 missing=()
 command -v cc >/dev/null || missing+=(gcc libc6-dev)
 command -v chromium >/dev/null || missing+=(chromium)
+command -v firefox-esr firefox >/dev/null || missing+=(firefox-esr)
 pkg-config --exists openssl 2>/dev/null || missing+=(pkg-config libssl-dev) # for worker-build
 python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
 [ ${#missing[@]} = 0 ] || apt "${missing[@]}"

@@ -10,7 +10,7 @@
 //!   with the least left to read first, so that a range jumps the queue;
 //! - all readers of the artifact share the segments;
 //! - all sources work at once: a segment goes to the source that is going to have brought it first, by
-//!   what it took for earlier ones; a source never asked is tried with one segment;
+//!   what it took for earlier ones; a source never asked is tried with a few leaves;
 //! - a segment that takes far longer than another source would need is asked of that one too, and the
 //!   first to bring it wins;
 //! - bad leaves are fetched again, alone, from another source, and the source that sent them is not
@@ -23,6 +23,7 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use crate::health::Health;
+pub use crate::health::Pace;
 use crate::source::Failure;
 use crate::verify::{Bytes, Hashed, LeafTable, VerifiedLeaves};
 
@@ -41,6 +42,10 @@ pub struct Config {
     pub backoff: u64,
     /// What a request is taken to need at a source never asked before.
     pub guess: u64,
+    /// Leaves that a source never asked before is asked for first.
+    pub probe: u64,
+    /// Whether readers wait for whole segments; else they are handed what there is of one.
+    pub whole: bool,
     /// Whether all sources work at once; else the others are asked when the first fails or lags.
     pub share: bool,
     /// Whether there is a store to load segments from and to store them in.
@@ -51,7 +56,8 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { lanes: 4, held: 8, attempts: 4, stall: 20_000, backoff: 250, guess: 8_000, share: true, store: true, seed: 0 }
+        let (stall, backoff, guess) = (20_000, 250, 8_000);
+        Self { lanes: 4, held: 8, attempts: 4, stall, backoff, guess, probe: 4, whole: false, share: true, store: true, seed: 0 }
     }
 }
 
@@ -278,6 +284,21 @@ impl<B: Bytes> Download<B> {
         }
     }
 
+    /// How quick each source is, as far as this download knows: another one may start with it.
+    #[must_use]
+    pub fn paces(&self) -> Vec<Option<Pace>> {
+        self.sources.iter().map(|source| source.pace).collect()
+    }
+
+    /// Starts with what an earlier download from the same sources knew.
+    #[must_use]
+    pub fn knowing(mut self, paces: &[Option<Pace>]) -> Self {
+        for (source, pace) in self.sources.iter_mut().zip(paces) {
+            source.pace = *pace;
+        }
+        self
+    }
+
     /// Takes what happened at `now`, in milliseconds of any clock that does not go back.
     pub fn handle(&mut self, now: u64, event: Event<B>) {
         self.now = self.now.max(now);
@@ -419,21 +440,23 @@ impl<B: Bytes> Download<B> {
         }
     }
 
-    /// Gives each reader that has room the rest of its next segment, if that is ready.
+    /// Gives each reader that has room what there is, without a gap, of its next segment.
     fn hand_over(&mut self) {
         let layout = self.table.layout();
         for reader in &mut self.readers {
             if reader.wants && !reader.left.is_empty() {
                 let index = layout.segments_of_bytes(&reader.left).start;
-                let ready = |segment: &&Segment<B>| segment.index == index && segment.phase == Phase::Ready;
-                let Some(segment) = self.segments.iter().find(ready) else {
-                    continue;
-                };
-                for bytes in segment.parts.iter().filter_map(|part| part.intersect(&reader.left)) {
-                    self.actions.push_back(Action::Emit { reader: reader.id, bytes });
+                let may_serve = |segment: &&Segment<B>| segment.phase == Phase::Ready || !self.config.whole;
+                let segment = self.segments.iter().find(|segment| segment.index == index).filter(may_serve);
+                for part in segment.map_or(&[][..], |segment| &segment.parts) {
+                    if part.offset() <= reader.left.start
+                        && let Some(bytes) = part.intersect(&reader.left)
+                    {
+                        reader.left.start += bytes.len();
+                        reader.wants = false;
+                        self.actions.push_back(Action::Emit { reader: reader.id, bytes });
+                    }
                 }
-                reader.left.start = layout.bytes_of_segment(index).end.min(reader.left.end);
-                reader.wants = false;
             }
             if reader.left.is_empty() {
                 self.actions.push_back(Action::Close(reader.id));
@@ -508,7 +531,7 @@ impl<B: Bytes> Download<B> {
         if segment.fetches.is_empty() && !(0..self.sources.len()).any(|source| self.is_hopeful(segment, source)) {
             return self.give_up(index);
         }
-        let Some(leaves) = self.missing(segment).filter(|_| self.fetches().count() < self.config.lanes) else {
+        let Some(mut leaves) = self.missing(segment).filter(|_| self.fetches().count() < self.config.lanes) else {
             return false;
         };
         let source = self.choose(segment, leaves.clone());
@@ -516,10 +539,14 @@ impl<B: Bytes> Download<B> {
         let Some(source) = source.filter(late) else {
             return false;
         };
+        let expected = self.sources[source].expected(leaves.end - leaves.start);
+        if expected.is_none() {
+            leaves.end = leaves.end.min(leaves.start + self.config.probe);
+        }
+        let quick = expected.is_some_and(|expected| expected < self.config.stall / 8);
         let id = self.next_fetch;
         self.next_fetch += 1;
         let bytes = self.table.layout().bytes_of_leaves(&leaves);
-        let quick = self.sources[source].expected(leaves.end - leaves.start).is_some_and(|needs| needs < self.config.stall / 8);
         let fetch = Fetch { id, leaves, source, started: self.now, answered: None, progressed: self.now, got: 0 };
         if let Some(segment) = self.segment_mut(index) {
             segment.fetches.push(fetch);

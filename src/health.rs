@@ -19,8 +19,17 @@ pub(crate) struct Health {
     /// Failures in a row; requests that fail together count once.
     failures: u32,
     failed_at: u64,
-    /// What a request took before its first bytes, and then for each leaf in microseconds; smoothed.
-    pace: Option<(u64, u64)>,
+    /// How quick it is, if it ever brought anything.
+    pub(crate) pace: Option<Pace>,
+}
+
+/// How quick a source is; smoothed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// What a request takes before its first bytes, in milliseconds.
+    latency: u64,
+    /// What it takes then for each leaf, in microseconds.
+    leaf: u64,
 }
 
 impl Health {
@@ -30,7 +39,7 @@ impl Health {
 
     /// What a request for `leaves` leaves is going to take, if that is known.
     pub(crate) fn expected(&self, leaves: u64) -> Option<u64> {
-        self.pace.map(|(latency, leaf)| latency + leaf * leaves / 1000)
+        self.pace.map(|pace| pace.latency + pace.leaf * leaves / 1000)
     }
 
     /// A request brought `leaves` leaves: the first bytes after `latency`, the last after `elapsed`.
@@ -39,13 +48,14 @@ impl Health {
         let leaf = elapsed.saturating_sub(latency) * 1000 / leaves.max(1);
         // A quarter of each new measurement: a hiccup does not decide, a change does after a few.
         let smooth = |old: u64, new: u64| (3 * old + new) / 4;
-        self.pace = Some(self.pace.map_or((latency, leaf), |(l, p)| (smooth(l, latency), smooth(p, leaf))));
+        let known = self.pace.unwrap_or(Pace { latency, leaf });
+        self.pace = Some(Pace { latency: smooth(known.latency, latency), leaf: smooth(known.leaf, leaf) });
     }
 
     /// A request for `leaves` leaves was overtaken by another source after `elapsed`: it takes longer than that.
     pub(crate) fn overtaken(&mut self, leaves: u64, elapsed: u64) {
         if self.expected(leaves).is_none_or(|expected| expected < elapsed) {
-            self.pace = Some((0, elapsed * 1000 / leaves.max(1)));
+            self.pace = Some(Pace { latency: 0, leaf: elapsed * 1000 / leaves.max(1) });
         }
     }
 

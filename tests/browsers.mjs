@@ -3,8 +3,7 @@
 import { execFileSync } from 'node:child_process';
 import puppeteer from 'puppeteer-core';
 
-/** Firefox of Debian, and Chromium. */
-const PROGRAMS = { chromium: 'chromium', firefox: 'firefox-esr' };
+const PROGRAMS = { chromium: 'chromium', firefox: 'firefox-esr firefox' };
 
 /**
  * Starts a browser with an empty profile.
@@ -12,7 +11,7 @@ const PROGRAMS = { chromium: 'chromium', firefox: 'firefox-esr' };
  * @returns {Promise<{version: string, open(url: string): Promise<import('puppeteer-core').Page>, close(): Promise<void>}>}
  */
 export async function startBrowser(name) {
-  const executablePath = execFileSync('sh', ['-c', `command -v ${PROGRAMS[name]}`], { encoding: 'utf8' }).trim();
+  const executablePath = execFileSync("sh", ["-c", `command -v ${PROGRAMS[name]} || true`], { encoding: "utf8" }).split("\n")[0];
   const browser = await puppeteer.launch({
     browser: name === 'firefox' ? 'firefox' : 'chrome',
     executablePath,

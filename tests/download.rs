@@ -250,6 +250,8 @@ struct Reader {
     at: u64,
     /// Pulls not yet answered; the machine may take several for one.
     pulls: u32,
+    /// It was handed something in answer to them.
+    served: bool,
     started: bool,
     /// Stops pulling when it has this much, as a tab in the background does.
     stops_at: u64,
@@ -351,6 +353,8 @@ impl<'a> Simulation<'a> {
             stall: random.within(5_000..20_000),
             backoff: random.pick(&[0, 1, 250]),
             guess: random.pick(&[0, 500, 8_000]),
+            probe: random.pick(&[1, 4, 16]),
+            whole: random.chance(30),
             share: random.chance(70),
             store: random.chance(70),
             seed: random.next(),
@@ -417,7 +421,8 @@ impl<'a> Simulation<'a> {
             };
             let bytes = bytes.start.min(size)..bytes.end.max(bytes.start);
             let stops_at = if self.random.chance(15) { self.random.below(size + 1) } else { u64::MAX };
-            let reader = Reader { at: bytes.start, bytes, pulls: 0, started: false, stops_at, state: State::Waiting };
+            let reader =
+                Reader { at: bytes.start, bytes, pulls: 0, served: false, started: false, stops_at, state: State::Waiting };
             self.readers.insert(id, reader);
             let opens = self.random.pick(&[0, 0, 100, 10_000, 60_000]);
             self.plan(opens, What::Opens(id));
@@ -585,6 +590,7 @@ impl<'a> Simulation<'a> {
             }
             self.act(action);
         }
+        self.pull_again();
         self.check_limits();
     }
 
@@ -688,13 +694,17 @@ impl<'a> Simulation<'a> {
         reader.at += bytes.len();
         let end = reader.bytes.end.min(size);
         assert!(!bytes.is_empty() && reader.at <= end, "reader {id} was handed {} beyond its end", reader.at);
+        reader.served = true;
         self.tally.bytes += bytes.len();
-        let reader = &self.readers[&id];
-        // A pull brings what there is of one segment; what follows it is pulled for again.
-        if reader.at == end || reader.at.is_multiple_of(SEGMENT_SIZE) {
-            let stopped = reader.at >= reader.stops_at;
-            self.readers.get_mut(&id).unwrap().pulls = 0;
-            if !stopped {
+    }
+
+    /// A pull brings what there is of one segment, in one go; what follows it is pulled for again.
+    fn pull_again(&mut self) {
+        let served: Vec<ReaderId> = self.readers.iter().filter(|(_, reader)| reader.served).map(|(id, _)| *id).collect();
+        for id in served {
+            let reader = self.readers.get_mut(&id).unwrap();
+            (reader.served, reader.pulls) = (false, 0);
+            if reader.state == State::Open && reader.at < reader.stops_at {
                 let after = self.random.pick(&[0, 0, 10, 2_000]);
                 self.plan(after, What::Pulls(id));
                 if self.random.chance(10) {

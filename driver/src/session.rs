@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::ops::Range;
 use std::rc::Rc;
 
-use edge_net_core::download::{Action, Config, Download, DownloadError, Event, FetchId, ReaderId, Report};
+use edge_net_core::download::{Action, Config, Download, DownloadError, Event, FetchId, Pace, ReaderId, Report};
 use edge_net_core::source::{Failure, check_head, range_field};
 use edge_net_core::verify::{Hashed, LeafTable};
 use futures::StreamExt;
@@ -75,20 +75,21 @@ struct Inner<S> {
 }
 
 impl<S: SegmentStore> Session<S> {
-    /// A session for the artifact of `table`. `init` is added to every `fetch`; `report` hears what
-    /// [`Report`] says.
+    /// A session for the artifact of `table`. `init` is added to every `fetch`; `paces` is what an earlier session knew of
+    /// the same sources, if there was one; `report` hears what [`Report`] says.
     pub fn new(
         table: Rc<LeafTable>,
         locations: Vec<Location>,
         init: Object,
         store: S,
         config: Config,
+        paces: &[Option<Pace>],
         report: impl Fn(Report) + 'static,
     ) -> Self {
         let size = table.layout().size();
         let names = locations.iter().map(|location| location.name.clone()).collect();
         Self(Rc::new(Inner {
-            machine: RefCell::new(Download::new(table, names, config)),
+            machine: RefCell::new(Download::new(table, names, config).knowing(paces)),
             size,
             locations,
             init,
@@ -109,6 +110,12 @@ impl<S: SegmentStore> Session<S> {
         self.0.readers.borrow_mut().push((id, sender));
         self.step(Event::Opened { reader: id, bytes });
         Reader { session: self.clone(), id, receiver }
+    }
+
+    /// How quick each source is, as far as this session knows.
+    #[must_use]
+    pub fn paces(&self) -> Vec<Option<Pace>> {
+        self.0.machine.borrow().paces()
     }
 
     /// Whether nobody reads.

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use edge_net_core::dag::Digest;
 use edge_net_core::download::{self, Report};
 use edge_net_core::http::{self as semantics, Freshness, ModelPath, Resource};
+use edge_net_core::layout::LEAVES_PER_SEGMENT;
 use edge_net_core::manifest::{Artifact, Manifest};
 use edge_net_core::verify::Bytes as _;
 use edge_net_driver::into_stream;
@@ -103,9 +104,18 @@ async fn send(
         Report::Failed(error) => worker::console_error!("{what}: {error}"),
         Report::Received { .. } => {}
     };
-    let limits =
-        download::Config { lanes: LANES, held: HELD, share: false, store: false, seed: seed(), ..download::Config::default() };
-    let session = Session::new(table, locations, Object::new(), NoStore, limits, report);
+    // Whole segments, so that the head can say where the first of them came from.
+    let limits = download::Config {
+        whole: true,
+        lanes: LANES,
+        held: HELD,
+        probe: LEAVES_PER_SEGMENT,
+        share: false,
+        store: false,
+        seed: seed(),
+        ..download::Config::default()
+    };
+    let session = Session::new(table, locations, Object::new(), NoStore, limits, &[], report);
     let length = bytes.end - bytes.start;
     let mut reader = session.read(bytes);
     let first = match reader.next().await {

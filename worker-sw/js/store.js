@@ -175,6 +175,8 @@ export async function pack(cid, size) {
       for (const segment of segments) await cache.delete(key(cid, segment));
     }
   } catch {} // No room for both at once: it stays as it is.
+  // It may have been let go meanwhile; what no row knows of would stay for ever.
+  if (packed && !(await transact('artifacts', 'readonly', (of) => of.get(cid)))) await drop(cid, size);
   return packed;
 }
 

@@ -1,6 +1,6 @@
 //! Answers below the configured path, from cache, edge, bucket or gateway.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -49,6 +49,8 @@ pub struct Models {
     accepted: RefCell<Vec<(String, Rc<Accepted>, f64)>>,
     artifacts: Rc<RefCell<Vec<Rc<Artifact>>>>,
     budget: Rc<Budget>,
+    /// The newest download, which knows best how quick the sources are.
+    last: RefCell<Option<Session<Segments>>>,
     /// One looks a thing up, the others wait and find it: by its name.
     turns: RefCell<Vec<(String, Rc<Mutex<()>>)>>,
 }
@@ -57,13 +59,14 @@ impl Models {
     /// See [`crate::Models::open`].
     pub fn open(options: &JsValue, tell: Function) -> Result<Self, String> {
         let config = Config::read(options)?;
-        let budget = Budget { limit: config.budget, writing: Cell::default() };
+        let budget = Budget { limit: config.budget, turn: Mutex::default() };
         Ok(Self {
             config,
             teller: Teller(tell.into()),
             accepted: RefCell::default(),
             artifacts: Rc::default(),
             budget: budget.into(),
+            last: RefCell::default(),
             turns: RefCell::default(),
         })
     }
@@ -163,7 +166,10 @@ impl Models {
         // What can never be kept whole lets nothing else go.
         let fits = self.config.budget.is_none_or(|budget| file.size <= budget);
         let limits = download::Config { lanes: self.config.lanes, store: fits, seed: seed(), ..download::Config::default() };
-        Session::new(table, locations, fetch_options(), keep, limits, report)
+        let paces = self.last.borrow().as_ref().map(Session::paces).unwrap_or_default();
+        let session = Session::new(table, locations, fetch_options(), keep, limits, &paces, report);
+        self.last.replace(Some(session.clone()));
+        session
     }
 
     /// What is known of an artifact; its leaf table is looked up, once however many ask.

@@ -1,10 +1,10 @@
 //! What is kept on this device: `js/store.js`, and how much of it may be.
 
-use std::cell::Cell;
 use std::ops::Range;
 
 use edge_net_core::eviction::{Kept, victims};
 use edge_net_core::layout::Layout;
+use futures::lock::Mutex;
 use js_sys::{Array, Reflect};
 use wasm_bindgen::prelude::*;
 use web_sys::Blob;
@@ -116,19 +116,18 @@ impl Piece {
 pub struct Budget {
     /// Bytes; without, the browser decides.
     pub limit: Option<u64>,
-    /// Bytes that are being written, and are in no row yet.
-    pub writing: Cell<u64>,
+    /// With a limit one writes at a time: what is being written is in no row yet.
+    pub turn: Mutex<()>,
 }
 
 impl Budget {
     /// Keeps a segment of the artifact `cid`, letting others go for it if it must and may. What `in_use` says is in use stays.
     pub async fn save(&self, cid: &str, size: u64, segment: u64, parts: &Array, in_use: impl Fn(&str) -> bool) {
         let bytes = Layout::new(size).bytes_of_segment(segment);
-        let need = bytes.end - bytes.start;
-        let (before, size) = (self.writing.get(), number(size));
-        self.writing.set(before + need);
+        let (need, size) = (bytes.end - bytes.start, number(size));
+        let _turn = if self.limit.is_some() { Some(self.turn.lock().await) } else { None };
         let room = match self.limit {
-            Some(limit) => make_room(limit, before + need, &in_use).await,
+            Some(limit) => make_room(limit, need, &in_use).await,
             None => true,
         };
         // When the disk is full before the budget is, others go one by one.
@@ -138,7 +137,6 @@ impl Budget {
                 break;
             }
         }
-        self.writing.set(self.writing.get() - need);
     }
 }
 
