@@ -1,5 +1,6 @@
 // A download of more than six minutes, through plain fetch(): `make long`, or `node tests/long.mjs chromium|firefox`.
 // Every source is throttled, so that no browser's patience with an event, or with an idle worker, is long enough by itself.
+// SILENT=1 keeps the page from asking after its downloads, to see what that is good for.
 
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
@@ -25,6 +26,7 @@ async function load(name) {
   const browser = await startBrowser(name);
   try {
     const page = await browser.open(`${stack.urls.page}blank.html`);
+    if (process.env.SILENT) await page.evaluate(() => (globalThis.setInterval = () => 0));
     await page.evaluate(async () => {
       const { register } = await import('/edge-net.js');
       const { edge, gcs, ipfs, keys } = await (await fetch('/dev.json')).json();

@@ -55,6 +55,14 @@ if (typeof ServiceWorkerGlobalScope === 'undefined' || !(self instanceof Service
   const path = options.path ?? '/models/';
   const models = open(options);
 
+  /**
+   * Resolves when nothing is downloaded any more. Firefox ends a worker 30 s after its last event, and then the body that it was
+   * sending ends short and looks complete. Chromium ends one whose event lasts 5 minutes: before that, the pages' questions take over.
+   */
+  const untilIdle = async () => {
+    for (let seconds = 0; seconds < 240 && (await models.ask('downloads')) > 0; seconds++) await new Promise((resolve) => setTimeout(resolve, 1000));
+  };
+
   self.addEventListener('fetch', (event) => {
     const { request } = event;
     const url = new URL(request.url);
@@ -62,7 +70,9 @@ if (typeof ServiceWorkerGlobalScope === 'undefined' || !(self instanceof Service
     if (!ours || !['GET', 'HEAD'].includes(request.method)) return;
     channel.postMessage({ type: 'request', detail: {} });
     // Not a 5xx: libraries take any status but 404 for content. The pages are told why by message.
-    event.respondWith(models.fetch(request).catch(() => Response.error()));
+    const answer = models.fetch(request).catch(() => Response.error());
+    event.respondWith(answer);
+    event.waitUntil(answer.then(untilIdle));
   });
 
   self.addEventListener('message', (event) => {
