@@ -72,16 +72,21 @@ const WAYS = {
     clear,
   },
 
-  /** Helia's verified fetch, from a trustless gateway. Keeps nothing across loads of the page. */
+  /** Helia's verified fetch, from a trustless gateway. Keeps blocks in memory only, so it starts anew each time. */
   helia: {
-    async start({ gateway }) {
+    async start(options) {
+      this.options = options;
       const { createVerifiedFetch } = await import('/helia.js');
+      const { gateway } = options;
       this.fetch = await createVerifiedFetch({ gateways: [gateway], routers: [], allowLocal: true, allowInsecure: true });
     },
     load: async function ({ cid }) {
       return drain(await this.fetch(`ipfs://${cid}`));
     },
-    clear: async () => {},
+    async clear() {
+      await this.fetch.stop();
+      await this.start(this.options);
+    },
   },
 
   ours: {
