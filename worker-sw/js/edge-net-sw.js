@@ -56,8 +56,8 @@ if (typeof ServiceWorkerGlobalScope === 'undefined' || !(self instanceof Service
   const models = open(options);
 
   /**
-   * Resolves when nothing is downloaded any more. Firefox ends a worker 30 s after its last event, and then the body that it was
-   * sending ends short and looks complete. Chromium ends one whose event lasts 5 minutes: before that, the pages' questions take over.
+   * Resolves when nothing is downloaded any more. Firefox ends a worker 30 s after its last event, 60 s with this, and then the body
+   * that it was sending ends short and looks complete: the pages' questions prevent that. Chromium ends one whose event lasts 5 minutes.
    */
   const untilIdle = async () => {
     for (let seconds = 0; seconds < 240 && (await models.ask('downloads')) > 0; seconds++) await new Promise((resolve) => setTimeout(resolve, 1000));
