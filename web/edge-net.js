@@ -38,7 +38,7 @@ export async function register(options) {
       // The worker reads its options before any page can speak to it, so they are part of its URL.
       url.searchParams.set('edge-net', JSON.stringify(inUrl));
       const registration = await container.register(url, { scope, updateViaCache: 'none' });
-      const worker = await controlling(container, registration);
+      const worker = await controlling(container, registration, url.href);
       if (worker) return new EdgeNet('service-worker', throughWorker(container));
     } catch (error) {
       console.warn(`edge-net: no service worker here (${error.message}); EdgeNet.fetch works in the page`);
@@ -226,10 +226,12 @@ export class EdgeNet extends EventTarget {
  * Waits until the worker controls this page; after a hard reload it never will.
  * @param {ServiceWorkerContainer} container
  * @param {ServiceWorkerRegistration} registration
+ * @param {string} script  its URL
  */
-async function controlling(container, registration) {
+async function controlling(container, registration, script) {
   const { active } = registration;
-  if (container.controller && container.controller === active) return active;
+  // A worker registered earlier with other options has another URL; it rules until the new one is installed.
+  if (container.controller?.scriptURL === script) return container.controller;
   const changed = new Promise((resolve) => container.addEventListener('controllerchange', resolve, { once: true }));
   // An active worker that does not control this page was bypassed on purpose; it takes over a moment after an update only.
   const patience = active && !registration.installing && !registration.waiting ? 500 : TAKE_OVER;
