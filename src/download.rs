@@ -30,7 +30,7 @@ use crate::verify::{Bytes, Hashed, LeafTable, VerifiedLeaves};
 /// Limits of a download. Times are in milliseconds.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Requests under way at once.
+    /// Requests under way at once; one whose bytes have all come, and are being verified, leaves its place to the next.
     pub lanes: usize,
     /// Segments in memory at once, in flight or waiting for their reader.
     pub held: usize,
@@ -57,7 +57,8 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         let (stall, backoff, guess) = (20_000, 250, 8_000);
-        Self { lanes: 4, held: 8, attempts: 4, stall, backoff, guess, probe: 4, whole: false, share: true, store: true, seed: 0 }
+        // Six attempts outlast an outage of 4 s: 125 + 250 + … + 2,000 ms at the least.
+        Self { lanes: 4, held: 8, attempts: 6, stall, backoff, guess, probe: 4, whole: false, share: true, store: true, seed: 0 }
     }
 }
 
@@ -352,7 +353,7 @@ impl<B: Bytes> Download<B> {
         let waiting = self.segments.iter().any(|segment| segment.phase == Phase::Missing && segment.fetches.is_empty());
         let rests = self.sources.iter().filter(|source| waiting && !source.set_aside).map(|source| source.retry_at);
         let lags = self.segments.iter().filter_map(|segment| {
-            let other = self.choose(segment, self.missing(segment)?).filter(|_| self.fetches().count() < self.config.lanes)?;
+            let other = self.choose(segment, self.missing(segment)?).filter(|_| self.receiving().count() < self.config.lanes)?;
             self.lags_from(segment, other)
         });
         stalls.chain(rests.chain(lags).filter(|at| *at > self.now)).min()
@@ -531,7 +532,7 @@ impl<B: Bytes> Download<B> {
         if segment.fetches.is_empty() && !(0..self.sources.len()).any(|source| self.is_hopeful(segment, source)) {
             return self.give_up(index);
         }
-        let Some(mut leaves) = self.missing(segment).filter(|_| self.fetches().count() < self.config.lanes) else {
+        let Some(mut leaves) = self.missing(segment).filter(|_| self.receiving().count() < self.config.lanes) else {
             return false;
         };
         let source = self.choose(segment, leaves.clone());
@@ -573,7 +574,7 @@ impl<B: Bytes> Download<B> {
         }
         // Among equals the first: sources are named in the order they are preferred.
         candidates.min_by_key(|source| {
-            let busy = self.fetches().filter(|fetch| fetch.source == *source).count() as u64;
+            let busy = self.receiving().filter(|fetch| fetch.source == *source).count() as u64;
             match (self.sources[*source].expected(leaves.end - leaves.start), busy) {
                 (Some(expected), _) => expected * (busy + 1),
                 (None, 0) => 0,
@@ -630,6 +631,16 @@ impl<B: Bytes> Download<B> {
 
     fn segment_mut(&mut self, index: u64) -> Option<&mut Segment<B>> {
         self.segments.iter_mut().find(|segment| segment.index == index)
+    }
+
+    /// Requests whose bytes still come.
+    fn receiving(&self) -> impl Iterator<Item = &Fetch> {
+        let layout = self.table.layout();
+        let awaited = move |fetch: &&Fetch| {
+            let bytes = layout.bytes_of_leaves(&fetch.leaves);
+            fetch.got < bytes.end - bytes.start
+        };
+        self.fetches().filter(awaited)
     }
 
     fn fetches(&self) -> impl Iterator<Item = &Fetch> {

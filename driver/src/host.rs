@@ -65,6 +65,7 @@ fn small(n: u64) -> u32 {
 }
 
 /// Milliseconds of the host's clock.
+#[must_use]
 pub fn now() -> u64 {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Positive and below 2^53.
     let now = js_sys::Date::now() as u64;
@@ -79,6 +80,7 @@ pub async fn sleep(milliseconds: u64) {
 }
 
 /// What a thrown JavaScript value says.
+#[must_use]
 pub fn message(error: &JsValue) -> String {
     error.dyn_ref::<js_sys::Error>().map_or_else(|| format!("{error:?}"), |error| String::from(error.message()))
 }
@@ -99,11 +101,13 @@ pub async fn get(url: &str, fields: &[(&str, &str)], init: &Object, signal: &Abo
 }
 
 /// The value of a field of an answer, where it can be read.
+#[must_use]
 pub fn field(response: &Response, name: &str) -> Option<String> {
     response.headers().get(name).ok().flatten()
 }
 
 /// How long an answer asks to be left alone, in milliseconds: `Retry-After` (RFC 9110, 10.2.3), in seconds or as a date.
+#[must_use]
 pub fn retry_after(response: &Response) -> Option<u64> {
     let value = field(response, "Retry-After")?;
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Saturates; a bad date is NaN, which is 0.
@@ -162,13 +166,14 @@ pub async fn read_exactly(response: &Response, want: u64, progressed: impl Fn(u6
 }
 
 /// Reads exactly `want` bytes of a body that says that it has them, without a task of ours for each packet: half as long
-/// again is needed with one (benches/README.md). Nothing is heard before the last byte came.
+/// again is needed with one (benches/README.md). `progressed` is called once, when the last byte came.
 ///
 /// # Errors
 /// As [`read_exactly`].
-pub async fn read_at_once(response: &Response, want: u64) -> Result<HostBytes, Failure> {
+pub async fn read_at_once(response: &Response, want: u64, progressed: impl Fn(u64)) -> Result<HostBytes, Failure> {
     let broken = |error: JsValue| Failure::Unreachable(message(&error));
     let blob: Blob = JsFuture::from(response.blob().map_err(broken)?).await.map_err(broken)?.unchecked_into();
+    progressed(want);
     let view = Uint8Array::new(&JsFuture::from(blob.array_buffer()).await.map_err(broken)?);
     match u64::from(view.length()) {
         got if got == want => Ok(HostBytes { view, blob: Some(blob) }),

@@ -4,7 +4,7 @@
 //! The bytes stay in the host's memory: what crosses into WASM is digests, numbers, manifests and
 //! leaf tables.
 
-mod host;
+pub mod host;
 pub mod lookup;
 pub mod session;
 mod stream;

@@ -204,10 +204,10 @@ impl<S: SegmentStore> Session<S> {
         let want = bytes.end - bytes.start;
         // A body that does not say how long it is, or says something else, is read with care.
         let as_long = host::field(&response, "Content-Length").is_some_and(|length| length.parse() == Ok(want));
+        let progressed = |bytes| self.step(Event::Progressed { fetch, bytes });
         let body = if S::BLOBS && quick && as_long {
-            host::read_at_once(&response, want).await?
+            host::read_at_once(&response, want, progressed).await?
         } else {
-            let progressed = |bytes| self.step(Event::Progressed { fetch, bytes });
             host::read_exactly(&response, want, progressed).await?.into()
         };
         let origin = host::field(&response, "Server-Timing").and_then(|timing| origin_in(&timing));
