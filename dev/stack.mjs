@@ -49,11 +49,12 @@ export const KEYS = {
  * @param {number} [options.gcs]
  * @param {number} [options.ipfs]
  * @param {string} [options.pages] a folder of pages to serve besides `web/`
+ * @param {Record<string, string>} [options.vars] variables of the edge worker besides the addresses and keys
  * @param {string} [options.dataDir] where objects, blocks, caches and logs go; a temporary folder, removed by `stop`, if not given
  * @param {(line: string) => void} [options.log] told of progress
  * @param {AbortSignal} [options.signal] gives up starting
  */
-export async function startStack({ web = 0, edge = 0, gcs = 0, ipfs = 0, pages, dataDir, log = () => {}, signal } = {}) {
+export async function startStack({ web = 0, edge = 0, gcs = 0, ipfs = 0, pages, vars, dataDir, log = () => {}, signal } = {}) {
   const giveUp = new AbortController();
   signal?.addEventListener('abort', () => giveUp.abort(signal.reason));
   const data = dataDir ?? (await mkdtemp(join(tmpdir(), 'edge-net-')));
@@ -113,7 +114,7 @@ export async function startStack({ web = 0, edge = 0, gcs = 0, ipfs = 0, pages, 
       const inner = await freePort();
       const proxy = await serve('edge', faultyProxy(`http://${HOST}:${inner}`), 'EDGE_PORT');
       running.edge.push(proxy.stop);
-      const variables = { GCS_BASE: urls.gcs, IPFS_GATEWAYS: urls.ipfs, PINNED_KEYS: JSON.stringify(KEYS) };
+      const variables = { GCS_BASE: urls.gcs, IPFS_GATEWAYS: urls.ipfs, PINNED_KEYS: JSON.stringify(KEYS), ...vars };
       const command = [process.execPath, join(ROOT, 'dev/edge.mjs'), `${inner}`, join(data, 'edge'), JSON.stringify(variables)];
       const worker = program('edge', command, {
         WRANGLER_SEND_METRICS: 'false',

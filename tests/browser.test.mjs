@@ -24,7 +24,7 @@ describe('in Chromium', () => {
   let page;
 
   before(async () => {
-    stack = await startStack({ pages: 'tests/pages' });
+    stack = await startStack({ pages: 'tests/pages', vars: { SEGMENT_CACHE: 'off' } });
     await stack.publish();
   });
   after(() => stack?.stop());

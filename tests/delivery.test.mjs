@@ -18,7 +18,7 @@ describe('a download in Chromium', () => {
   let browser;
 
   before(async () => {
-    stack = await startStack({ pages: 'tests/pages' });
+    stack = await startStack({ pages: 'tests/pages', vars: { SEGMENT_CACHE: 'off' } });
     await stack.publish();
   });
   after(() => stack?.stop());

@@ -22,7 +22,7 @@ describe('the edge', () => {
   const model = '/models/minilm-l6-v2-q8/model.onnx';
 
   before(async () => {
-    stack = await startStack();
+    stack = await startStack({ vars: { SEGMENT_CACHE: 'off' } });
     await stack.publish();
   });
   after(() => stack?.stop());

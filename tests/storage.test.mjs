@@ -27,7 +27,7 @@ describe('what is kept', () => {
   const bytes = {};
 
   before(async () => {
-    stack = await startStack({ pages: 'tests/pages' });
+    stack = await startStack({ pages: 'tests/pages', vars: { SEGMENT_CACHE: 'off' } });
     for (const [seed, [id, size]] of [['one', 30 * MB], ['two', 30 * MB], ['three', 30 * MB], ['large', 70 * MB]].entries()) {
       const dir = await mkdtemp(join(tmpdir(), 'edge-net-model-'));
       bytes[id] = bytesOf(seed, size);

@@ -10,6 +10,8 @@ pub struct Config {
     pub sources: Vec<Source>,
     /// Whose manifests are served.
     pub keys: PinnedKeys,
+    /// Whether verified segments are kept in the zone's cache.
+    pub segment_cache: bool,
 }
 
 /// A variable that cannot be used.
@@ -21,10 +23,14 @@ pub enum ConfigError {
     /// The keys cannot be read.
     #[error("the variable PINNED_KEYS cannot be used: {0}")]
     Keys(#[from] PinnedKeysError),
+    /// Neither `on` nor `off`.
+    #[error("the variable {0} must be on or off, not {1:?}")]
+    Switch(&'static str, String),
 }
 
 impl Config {
-    /// Reads `GCS_BASE`, `IPFS_GATEWAYS` (separated by commas, may be empty) and `PINNED_KEYS`.
+    /// Reads `GCS_BASE`, `IPFS_GATEWAYS` (separated by commas, may be empty), `PINNED_KEYS`, and `SEGMENT_CACHE` (`on` if
+    /// not set).
     ///
     /// # Errors
     /// [`ConfigError`] names the variable.
@@ -34,6 +40,11 @@ impl Config {
         let gateways = gateways.split(',').map(str::trim).filter(|base| !base.is_empty());
         let mut sources = vec![Source::new(SourceKind::Gcs, &var("GCS_BASE")?)];
         sources.extend(gateways.map(|base| Source::new(SourceKind::Ipfs, base)));
-        Ok(Self { sources, keys: PinnedKeys::parse(&var("PINNED_KEYS")?)? })
+        let segment_cache = match var("SEGMENT_CACHE").as_deref() {
+            Ok("on") | Err(_) => true,
+            Ok("off") => false,
+            Ok(other) => return Err(ConfigError::Switch("SEGMENT_CACHE", other.to_owned())),
+        };
+        Ok(Self { sources, segment_cache, keys: PinnedKeys::parse(&var("PINNED_KEYS")?)? })
     }
 }

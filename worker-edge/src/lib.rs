@@ -3,13 +3,18 @@
 mod catalog;
 mod config;
 mod models;
+mod origin;
 mod reply;
+mod segments;
+
+use std::rc::Rc;
 
 use edge_net_core::http::ModelPath;
 use http::StatusCode;
 use worker::{Context, Env, Method, Request, Response, event};
 
 use crate::config::Config;
+use crate::models::Call;
 
 /// Prefix of the artifacts' URLs.
 const MODELS: &str = "/models/";
@@ -20,10 +25,10 @@ fn start() {
 }
 
 #[event(fetch, respond_with_errors)]
-async fn fetch(request: Request, env: Env, _context: Context) -> worker::Result<Response> {
+async fn fetch(request: Request, env: Env, context: Context) -> worker::Result<Response> {
     let response = match request.method() {
         Method::Options => reply::preflight(),
-        Method::Get | Method::Head => get(&request, &env).await,
+        Method::Get | Method::Head => get(&request, &env, context).await,
         method => {
             reply::problem(StatusCode::METHOD_NOT_ALLOWED, &format!("{} is not allowed here; use GET or HEAD", method.as_ref()))
         }
@@ -31,7 +36,7 @@ async fn fetch(request: Request, env: Env, _context: Context) -> worker::Result<
     Ok(response?.into())
 }
 
-async fn get(request: &Request, env: &Env) -> worker::Result<web_sys::Response> {
+async fn get(request: &Request, env: &Env, context: Context) -> worker::Result<web_sys::Response> {
     let path = request.path();
     let Some(below) = path.strip_prefix(MODELS) else {
         return reply::problem(StatusCode::NOT_FOUND, "there is nothing here; models are at /models/{id}/{file}");
@@ -43,7 +48,10 @@ async fn get(request: &Request, env: &Env) -> worker::Result<web_sys::Response> 
         );
     };
     match Config::from_env(env) {
-        Ok(config) => models::answer(request, &config, &path).await,
+        Ok(config) => {
+            let call = Call { request, url: request.url()?, config: Rc::new(config), context: Rc::new(context) };
+            models::answer(&call, &path).await
+        }
         Err(error) => {
             worker::console_error!("{error}");
             reply::problem(StatusCode::INTERNAL_SERVER_ERROR, "the worker is not configured; its log says what is missing")

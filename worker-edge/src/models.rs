@@ -1,33 +1,39 @@
 //! Answers below `/models/`: artifacts, their leaf tables, and manifests.
 
-use std::cell::RefCell;
 use std::ops::Range;
 use std::rc::Rc;
 
 use edge_net_core::dag::Digest;
-use edge_net_core::download::{self, Report};
 use edge_net_core::http::{self as semantics, Freshness, ModelPath, Resource};
-use edge_net_core::layout::LEAVES_PER_SEGMENT;
-use edge_net_core::manifest::{Artifact, Manifest};
+use edge_net_core::layout::{Layout, SEGMENT_SIZE};
 use edge_net_core::verify::Bytes as _;
 use edge_net_driver::into_stream;
 use edge_net_driver::lookup::NoManifest;
-use edge_net_driver::session::{Location, NoStore, Session};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use js_sys::{Object, Uint8Array};
-use worker::Request;
+use worker::{Context, Request};
 
 use crate::config::Config;
+use crate::origin::Origin;
+use crate::segments::{Body, Segments};
 use crate::{catalog, reply};
 
-/// Requests to sources at once, of the six a Worker may have under way.
-const LANES: usize = 2;
-/// Segments in memory for each request at the most.
-const HELD: usize = 3;
+/// A request, and what there is to answer it with.
+pub struct Call<'a> {
+    /// The request.
+    pub request: &'a Request,
+    /// Its URL.
+    pub url: worker::Url,
+    /// The worker's configuration.
+    pub config: Rc<Config>,
+    /// Keeps the isolate for what goes on after the answer.
+    pub context: Rc<Context>,
+}
 
 /// The answer to a GET or HEAD of `path`.
-pub async fn answer(request: &Request, config: &Config, path: &ModelPath) -> worker::Result<web_sys::Response> {
+pub async fn answer(call: &Call<'_>, path: &ModelPath) -> worker::Result<web_sys::Response> {
+    let Call { request, config, .. } = call;
     let accepted = match catalog::manifest(config, &path.id, path.version.as_ref()).await {
         Ok(accepted) => accepted,
         Err(error) => return no_manifest(&error),
@@ -65,15 +71,17 @@ pub async fn answer(request: &Request, config: &Config, path: &ModelPath) -> wor
             reply::problem(head.status, &detail)
         }
         (status, None) => reply::with_fields(status, &head.headers, None),
-        (status, Some(bytes)) => send(config, manifest, artifact, status, head.headers, bytes).await,
+        (status, Some(bytes)) => {
+            let origin = Origin::new(Rc::clone(config), Rc::clone(&accepted), artifact.clone());
+            send(call, origin, status, head.headers, bytes).await
+        }
     }
 }
 
 /// Sends verified bytes. The head waits for the first of them, so that it can still tell of a failure.
 async fn send(
-    config: &Config,
-    manifest: &Manifest,
-    artifact: &Artifact,
+    call: &Call<'_>,
+    origin: Origin,
     status: StatusCode,
     mut fields: HeaderMap,
     bytes: Range<u64>,
@@ -81,57 +89,61 @@ async fn send(
     if bytes.is_empty() {
         return reply::with_fields(status, &fields, Some(&Uint8Array::new_with_length(0)));
     }
-    let table = match catalog::leaf_table(config, manifest, artifact).await {
-        Ok(table) => table,
+    if !call.config.segment_cache {
+        return send_uncached(&origin, status, fields, bytes).await;
+    }
+    let length = bytes.end - bytes.start;
+    let mut parts = Layout::new(origin.artifact.size).parts_of_bytes(&bytes);
+    let segments = Segments::open(&call.url, origin, Rc::clone(&call.context)).await?;
+    let first = match parts.next() {
+        Some((segment, bytes)) => segments.part(segment, &bytes).await,
+        None => return bad_gateway("there is nothing to send"),
+    };
+    let first = match first {
+        Ok(first) => first,
         Err(error) => return bad_gateway(&error.to_string()),
     };
-    let locate = |source: &edge_net_core::source::Source| Location {
-        name: source.kind.name().to_owned(),
-        url: source.artifact_url(manifest, artifact),
+    timing(&mut fields, &first.origin, if first.hit { "hit" } else { "miss" });
+    let body: Object = match first.body {
+        Body::Cached(response) if first.length == length => response.body().map(Object::from).unwrap_or_default(),
+        Body::Here(bytes) if first.length == length => bytes.view.into(),
+        _ => segments.stream(first, parts, length).into(),
     };
-    let locations: Vec<Location> = config.sources.iter().map(locate).collect();
-    let names: Vec<String> = locations.iter().map(|location| location.name.clone()).collect();
-    let first_origins: Rc<RefCell<Option<Vec<String>>>> = Rc::default();
-    let heard = Rc::clone(&first_origins);
-    let what = format!("{} {} {}", manifest.id, manifest.version, artifact.filename);
-    let report = move |report: Report| match report {
-        Report::Verified { origins, .. } => {
-            heard.borrow_mut().get_or_insert(origins);
-        }
-        Report::Refused { segment, source, failure } => {
-            worker::console_warn!("{what}, segment {segment}: {}: {failure}", names[source]);
-        }
-        Report::Failed(error) => worker::console_error!("{what}: {error}"),
-        Report::Received { .. } => {}
+    reply::with_fields(status, &fields, Some(&body))
+}
+
+/// The same where there is no cache: nothing is kept, and each client has a download of its own.
+async fn send_uncached(
+    origin: &Origin,
+    status: StatusCode,
+    mut fields: HeaderMap,
+    bytes: Range<u64>,
+) -> worker::Result<web_sys::Response> {
+    let session = match origin.session().await {
+        Ok(session) => session,
+        Err(error) => return bad_gateway(&error.to_string()),
     };
-    // Whole segments, so that the head can say where the first of them came from.
-    let limits = download::Config {
-        whole: true,
-        lanes: LANES,
-        held: HELD,
-        probe: LEAVES_PER_SEGMENT,
-        share: false,
-        store: false,
-        seed: seed(),
-        ..download::Config::default()
-    };
-    let session = Session::new(table, locations, Object::new(), NoStore, limits, &[], report);
     let length = bytes.end - bytes.start;
+    let segment = bytes.start / SEGMENT_SIZE;
     let mut reader = session.read(bytes);
     let first = match reader.next().await {
         Some(Ok(first)) => first,
         Some(Err(error)) => return bad_gateway(&error.to_string()),
         None => return bad_gateway("the download ended before it began"),
     };
-    let origin = first_origins.borrow().as_ref().map(|origins| origins.join("+")).unwrap_or_default();
-    if let Ok(timing) = HeaderValue::from_str(&format!("origin;desc=\"{origin}\"")) {
-        fields.insert(HeaderName::from_static("server-timing"), timing);
-    }
+    timing(&mut fields, &origin.came_from(segment), "off");
     if first.len() == length {
         return reply::with_fields(status, &fields, Some(&first.view));
     }
     let body = reply::of_length(&into_stream(Some(first), reader)?, length);
     reply::with_fields(status, &fields, Some(body.as_ref()))
+}
+
+/// `Server-Timing`: where the first bytes came from, and what the cache had to do with it.
+fn timing(fields: &mut HeaderMap, origin: &str, cache: &str) {
+    if let Ok(timing) = HeaderValue::from_str(&format!("origin;desc=\"{origin}\", cache;desc={cache}")) {
+        fields.insert(HeaderName::from_static("server-timing"), timing);
+    }
 }
 
 /// A small body that is at hand.
@@ -175,10 +187,4 @@ fn bad_gateway(detail: &str) -> worker::Result<web_sys::Response> {
 fn fields_of(request: &Request) -> HeaderMap {
     let field = |(name, value): (String, String)| Some((name.parse::<HeaderName>().ok()?, HeaderValue::from_str(&value).ok()?));
     request.headers().entries().filter_map(field).collect()
-}
-
-fn seed() -> u64 {
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Any 53 bits will do.
-    let seed = (js_sys::Math::random() * 9_007_199_254_740_992.0) as u64;
-    seed
 }

@@ -13,13 +13,23 @@ const EXPOSED: &str = "Accept-Ranges, Content-Length, Content-Range, ETag, Repr-
 #[wasm_bindgen]
 extern "C" {
     /// workerd's transform stream that announces its length as `Content-Length`.
-    type FixedLengthStream;
+    pub type FixedLengthStream;
     #[wasm_bindgen(constructor)]
     fn new(length: f64) -> FixedLengthStream;
+    /// What the client reads.
     #[wasm_bindgen(method, getter)]
-    fn readable(this: &FixedLengthStream) -> ReadableStream;
+    pub fn readable(this: &FixedLengthStream) -> ReadableStream;
+    /// Where it is written.
     #[wasm_bindgen(method, getter)]
-    fn writable(this: &FixedLengthStream) -> WritableStream;
+    pub fn writable(this: &FixedLengthStream) -> WritableStream;
+}
+
+impl FixedLengthStream {
+    /// A stream of `length` bytes.
+    pub fn of(length: u64) -> Self {
+        #[allow(clippy::cast_precision_loss)] // Sizes are below 2^53.
+        Self::new(length as f64)
+    }
 }
 
 /// A response with the fields every answer carries added to `fields`.
@@ -65,8 +75,7 @@ pub fn preflight() -> worker::Result<web_sys::Response> {
 /// `stream`, announced to be `length` bytes long. If it errors, so does what is returned: the
 /// connection breaks before the length is reached, and the client knows.
 pub fn of_length(stream: &ReadableStream, length: u64) -> ReadableStream {
-    #[allow(clippy::cast_precision_loss)] // Sizes are below 2^53.
-    let fixed = FixedLengthStream::new(length as f64);
+    let fixed = FixedLengthStream::of(length);
     let piped = stream.pipe_to(&fixed.writable());
     wasm_bindgen_futures::spawn_local(async move {
         if let Err(error) = JsFuture::from(piped).await {
