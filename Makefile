@@ -16,7 +16,7 @@ WASM_CRATES := edge-net-driver edge-net-worker-edge edge-net-worker-sw
 CORE := Cargo.toml Cargo.lock .cargo/config.toml $(shell find src driver -type f)
 ORT := $(addprefix web/dist/ort/,ort.wasm.min.mjs ort-wasm-simd-threaded.mjs ort-wasm-simd-threaded.wasm)
 
-.PHONY: serve test long bench setup build cli sw edge web lint fmt deploy-dry-run
+.PHONY: serve test long bench bench-edge setup build cli sw edge web lint fmt deploy-dry-run
 .DELETE_ON_ERROR:
 
 serve: setup build
@@ -32,6 +32,9 @@ long: setup build
 bench: setup build
 	cd benches && npm ci --no-audit --no-fund --loglevel=error
 	node benches/browser.mjs $(BENCH)
+
+bench-edge: setup build
+	node benches/edge.mjs $(BENCH)
 
 setup:
 	@dev/setup.sh

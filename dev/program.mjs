@@ -41,6 +41,9 @@ export function startProgram(command, { cwd, env, log, died }) {
   };
 
   return {
+    /** Leads the process group. */
+    pid: child.pid,
+
     /** Resolves when `url` gives an HTTP answer of any status; rejects when the program ends before that. */
     async answers(url, signal) {
       for (const deadline = Date.now() + PATIENCE.start; Date.now() < deadline; await sleep(50)) {
