@@ -81,6 +81,7 @@ describe('in Chromium', () => {
     assert.equal(events.filter(({ type }) => type === 'complete').length, 1);
     assert.deepEqual(events.filter(({ type }) => type === 'failed'), []);
 
+    await page.evaluate(() => edgeNet.idle());
     await page.reload();
     await register(page);
     assert.equal((await fetchInPage(page, URL_OF_MODEL)).sha256, sha256(MODEL));
@@ -109,7 +110,7 @@ describe('in Chromium', () => {
       assert.ok(worst < 1e-4, `the worst component is off by ${worst}`);
     };
     equalsReference(await embed());
-    await fetchInPage(page, URL_OF_MODEL);
+    await page.evaluate((url) => edgeNet.preload(url), URL_OF_MODEL);
     await stopAll();
     try {
       await page.reload();

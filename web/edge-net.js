@@ -153,9 +153,24 @@ export class EdgeNet extends EventTarget {
    * @returns {Promise<void>}
    */
   async preload(input, init) {
-    const { body, ok, status } = await this.fetch(input, init);
+    const { body, ok, status, headers } = await this.fetch(input, init);
     if (!ok) throw new Error(`edge-net: ${new Request(input).url}: status ${status}`);
     await body?.pipeTo(new WritableStream(), { signal: init?.signal ?? undefined });
+    // The ETag is the CID in quotes.
+    await this.idle(headers.get('ETag')?.slice(1, -1));
+  }
+
+  /**
+   * Resolves when nothing is being fetched or stored any more: readers get the last bytes before they are stored.
+   * @param {string} [cid]  of this artifact only
+   * @returns {Promise<void>}
+   */
+  async idle(cid) {
+    for (;;) {
+      const busy = await this.#backend.ask('downloads');
+      if (cid === undefined ? busy.length === 0 : !busy.includes(cid)) return;
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
   }
 
   /**
@@ -215,7 +230,7 @@ export class EdgeNet extends EventTarget {
   #keepAlive() {
     if (this.mode !== 'service-worker') return;
     this.#asking ??= setInterval(async () => {
-      if ((await this.#backend.ask('downloads').catch(() => 0)) > 0) return;
+      if ((await this.#backend.ask('downloads').catch(() => [])).length > 0) return;
       clearInterval(this.#asking);
       this.#asking = undefined;
     }, ASK_AFTER);

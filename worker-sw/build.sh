@@ -4,7 +4,12 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 target=${CARGO_TARGET_DIR:-target}
 
-cargo build --quiet --package edge-net-worker-sw --profile wasm --target wasm32-unknown-unknown
+# Panics name source files: those of crates by their short names, so that the module is the same wherever it is built.
+cargo fetch --quiet --locked --target wasm32-unknown-unknown
+registry=${CARGO_HOME:-$HOME/.cargo}/registry/src
+remap=$(for index in "$registry"/*/; do printf '"--remap-path-prefix=%s=", ' "$index"; done)
+cargo build --quiet --package edge-net-worker-sw --profile wasm --target wasm32-unknown-unknown \
+  --config "target.wasm32-unknown-unknown.rustflags = [${remap}\"--remap-path-prefix=$PWD/=\"]"
 mkdir -p worker-sw/build web/dist
 .tools/bin/wasm-bindgen --target web --no-typescript --out-dir worker-sw/build \
   "$target/wasm32-unknown-unknown/wasm/edge_net_worker_sw.wasm"

@@ -82,7 +82,7 @@ pub async fn sleep(milliseconds: u64) {
 /// What a thrown JavaScript value says.
 #[must_use]
 pub fn message(error: &JsValue) -> String {
-    error.dyn_ref::<js_sys::Error>().map_or_else(|| format!("{error:?}"), |error| String::from(error.message()))
+    error.dyn_ref::<js_sys::Error>().map_or_else(|| error.as_string().unwrap_or_default(), |error| error.message().into())
 }
 
 /// Sends a GET with the fields `fields` and what `init` adds.

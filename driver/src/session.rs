@@ -70,6 +70,8 @@ struct Inner<S> {
     readers: RefCell<Vec<(ReaderId, UnboundedSender<Delivery>)>>,
     next_reader: Cell<ReaderId>,
     under_way: RefCell<Vec<(FetchId, AbortController)>>,
+    /// Segments on their way into the store.
+    storing: Cell<usize>,
     /// When the earliest timer under way ends.
     timer: Cell<Option<u64>>,
 }
@@ -98,6 +100,7 @@ impl<S: SegmentStore> Session<S> {
             readers: RefCell::default(),
             next_reader: Cell::default(),
             under_way: RefCell::default(),
+            storing: Cell::default(),
             timer: Cell::default(),
         }))
     }
@@ -124,6 +127,12 @@ impl<S: SegmentStore> Session<S> {
         self.0.machine.borrow().is_idle()
     }
 
+    /// Whether a segment is on its way into the store.
+    #[must_use]
+    pub fn is_storing(&self) -> bool {
+        self.0.storing.get() > 0
+    }
+
     fn step(&self, event: Event<HostBytes>) {
         self.0.machine.borrow_mut().handle(host::now(), event);
         loop {
@@ -142,10 +151,14 @@ impl<S: SegmentStore> Session<S> {
                 this.step(Event::Loaded { segment, found });
             }),
             Action::Forget(segment) => spawn_local(async move { this.0.store.forget(segment).await }),
-            Action::Store { segment, parts } => spawn_local(async move {
-                let parts = parts.into_iter().map(|part| part.bytes().clone()).collect();
-                this.0.store.save(segment, parts).await;
-            }),
+            Action::Store { segment, parts } => {
+                self.0.storing.update(|storing| storing + 1);
+                spawn_local(async move {
+                    let parts = parts.into_iter().map(|part| part.bytes().clone()).collect();
+                    this.0.store.save(segment, parts).await;
+                    this.0.storing.update(|storing| storing - 1);
+                });
+            }
             Action::Fetch { fetch, source, bytes, quick } => spawn_local(async move {
                 let rest = Cell::default();
                 let event = match this.fetch(fetch, source, &bytes, quick, &rest).await {

@@ -34,7 +34,7 @@ function open(options) {
     fetch: async (request) => (await start()).answer(request),
     async ask(what, id) {
       // Whether it is worth staying alive is no reason to start.
-      if (what === 'downloads' && !started) return 0;
+      if (what === 'downloads' && !started) return [];
       const models = await start();
       if (what === 'manifest') return JSON.parse(await models.manifest(id));
       if (what === 'pin' || what === 'unpin') return models.pin(id, what === 'pin');
@@ -60,7 +60,7 @@ if (typeof ServiceWorkerGlobalScope === 'undefined' || !(self instanceof Service
    * that it was sending ends short and looks complete: the pages' questions prevent that. Chromium ends one whose event lasts 5 minutes.
    */
   const untilIdle = async () => {
-    for (let seconds = 0; seconds < 240 && (await models.ask('downloads')) > 0; seconds++) await new Promise((resolve) => setTimeout(resolve, 1000));
+    for (let seconds = 0; seconds < 240 && (await models.ask('downloads')).length > 0; seconds++) await new Promise((resolve) => setTimeout(resolve, 1000));
   };
 
   self.addEventListener('fetch', (event) => {

@@ -45,9 +45,9 @@ impl Artifact {
         Self { cid, table, download: RefCell::default(), verified: RefCell::default(), verifying: Mutex::default() }
     }
 
-    /// Whether somebody reads from its download.
-    pub fn is_downloading(&self) -> bool {
-        self.download.borrow().as_ref().is_some_and(|download| !download.is_idle())
+    /// Whether somebody reads from its download, or what was read is still being kept.
+    pub fn is_in_use(&self) -> bool {
+        self.download.borrow().as_ref().is_some_and(|download| !download.is_idle() || download.is_storing())
     }
 
     /// Forgets what was verified: it is to be read from the store again.
@@ -150,7 +150,7 @@ impl Artifact {
         spawn_local(async move {
             sleep(REST).await;
             let _turn = this.verifying.lock().await;
-            if !this.is_downloading() && store::pack(&this.cid, number(this.size())).await.is_truthy() {
+            if !this.is_in_use() && store::pack(&this.cid, number(this.size())).await.is_truthy() {
                 this.forget_verified();
             }
         });

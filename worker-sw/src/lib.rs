@@ -80,9 +80,9 @@ impl Models {
         self.0.usage().await
     }
 
-    /// How many downloads are under way.
+    /// The CIDs of the artifacts that are being downloaded, or of which bytes are still being kept.
     #[must_use]
-    pub fn downloads(&self) -> usize {
+    pub fn downloads(&self) -> js_sys::Array {
         self.0.downloads()
     }
 }

@@ -9,6 +9,7 @@ use edge_net_core::download;
 use edge_net_core::http::{self as semantics, ModelPath, PROBLEM_JSON, Resource};
 use edge_net_core::manifest::{self, Manifest};
 use edge_net_core::verify::LeafTable;
+use edge_net_driver::host::message;
 use edge_net_driver::into_stream;
 use edge_net_driver::lookup::{self, Accepted, NoManifest};
 use edge_net_driver::session::{Location, Session};
@@ -85,7 +86,7 @@ impl Models {
 
     /// See [`crate::Models::answer`].
     pub async fn answer(&self, request: Request) -> Result<Response, String> {
-        let thrown = |error: JsValue| format!("{error:?}");
+        let thrown = |error| message(&error);
         let url = request.url();
         let below = pathname(&url).and_then(|path| path.strip_prefix(&self.config.path));
         let Some(path) = below.and_then(ModelPath::parse) else {
@@ -132,12 +133,12 @@ impl Models {
             return Ok(blob.into());
         }
         // A download nobody reads is over; the next one gives sources that failed a new chance.
-        if !artifact.is_downloading() {
+        if artifact.download.borrow().as_ref().is_none_or(Session::is_idle) {
             let download = self.download(manifest, file, &artifact);
             artifact.download.replace(Some(download));
         }
         let download = artifact.download.borrow().clone().ok_or("the download ended")?;
-        into_stream(None, download.read(bytes)).map(JsValue::from).map_err(|error| format!("{error:?}"))
+        into_stream(None, download.read(bytes)).map(JsValue::from).map_err(|error| message(&error))
     }
 
     fn download(&self, manifest: &Manifest, file: &manifest::Artifact, artifact: &Rc<Artifact>) -> Session<Segments> {
@@ -148,7 +149,7 @@ impl Models {
         let locations: Vec<Location> = self.config.sources.iter().map(locate).collect();
         let names = locations.iter().map(|location| location.name.clone()).collect();
         let artifacts = Rc::clone(&self.artifacts);
-        let in_use = move |cid: &str| artifacts.borrow().iter().any(|artifact| artifact.cid == cid && artifact.is_downloading());
+        let in_use = move |cid: &str| artifacts.borrow().iter().any(|artifact| artifact.cid == cid && artifact.is_in_use());
         let table = Rc::clone(&artifact.table);
         let keep = Segments {
             cid: artifact.cid.clone(),
@@ -193,7 +194,7 @@ impl Models {
         let artifact = Rc::new(Artifact::new(cid, table.into()));
         let mut artifacts = self.artifacts.borrow_mut();
         if artifacts.len() >= REMEMBERED
-            && let Some(idle) = artifacts.iter().position(|artifact| !artifact.is_downloading())
+            && let Some(idle) = artifacts.iter().position(|artifact| !artifact.is_in_use())
         {
             artifacts.remove(idle);
         }
@@ -327,8 +328,9 @@ impl Models {
     }
 
     /// See [`crate::Models::downloads`].
-    pub fn downloads(&self) -> usize {
-        self.artifacts.borrow().iter().filter(|artifact| artifact.is_downloading()).count()
+    pub fn downloads(&self) -> Array {
+        let artifacts = self.artifacts.borrow();
+        artifacts.iter().filter(|artifact| artifact.is_in_use()).map(|artifact| JsValue::from(artifact.cid.as_str())).collect()
     }
 
     fn failed(&self, path: &ModelPath, message: &str) -> String {
@@ -403,7 +405,7 @@ fn small(media_type: &'static str, body: &[u8]) -> Result<Response, JsValue> {
 }
 
 fn problem(status: StatusCode, detail: &str) -> Result<Response, String> {
-    with_body(status, PROBLEM_JSON, semantics::problem(status, detail).as_bytes()).map_err(|error| format!("{error:?}"))
+    with_body(status, PROBLEM_JSON, semantics::problem(status, detail).as_bytes()).map_err(|error| message(&error))
 }
 
 fn with_body(status: StatusCode, media_type: &'static str, body: &[u8]) -> Result<Response, JsValue> {
