@@ -11,6 +11,7 @@
 //! - all readers of the artifact share the segments;
 //! - all sources work at once: a segment goes to the source that is going to have brought it first, by
 //!   what it took for earlier ones; a source never asked is tried with a few leaves;
+//! - a source that brings a segment within a quarter of a second is asked for two at a time;
 //! - a segment that takes far longer than another source would need is asked of that one too, and the
 //!   first to bring it wins;
 //! - bad leaves are fetched again, alone, from another source, and the source that sent them is not
@@ -24,6 +25,7 @@ use std::rc::Rc;
 
 use crate::health::Health;
 pub use crate::health::Pace;
+use crate::layout::LEAVES_PER_SEGMENT;
 use crate::source::Failure;
 use crate::verify::{Bytes, Hashed, LeafTable, VerifiedLeaves};
 
@@ -64,6 +66,12 @@ impl Default for Config {
 
 /// What a request may be late before another source is asked too, in milliseconds: besides twice what that needs.
 const GRACE: u64 = 1_000;
+
+/// A source that brings a segment within this, in milliseconds, fills the link with few requests: more would only delay the one
+/// that the reader waits for.
+const BRISK: u64 = 250;
+/// Requests at once that are enough for such a source.
+const ENOUGH: u64 = 2;
 
 /// Names a reader; the driver chooses it.
 pub type ReaderId = u64;
@@ -572,14 +580,16 @@ impl<B: Bytes> Download<B> {
         if !self.config.share {
             return candidates.min();
         }
+        let busy = |source: usize| self.receiving().filter(|fetch| fetch.source == source).count() as u64;
         // Among equals the first: sources are named in the order they are preferred.
-        candidates.min_by_key(|source| {
-            let busy = self.receiving().filter(|fetch| fetch.source == *source).count() as u64;
-            match (self.sources[*source].expected(leaves.end - leaves.start), busy) {
-                (Some(expected), _) => expected * (busy + 1),
+        let best =
+            candidates.min_by_key(|source| match (self.sources[*source].expected(leaves.end - leaves.start), busy(*source)) {
+                (Some(expected), busy) => expected * (busy + 1),
                 (None, 0) => 0,
                 (None, _) => u64::MAX,
-            }
+            });
+        best.filter(|source| {
+            busy(*source) < ENOUGH || self.sources[*source].expected(LEAVES_PER_SEGMENT).is_none_or(|expected| expected > BRISK)
         })
     }
 

@@ -16,6 +16,7 @@
 pub mod dag;
 pub mod download;
 pub mod eviction;
+pub mod gcs;
 mod health;
 pub mod http;
 pub mod layout;

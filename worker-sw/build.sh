@@ -14,7 +14,8 @@ mkdir -p worker-sw/build web/dist
 .tools/bin/wasm-bindgen --target web --no-typescript --out-dir worker-sw/build \
   "$target/wasm32-unknown-unknown/wasm/edge_net_worker_sw.wasm"
 wasm=worker-sw/build/edge_net_worker_sw_bg.wasm
-node_modules/.bin/wasm-opt -Oz --flatten --rereloop -Oz -Oz --enable-bulk-memory --enable-nontrapping-float-to-int --enable-sign-ext \
+node_modules/.bin/wasm-opt --merge-similar-functions -Oz --flatten --rereloop -Oz --flatten --rereloop -Oz -Oz --converge \
+  --strip-producers --strip-target-features --enable-bulk-memory --enable-nontrapping-float-to-int --enable-sign-ext \
   --enable-mutable-globals --enable-reference-types --enable-multivalue "$wasm" -o "$wasm.opt"
 mv "$wasm.opt" "$wasm"
 node_modules/.bin/esbuild worker-sw/js/edge-net-sw.js --bundle --minify --format=iife --target=es2022 \

@@ -21,6 +21,46 @@ const MAX_TABLE_BYTES: u64 = 32 << 20;
 /// Bytes of a dag-pb block read at the most; 174 links take some 9 KiB.
 const MAX_BLOCK_BYTES: u64 = 64 << 10;
 
+/// What a URL needs before it is asked for.
+#[allow(async_fn_in_trait)] // Nothing here leaves its thread.
+pub trait Access {
+    /// The URL to ask `source` for instead of `url`: signed, where the source wants that.
+    ///
+    /// # Errors
+    /// [`Failure::Unreachable`].
+    async fn admit(&self, source: &Source, url: String) -> Result<String, Failure>;
+}
+
+/// For sources that anybody may ask.
+pub struct Public;
+
+impl Access for Public {
+    async fn admit(&self, _: &Source, url: String) -> Result<String, Failure> {
+        Ok(url)
+    }
+}
+
+/// Where to look, and how.
+pub struct Places<'a, A> {
+    /// In the order they are asked.
+    pub sources: &'a [Source],
+    /// Added to every `fetch`.
+    pub init: &'a Object,
+    /// What URLs need.
+    pub access: &'a A,
+}
+
+impl<A: Access> Places<'_, A> {
+    async fn fetch(&self, source: &Source, url: String, most: u64, timeout: u32) -> Result<Vec<u8>, Failure> {
+        let url = self.access.admit(source, url).await?;
+        let response = host::get(&url, &[], self.init, &AbortSignal::timeout_with_u32(timeout)).await?;
+        match response.status() {
+            200 => host::read_at_most(&response, most).await,
+            status => Err(Failure::Status(status)),
+        }
+    }
+}
+
 /// Why there is no manifest. Each source is named with what it did.
 #[derive(Debug, thiserror::Error)]
 pub enum NoManifest {
@@ -74,13 +114,12 @@ pub fn current(accepted: Accepted, version: Option<&Version>) -> Result<Accepted
     }
 }
 
-/// Asks `sources`, in order, for the manifest of `id`, and takes the first that is good.
+/// Asks the sources, in order, for the manifest of `id`, and takes the first that is good.
 ///
 /// # Errors
 /// [`NoManifest`] says what each source did.
 pub async fn manifest(
-    sources: &[Source],
-    init: &Object,
+    places: &Places<'_, impl Access>,
     keys: &PinnedKeys,
     id: &str,
     version: Option<&Version>,
@@ -88,12 +127,12 @@ pub async fn manifest(
 ) -> Result<Accepted, NoManifest> {
     let (mut absent, mut refused, mut silent) = (Vec::new(), Vec::new(), Vec::new());
     let mut only_older = true;
-    for source in sources {
+    for source in places.sources {
         let Some(url) = source.manifest_url(id, version) else {
             continue;
         };
         let name = source.kind.name();
-        match fetch_small(&url, init, MAX_MANIFEST_BYTES, MANIFEST_TIMEOUT).await {
+        match places.fetch(source, url, MAX_MANIFEST_BYTES, MANIFEST_TIMEOUT).await {
             Ok(bytes) => match accept(String::from_utf8_lossy(&bytes).into_owned(), keys, id, version, floor)
                 .and_then(|accepted| current(accepted, version))
             {
@@ -131,8 +170,7 @@ pub struct NoLeafTable {
 /// # Errors
 /// [`NoLeafTable`] says what each source did.
 pub async fn leaf_table(
-    sources: &[Source],
-    init: &Object,
+    places: &Places<'_, impl Access>,
     manifest: &Manifest,
     artifact: &Artifact,
 ) -> Result<LeafTable, NoLeafTable> {
@@ -140,13 +178,13 @@ pub async fn leaf_table(
         return Ok(table);
     }
     let mut reasons = Vec::new();
-    for source in sources {
+    for source in places.sources {
         let found = match source.leaf_table_url(manifest, artifact) {
-            Some(url) => match fetch_small(&url, init, MAX_TABLE_BYTES, TABLE_TIMEOUT).await {
+            Some(url) => match places.fetch(source, url, MAX_TABLE_BYTES, TABLE_TIMEOUT).await {
                 Ok(table) => LeafTable::verify(&table, artifact.size, &artifact.cid).map_err(|error| error.to_string()),
                 Err(failure) => Err(failure.to_string()),
             },
-            None => walk(source, init, artifact).await,
+            None => walk(places, source, artifact).await,
         };
         match found {
             Ok(table) => return Ok(table),
@@ -157,12 +195,12 @@ pub async fn leaf_table(
 }
 
 /// Reads the leaf digests out of the DAG's own blocks.
-async fn walk(source: &Source, init: &Object, artifact: &Artifact) -> Result<LeafTable, String> {
+async fn walk(places: &Places<'_, impl Access>, source: &Source, artifact: &Artifact) -> Result<LeafTable, String> {
     let mut walk = Walk::new(artifact.cid, artifact.layout());
     while !walk.wanted().is_empty() {
         let mut blocks = Vec::with_capacity(walk.wanted().len());
         for cid in walk.wanted() {
-            blocks.push(block(source, init, cid).await.map_err(|failure| failure.to_string())?);
+            blocks.push(block(places, source, cid).await.map_err(|failure| failure.to_string())?);
         }
         walk.descend(&blocks).map_err(|error| error.to_string())?;
     }
@@ -170,17 +208,9 @@ async fn walk(source: &Source, init: &Object, artifact: &Artifact) -> Result<Lea
     LeafTable::from_digests(leaves, artifact.size, &artifact.cid).map_err(|error| error.to_string())
 }
 
-async fn block(source: &Source, init: &Object, cid: &Cid) -> Result<Vec<u8>, Failure> {
+async fn block(places: &Places<'_, impl Access>, source: &Source, cid: &Cid) -> Result<Vec<u8>, Failure> {
     match source.block_url(cid) {
-        Some(url) => fetch_small(&url, init, MAX_BLOCK_BYTES, TABLE_TIMEOUT).await,
+        Some(url) => places.fetch(source, url, MAX_BLOCK_BYTES, TABLE_TIMEOUT).await,
         None => Err(Failure::Status(404)),
-    }
-}
-
-async fn fetch_small(url: &str, init: &Object, most: u64, timeout: u32) -> Result<Vec<u8>, Failure> {
-    let response = host::get(url, &[], init, &AbortSignal::timeout_with_u32(timeout)).await?;
-    match response.status() {
-        200 => host::read_at_most(&response, most).await,
-        status => Err(Failure::Status(status)),
     }
 }

@@ -51,7 +51,7 @@ pub async fn manifest(config: &Config, id: &str, version: Option<&Version>) -> R
     let bundled = bundled(config, id, version);
     let known = known.map(|(accepted, _)| accepted).or_else(|| bundled.map(Rc::new));
     let floor: Option<Floor> = known.as_ref().map(|known| known.manifest.floor());
-    let found = lookup::manifest(&config.sources, &Object::new(), &config.keys, id, version, floor.as_ref()).await;
+    let found = lookup::manifest(&config.places(&Object::new()), &config.keys, id, version, floor.as_ref()).await;
     let accepted = match (found, known) {
         (Ok(found), _) => Rc::new(found),
         // Nobody could be asked, or the bucket does not have it, or went back: what was accepted before still holds.
@@ -88,7 +88,7 @@ pub async fn leaf_table(config: &Config, manifest: &Manifest, artifact: &Artifac
     if let Some(table) = TABLES.with_borrow(|tables| tables.get(&key).cloned()) {
         return Ok(table);
     }
-    let table = Rc::new(lookup::leaf_table(&config.sources, &Object::new(), manifest, artifact).await?);
+    let table = Rc::new(lookup::leaf_table(&config.places(&Object::new()), manifest, artifact).await?);
     TABLES.with_borrow_mut(|tables| {
         let kept: u64 = tables.values().map(|table| table.layout().leaves()).sum();
         if kept + table.layout().leaves() > MAX_DIGESTS {

@@ -1,8 +1,13 @@
 //! Configuration: the variables of `wrangler.toml`.
 
+use edge_net_core::gcs::{HmacKey, ServiceAccount, SigningError};
 use edge_net_core::signature::{PinnedKeys, PinnedKeysError};
 use edge_net_core::source::{Source, SourceKind};
+use edge_net_driver::lookup::Places;
+use js_sys::Object;
 use worker::Env;
+
+use crate::credential::Credential;
 
 /// What the deployer configured.
 pub struct Config {
@@ -10,6 +15,8 @@ pub struct Config {
     pub sources: Vec<Source>,
     /// Whose manifests are served.
     pub keys: PinnedKeys,
+    /// Who the bucket is asked as.
+    pub credential: Credential,
     /// Whether verified segments are kept in the zone's cache.
     pub segment_cache: bool,
 }
@@ -23,14 +30,17 @@ pub enum ConfigError {
     /// The keys cannot be read.
     #[error("the variable PINNED_KEYS cannot be used: {0}")]
     Keys(#[from] PinnedKeysError),
+    /// The bucket's credential cannot be used.
+    #[error("the secret GCS_SERVICE_ACCOUNT cannot be used: {0}")]
+    Account(#[from] SigningError),
     /// Neither `on` nor `off`.
     #[error("the variable {0} must be on or off, not {1:?}")]
     Switch(&'static str, String),
 }
 
 impl Config {
-    /// Reads `GCS_BASE`, `IPFS_GATEWAYS` (separated by commas, may be empty), `PINNED_KEYS`, and `SEGMENT_CACHE` (`on` if
-    /// not set).
+    /// Reads `GCS_BASE`, `IPFS_GATEWAYS` (separated by commas, may be empty), `PINNED_KEYS`, `SEGMENT_CACHE` (`on` if
+    /// not set), and of the secrets `GCS_SERVICE_ACCOUNT`, or `GCS_HMAC_ACCESS_ID` and `GCS_HMAC_SECRET`, what is set.
     ///
     /// # Errors
     /// [`ConfigError`] names the variable.
@@ -45,6 +55,18 @@ impl Config {
             Ok("off") => false,
             Ok(other) => return Err(ConfigError::Switch("SEGMENT_CACHE", other.to_owned())),
         };
-        Ok(Self { sources, segment_cache, keys: PinnedKeys::parse(&var("PINNED_KEYS")?)? })
+        let credential = if let Ok(account) = var("GCS_SERVICE_ACCOUNT") {
+            Credential::Account(ServiceAccount::parse(&account)?)
+        } else if let Ok(access_id) = var("GCS_HMAC_ACCESS_ID") {
+            Credential::Hmac(HmacKey { access_id, secret: var("GCS_HMAC_SECRET")? })
+        } else {
+            Credential::Public
+        };
+        Ok(Self { sources, segment_cache, credential, keys: PinnedKeys::parse(&var("PINNED_KEYS")?)? })
+    }
+
+    /// Where manifests and leaf tables are looked for.
+    pub fn places<'a>(&'a self, init: &'a Object) -> Places<'a, Credential> {
+        Places { sources: &self.sources, init, access: &self.credential }
     }
 }

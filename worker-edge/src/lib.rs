@@ -2,6 +2,7 @@
 
 mod catalog;
 mod config;
+mod credential;
 mod models;
 mod origin;
 mod reply;

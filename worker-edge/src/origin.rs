@@ -8,8 +8,7 @@ use edge_net_core::dag::cid_text;
 use edge_net_core::download::{self, Report};
 use edge_net_core::layout::LEAVES_PER_SEGMENT;
 use edge_net_core::manifest::Artifact;
-use edge_net_core::source::Source;
-use edge_net_driver::lookup::{Accepted, NoLeafTable};
+use edge_net_driver::lookup::{Accepted, Access as _, NoLeafTable};
 use edge_net_driver::session::{Location, NoStore, Session};
 use js_sys::Object;
 
@@ -48,13 +47,15 @@ impl Origin {
             return Ok(session);
         }
         let table = catalog::leaf_table(&self.config, &self.accepted.manifest, &self.artifact).await?;
+        let mut locations = Vec::new();
+        for source in &self.config.sources {
+            let url = source.artifact_url(&self.accepted.manifest, &self.artifact);
+            match self.config.credential.admit(source, url).await {
+                Ok(url) => locations.push(Location { name: source.kind.name().to_owned(), url }),
+                Err(failure) => worker::console_error!("{}: {failure}", source.kind.name()),
+            }
+        }
         Ok(self.session.get_or_init(|| {
-            let manifest = &self.accepted.manifest;
-            let locate = |source: &Source| Location {
-                name: source.kind.name().to_owned(),
-                url: source.artifact_url(manifest, &self.artifact),
-            };
-            let locations: Vec<Location> = self.config.sources.iter().map(locate).collect();
             // Whole segments: what the head says of the first is then true of all that follows it.
             let limits = download::Config {
                 whole: true,

@@ -6,7 +6,7 @@ import wasmBase64 from '../build/edge_net_worker_sw_bg.wasm';
 
 /**
  * @typedef {import('../../web/edge-net.js').Options} Options
- * @typedef {{fetch(request: Request): Promise<Response>, ask(what: string, id?: string): Promise<unknown>}} EdgeNet
+ * @typedef {{start(): Promise<unknown>, fetch(request: Request): Promise<Response>, ask(what: string, id?: string): Promise<unknown>}} EdgeNet
  */
 
 /** Events go to every page of the origin, whichever asked for the model. */
@@ -22,7 +22,8 @@ function open(options) {
   let started;
   const start = () => {
     started ??= (async () => {
-      const wasm = Uint8Array.from(atob(wasmBase64), (character) => character.charCodeAt(0));
+      // The first where the browser has it: ten times quicker.
+      const wasm = Uint8Array.fromBase64?.(wasmBase64) ?? Uint8Array.from(atob(wasmBase64), (character) => character.charCodeAt(0));
       await initialise({ module_or_path: wasm });
       return Models.open(options, (type, detail) => channel.postMessage({ type, detail }));
     })();
@@ -31,6 +32,7 @@ function open(options) {
     return started;
   };
   return {
+    start,
     fetch: async (request) => (await start()).answer(request),
     async ask(what, id) {
       // Whether it is worth staying alive is no reason to start.
@@ -91,6 +93,8 @@ if (typeof ServiceWorkerGlobalScope === 'undefined' || !(self instanceof Service
   if (inUrl !== null) {
     self.addEventListener('install', (event) => {
       self.skipWaiting();
+      // Ready before the first request. A browser that cannot start it says so when it is asked.
+      event.waitUntil(models.start().catch(() => {}));
       // Everything but models goes past without waking this worker, where the browser can.
       const others = { condition: { not: { urlPattern: { pathname: `${path}*` } } }, source: 'network' };
       event.waitUntil(Promise.resolve().then(() => event.addRoutes?.(others)).catch(() => {}));

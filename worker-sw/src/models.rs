@@ -11,7 +11,7 @@ use edge_net_core::manifest::{self, Manifest};
 use edge_net_core::verify::LeafTable;
 use edge_net_driver::host::message;
 use edge_net_driver::into_stream;
-use edge_net_driver::lookup::{self, Accepted, NoManifest};
+use edge_net_driver::lookup::{self, Accepted, NoManifest, Places, Public};
 use edge_net_driver::session::{Location, Session};
 use futures::lock::Mutex;
 use http::header::{IF_MATCH, IF_NONE_MATCH, IF_RANGE, RANGE};
@@ -173,6 +173,10 @@ impl Models {
         session
     }
 
+    fn places<'a>(&'a self, init: &'a Object) -> Places<'a, Public> {
+        Places { sources: &self.config.sources, init, access: &Public }
+    }
+
     /// What is known of an artifact; its leaf table is looked up, once however many ask.
     async fn artifact(&self, manifest: &Manifest, file: &manifest::Artifact) -> Result<Rc<Artifact>, String> {
         let cid = cid_text(&file.cid);
@@ -186,7 +190,7 @@ impl Models {
         let table = if let Some(table) = kept.and_then(|table| LeafTable::verify(&table.to_vec(), file.size, &file.cid).ok()) {
             table
         } else {
-            let found = lookup::leaf_table(&self.config.sources, &fetch_options(), manifest, file).await;
+            let found = lookup::leaf_table(&self.places(&fetch_options()), manifest, file).await;
             let table = found.map_err(|error| error.to_string())?;
             store::put(LEAF_TABLES, &cid, &Uint8Array::from(&*table.to_bytes()).into()).await;
             table
@@ -221,8 +225,8 @@ impl Models {
             (Some(kept), Some(_)) => kept,
             (kept, _) => {
                 let floor = kept.as_ref().map(|kept| kept.manifest.floor());
-                let (sources, options) = (&self.config.sources, fetch_options());
-                let found = lookup::manifest(sources, &options, &self.config.keys, id, version, floor.as_ref()).await;
+                let options = fetch_options();
+                let found = lookup::manifest(&self.places(&options), &self.config.keys, id, version, floor.as_ref()).await;
                 match (found, kept) {
                     (Ok(found), _) => {
                         store::put(MANIFESTS, &name, &found.text.as_str().into()).await;

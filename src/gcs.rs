@@ -1,0 +1,180 @@
+//! Signed URLs of a private Cloud Storage bucket: the V4 signing process in its query string form
+//! (<https://cloud.google.com/storage/docs/authentication/canonical-requests>,
+//! <https://cloud.google.com/storage/docs/access-control/signing-urls-manually>).
+//!
+//! The clock is the caller's, and so is the private RSA key of a service account, which WebCrypto holds: for it this module says
+//! what to sign ([`Unsigned`]). With an HMAC key ([`HmacKey`]) it signs itself.
+
+use base64ct::{Base64, Encoding};
+use hmac::{Hmac, KeyInit, Mac};
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+use std::fmt::Write as _;
+use std::time::{Duration, UNIX_EPOCH};
+
+/// The longest that a signed URL may be valid, in seconds: seven days.
+pub const MAX_LIFETIME: u32 = 604_800;
+
+/// Where the credential is valid: any location, this service, this kind of signature.
+const SCOPE: &str = "auto/storage/goog4_request";
+
+/// What cannot be signed, or signed with.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SigningError {
+    /// No `https://host/path`.
+    #[error("{0:?} is no URL of a bucket; it must be http(s)://host/path, without a query")]
+    Url(String),
+    /// Not between one second and [`MAX_LIFETIME`].
+    #[error("a signed URL cannot be valid for {0} s; at the most it is for 604800")]
+    Lifetime(u32),
+    /// The clock is outside the years that the format knows.
+    #[error("{0} ms after 1970 is no time that a URL can be signed at")]
+    Clock(u64),
+    /// Not a service account's key file.
+    #[error("the service account's key cannot be read: {0}")]
+    Account(String),
+}
+
+/// The part of a service account's key file (JSON) that signing needs.
+#[derive(Deserialize)]
+pub struct ServiceAccount {
+    /// Who signs.
+    pub client_email: String,
+    private_key: String,
+}
+
+impl ServiceAccount {
+    /// Reads a key file, as the Cloud console gives it.
+    ///
+    /// # Errors
+    /// [`SigningError::Account`]; it never quotes the key.
+    pub fn parse(json: &str) -> Result<Self, SigningError> {
+        let account: Self = serde_json::from_str(json)
+            .map_err(|_| SigningError::Account("it is no JSON with client_email and private_key".into()))?;
+        account.pkcs8()?;
+        Ok(account)
+    }
+
+    /// The private key in PKCS #8, DER (RFC 5958), for WebCrypto.
+    ///
+    /// # Errors
+    /// [`SigningError::Account`].
+    pub fn pkcs8(&self) -> Result<Vec<u8>, SigningError> {
+        let body = self.private_key.trim().strip_prefix("-----BEGIN PRIVATE KEY-----");
+        let body = body.and_then(|body| body.strip_suffix("-----END PRIVATE KEY-----"));
+        let body: Option<String> = body.map(|body| body.split_whitespace().collect());
+        let der = body.and_then(|body| Base64::decode_vec(&body).ok());
+        der.ok_or_else(|| SigningError::Account("private_key is no PEM of a PKCS #8 key (BEGIN PRIVATE KEY)".into()))
+    }
+
+    /// A GET of `url` from `now` (milliseconds since the Unix epoch) on, for `lifetime` seconds, to be signed with
+    /// RSASSA-PKCS1-v1_5 and SHA-256.
+    ///
+    /// # Errors
+    /// [`SigningError`].
+    pub fn unsigned(&self, url: &str, now: u64, lifetime: u32) -> Result<Unsigned, SigningError> {
+        Unsigned::new("GOOG4-RSA-SHA256", &self.client_email, url, now, lifetime)
+    }
+}
+
+/// An HMAC key of the bucket's project.
+pub struct HmacKey {
+    /// Who signs.
+    pub access_id: String,
+    /// What it signs with.
+    pub secret: String,
+}
+
+impl HmacKey {
+    /// The signed URL for a GET of `url` from `now` (milliseconds since the Unix epoch) on, for `lifetime` seconds.
+    ///
+    /// # Errors
+    /// [`SigningError`].
+    pub fn sign(&self, url: &str, now: u64, lifetime: u32) -> Result<String, SigningError> {
+        let unsigned = Unsigned::new("GOOG4-HMAC-SHA256", &self.access_id, url, now, lifetime)?;
+        let key = format!("GOOG4{}", self.secret).into_bytes();
+        let key = unsigned.scope.split('/').fold(key, |key, part| hmac(&key, part));
+        let signature = hmac(&key, unsigned.string_to_sign());
+        Ok(unsigned.with_signature(&signature))
+    }
+}
+
+fn hmac(key: &[u8], text: &str) -> Vec<u8> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).unwrap_or_else(|_| unreachable!("HMAC takes keys of any length"));
+    mac.update(text.as_bytes());
+    mac.finalize().into_bytes().to_vec()
+}
+
+/// A URL that lacks its signature.
+pub struct Unsigned {
+    url: String,
+    scope: String,
+    string_to_sign: String,
+}
+
+impl Unsigned {
+    fn new(algorithm: &str, principal: &str, url: &str, now: u64, lifetime: u32) -> Result<Self, SigningError> {
+        if !(1..=MAX_LIFETIME).contains(&lifetime) {
+            return Err(SigningError::Lifetime(lifetime));
+        }
+        let (host, path) = host_and_path(url).ok_or_else(|| SigningError::Url(url.to_owned()))?;
+        let time = basic_time(now)?;
+        let scope = format!("{}/{SCOPE}", &time[..8]);
+        let credential = encode(&format!("{principal}/{scope}"), "");
+        // In the order of their names, as the canonical request wants them.
+        let query = format!(
+            "X-Goog-Algorithm={algorithm}&X-Goog-Credential={credential}&X-Goog-Date={time}&X-Goog-Expires={lifetime}\
+             &X-Goog-SignedHeaders=host"
+        );
+        let request = format!("GET\n{path}\n{query}\nhost:{host}\n\nhost\nUNSIGNED-PAYLOAD");
+        let digest = base16ct::lower::encode_string(&Sha256::digest(request));
+        let string_to_sign = format!("{algorithm}\n{time}\n{scope}\n{digest}");
+        let scheme = url.split_once("://").map_or("https", |(scheme, _)| scheme);
+        Ok(Self { url: format!("{scheme}://{host}{path}?{query}"), scope, string_to_sign })
+    }
+
+    /// What is to be signed, as UTF-8.
+    #[must_use]
+    pub fn string_to_sign(&self) -> &str {
+        &self.string_to_sign
+    }
+
+    /// The URL, with the signature of [`Unsigned::string_to_sign`].
+    #[must_use]
+    pub fn with_signature(self, signature: &[u8]) -> String {
+        format!("{}&X-Goog-Signature={}", self.url, base16ct::lower::encode_string(signature))
+    }
+}
+
+/// The host, with its port, and the path, encoded as the canonical request wants it.
+fn host_and_path(url: &str) -> Option<(String, String)> {
+    let (scheme, rest) = url.split_once("://")?;
+    let (host, path) = rest.split_at(rest.find('/')?);
+    let good = matches!(scheme, "https" | "http") && !host.is_empty() && !url.contains(['?', '#', '@']) && url.is_ascii();
+    // What is encoded already stays as it is.
+    good.then(|| (host.to_ascii_lowercase(), encode(path, "/%")))
+}
+
+/// Percent-encodes all but unreserved characters (RFC 3986, section 2.3) and those of `safe`.
+fn encode(text: &str, safe: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        let character = char::from(byte);
+        if character.is_ascii_alphanumeric() || "-._~".contains(character) || safe.contains(character) {
+            encoded.push(character);
+        } else {
+            let _ = write!(encoded, "%{byte:02X}"); // a String takes all
+        }
+    }
+    encoded
+}
+
+/// `YYYYMMDDTHHMMSSZ` (ISO 8601, basic format).
+fn basic_time(now: u64) -> Result<String, SigningError> {
+    const YEAR_10000: u64 = 253_402_300_800_000;
+    if now >= YEAR_10000 {
+        return Err(SigningError::Clock(now));
+    }
+    let time = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(now)).to_string();
+    Ok(time.replace(['-', ':'], ""))
+}
