@@ -44,7 +44,7 @@ pub struct Config {
     pub backoff: u64,
     /// What a request is taken to need at a source never asked before.
     pub guess: u64,
-    /// Leaves that a source never asked before is asked for first.
+    /// Leaves that a source never asked before is asked for first; and no request is for less, to have the end of it sooner.
     pub probe: u64,
     /// Whether readers wait for whole segments; else they are handed what there is of one.
     pub whole: bool,
@@ -549,9 +549,15 @@ impl<B: Bytes> Download<B> {
             return false;
         };
         let expected = self.sources[source].expected(leaves.end - leaves.start);
-        if expected.is_none() {
-            leaves.end = leaves.end.min(leaves.start + self.config.probe);
-        }
+        let most = match expected {
+            None => self.config.probe,
+            // In ever smaller pieces: when the last byte comes, little is left to verify and to hand over.
+            Some(_) if self.is_last(index) && self.sources[source].is_near() => {
+                ((leaves.end - leaves.start) / 2).max(self.config.probe)
+            }
+            Some(_) => u64::MAX,
+        };
+        leaves.end = leaves.end.min(leaves.start.saturating_add(most));
         let quick = expected.is_some_and(|expected| expected < self.config.stall / 8);
         let id = self.next_fetch;
         self.next_fetch += 1;
@@ -562,6 +568,14 @@ impl<B: Bytes> Download<B> {
         }
         self.actions.push_back(Action::Fetch { fetch: id, source, bytes, quick });
         false
+    }
+
+    /// Whether a segment is one of the last that a reader wants.
+    fn is_last(&self, index: u64) -> bool {
+        self.readers.iter().any(|reader| {
+            let wanted = self.table.layout().segments_of_bytes(&reader.left);
+            wanted.contains(&index) && wanted.end - index <= ENOUGH
+        })
     }
 
     /// Whether a source may yet bring what a segment misses.

@@ -1,5 +1,6 @@
 //! What a download knows of a source: how quick it is, and when it may be asked again.
 
+use crate::layout::LEAVES_PER_SEGMENT;
 use crate::source::Failure;
 
 /// The longest that a source's `Retry-After` is believed, in milliseconds.
@@ -40,6 +41,11 @@ impl Health {
     /// What a request for `leaves` leaves is going to take, if that is known.
     pub(crate) fn expected(&self, leaves: u64) -> Option<u64> {
         self.pace.map(|pace| pace.latency + pace.leaf * leaves / 1000)
+    }
+
+    /// Whether asking twice for half as much takes hardly longer.
+    pub(crate) fn is_near(&self) -> bool {
+        self.pace.is_some_and(|pace| pace.latency * 8000 <= pace.leaf * LEAVES_PER_SEGMENT)
     }
 
     /// A request brought `leaves` leaves: the first bytes after `latency`, the last after `elapsed`.

@@ -174,15 +174,39 @@ pub enum Resource {
 }
 
 impl ModelPath {
-    /// Reads `{id}/{file}` or `{id}/v{version}/{file}`, not percent-encoded: our names need none.
+    /// Reads `{id}/{file}` or `{id}/v{version}/{file}`, or what [`ModelPath::parse_hub`] reads; not percent-encoded: our names
+    /// need none.
     #[must_use]
     pub fn parse(path: &str) -> Option<Self> {
+        if let Some(path) = Self::parse_hub(path) {
+            return Some(path);
+        }
         let (id, rest) = path.split_once('/')?;
         let versioned = rest.strip_prefix('v').and_then(|rest| rest.split_once('/'));
         let (version, file) = match versioned.map(|(version, file)| (semver::Version::parse(version), file)) {
             Some((Ok(version), file)) => (Some(version), file),
             _ => (None, rest),
         };
+        Self::of(id, version, file)
+    }
+
+    /// Reads `{org}/{id}/resolve/{revision}/{file}`, the path shape of the Hugging Face hub. Nobody owns an `org` here, so any
+    /// will do; names of the hub have capitals, ids of ours do not; the revision is `main` or a version, with a `v` or without.
+    #[must_use]
+    pub fn parse_hub(path: &str) -> Option<Self> {
+        let mut parts = path.splitn(5, '/');
+        let (org, id) = (parts.next()?, parts.next()?);
+        parts.next().filter(|part| *part == "resolve")?;
+        let (revision, file) = (parts.next()?, parts.next()?);
+        let version = match revision {
+            "main" => None,
+            _ => Some(semver::Version::parse(revision.strip_prefix('v').unwrap_or(revision)).ok()?),
+        };
+        let known = crate::manifest::is_id(&org.to_ascii_lowercase());
+        Self::of(&id.to_ascii_lowercase(), version, file).filter(|_| known)
+    }
+
+    fn of(id: &str, version: Option<semver::Version>, file: &str) -> Option<Self> {
         let resource = match file.strip_suffix(".leaves") {
             _ if file == "manifest.json" => Resource::Manifest,
             Some(file) if crate::manifest::is_filename(file) => Resource::LeafTable(file.to_owned()),

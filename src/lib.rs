@@ -20,6 +20,7 @@ pub mod gcs;
 mod health;
 pub mod http;
 pub mod layout;
+pub mod link;
 pub mod manifest;
 pub mod range;
 pub mod signature;

@@ -1,14 +1,13 @@
 // The service worker in Chromium, against the real stack.
 
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
-import { promisify } from 'node:util';
 import { DEMO, startStack } from '../dev/stack.mjs';
 import { fetchInPage, forgetEverything, heard, openPage, register, startChromium } from './chromium.mjs';
 import { BUCKET_FAULTS, HINDRANCES, nonCanonical, publishSmall, putObject, resign, setFault, sha256 } from './publisher.mjs';
 import { SEED, anyRange, random } from './ranges.mjs';
+import { assertEmbeds, referenceEmbedding } from './reference-embedding.mjs';
 
 const MODEL = readFileSync(`${DEMO.dir}/model.onnx`);
 const URL_OF_MODEL = '/models/minilm-l6-v2-q8/model.onnx';
@@ -104,11 +103,7 @@ describe('in Chromium', () => {
         const embedder = await createEmbedder({ fetch, base: '/models/minilm-l6-v2-q8/' });
         return [...(await embedder.embed(sentence))];
       }, sentence);
-    const equalsReference = (embedding) => {
-      assert.equal(embedding.length, reference.length);
-      const worst = Math.max(...embedding.map((value, i) => Math.abs(value - reference[i])));
-      assert.ok(worst < 1e-4, `the worst component is off by ${worst}`);
-    };
+    const equalsReference = (embedding) => assertEmbeds(embedding, reference);
     equalsReference(await embed());
     await page.evaluate((url) => edgeNet.preload(url), URL_OF_MODEL);
     await stopAll();
@@ -332,9 +327,3 @@ describe('in Chromium', () => {
     assert.equal((await other.evaluate(() => edgeNet.manifest('minilm-l6-v2-q8'))).version, '1.0.0');
   });
 });
-
-/** The embedding of a sentence by native onnxruntime and the reference tokenizer, from the same files. */
-async function referenceEmbedding(sentence) {
-  const { stdout } = await promisify(execFile)('.tools/venv/bin/python', ['tests/reference_embedding.py', DEMO.dir, sentence]);
-  return JSON.parse(stdout);
-}

@@ -217,6 +217,13 @@ fn paths() {
         ("m/vision/model.onnx", path("m", None, artifact("vision/model.onnx"))),
         ("m/v1.2.3", path("m", None, artifact("v1.2.3"))),
         ("m/a/manifest.json", path("m", None, artifact("a/manifest.json"))),
+        // The hub's shape.
+        ("org/m/resolve/main/config.json", path("m", None, artifact("config.json"))),
+        ("Xenova/All-M_6/resolve/main/onnx/model.onnx", path("all-m_6", None, artifact("onnx/model.onnx"))),
+        ("org/m/resolve/v1.2.3/a", path("m", Some("1.2.3"), artifact("a"))),
+        ("org/m/resolve/1.2.3/manifest.json", path("m", Some("1.2.3"), Resource::Manifest)),
+        // Not the hub's: a branch that we do not have is a folder that we may.
+        ("m/a/resolve/dev/b", path("m", None, artifact("a/resolve/dev/b"))),
     ] {
         assert_eq!(ModelPath::parse(text), parsed, "{text}");
         let freshness = if parsed.unwrap().version.is_some() { Freshness::Immutable } else { Freshness::Latest };
@@ -264,6 +271,11 @@ fn paths_that_name_nothing() {
         "m/manifest.json.leaves",
         "m/a.leaves.leaves",
         "m/v1.2.3/manifest.json.leaves",
+        "org/../resolve/main/a",
+        "../m/resolve/main/a",
+        "org/m/resolve/main/../a",
+        "org/m/resolve/main/",
+        "org/M/resolve//a",
     ] {
         assert_eq!(ModelPath::parse(text), None, "{text:?}");
     }
@@ -274,7 +286,9 @@ proptest! {
 
     #[test]
     fn parsed_paths_never_climb(text in "[a-zA-Z0-9._/%\\\\ -]{0,40}|(m/|v1\\.2\\.3/|\\.\\./|\\.\\.|a|manifest\\.json|\\.leaves|%2e){0,6}|\\PC{0,20}") {
-        if let Some(path) = ModelPath::parse(&text) {
+        if let Some(path) = ModelPath::parse(&text)
+            && ModelPath::parse_hub(&text).is_none()
+        {
             // What was parsed, joined again, is what was asked for: nothing was decoded or dropped on the way.
             let file = match &path.resource {
                 Resource::Manifest => "manifest.json".to_owned(),

@@ -99,11 +99,11 @@ export class EdgeNet extends EventTarget {
    */
   async fetch(input, init) {
     const request = new Request(input, init);
-    const { pathname } = new URL(request.url);
+    const pathname = new URL(request.url).pathname.toLowerCase(); // the hub's paths have capitals
     /** @type {string | undefined} */
     let reason;
     const listen = (/** @type {any} */ { detail }) => {
-      if (pathname.includes(`/${detail.model}/`) && pathname.endsWith(`/${detail.file}`)) reason = detail.message;
+      if (pathname.includes(`/${detail.model}/`) && pathname.endsWith(`/${detail.file.toLowerCase()}`)) reason = detail.message;
     };
     this.addEventListener('failed', listen);
     try {

@@ -260,8 +260,8 @@ fn take<T>(list: &RefCell<Vec<(u64, T)>>, key: u64) -> Option<T> {
 
 /// Where our edge says it got the bytes: the `origin` metric of `Server-Timing`.
 fn origin_in(server_timing: &str) -> Option<String> {
-    let metric = server_timing.split(',').map(str::trim).find(|metric| metric.starts_with("origin;"))?;
-    Some(metric.split_once("desc=")?.1.trim_matches('"').to_owned())
+    let origin = server_timing.split(',').find_map(|metric| metric.trim().strip_prefix("origin;desc="))?;
+    Some(origin.trim_matches('"').to_owned())
 }
 
 /// Reads a byte range of an artifact, verified.

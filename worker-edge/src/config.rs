@@ -1,6 +1,11 @@
 //! Configuration: the variables of `wrangler.toml`.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use edge_net_core::dag::Digest;
 use edge_net_core::gcs::{HmacKey, ServiceAccount, SigningError};
+use edge_net_core::link::{LinkKeys, LinkKeysError};
 use edge_net_core::signature::{PinnedKeys, PinnedKeysError};
 use edge_net_core::source::{Source, SourceKind};
 use edge_net_driver::lookup::Places;
@@ -8,6 +13,12 @@ use js_sys::Object;
 use worker::Env;
 
 use crate::credential::Credential;
+use crate::private::Private;
+
+thread_local! {
+    /// Read once: an isolate's variables never change.
+    static READ: RefCell<Option<Rc<Config>>> = const { RefCell::new(None) };
+}
 
 /// What the deployer configured.
 pub struct Config {
@@ -17,6 +28,8 @@ pub struct Config {
     pub keys: PinnedKeys,
     /// Who the bucket is asked as.
     pub credential: Credential,
+    /// Which models are private.
+    pub private: Private,
     /// Whether verified segments are kept in the zone's cache.
     pub segment_cache: bool,
 }
@@ -33,18 +46,32 @@ pub enum ConfigError {
     /// The bucket's credential cannot be used.
     #[error("the secret GCS_SERVICE_ACCOUNT cannot be used: {0}")]
     Account(#[from] SigningError),
+    /// The keys of links cannot be read.
+    #[error("the secret LINK_KEYS cannot be used: {0}")]
+    LinkKeys(#[from] LinkKeysError),
     /// Neither `on` nor `off`.
     #[error("the variable {0} must be on or off, not {1:?}")]
     Switch(&'static str, String),
 }
 
 impl Config {
-    /// Reads `GCS_BASE`, `IPFS_GATEWAYS` (separated by commas, may be empty), `PINNED_KEYS`, `SEGMENT_CACHE` (`on` if
-    /// not set), and of the secrets `GCS_SERVICE_ACCOUNT`, or `GCS_HMAC_ACCESS_ID` and `GCS_HMAC_SECRET`, what is set.
+    /// The configuration of this isolate.
     ///
     /// # Errors
     /// [`ConfigError`] names the variable.
-    pub fn from_env(env: &Env) -> Result<Self, ConfigError> {
+    pub fn of(env: &Env) -> Result<Rc<Self>, ConfigError> {
+        if let Some(config) = READ.with_borrow(Clone::clone) {
+            return Ok(config);
+        }
+        let config = Rc::new(Self::from_env(env)?);
+        READ.set(Some(Rc::clone(&config)));
+        Ok(config)
+    }
+
+    /// Reads `GCS_BASE`, `IPFS_GATEWAYS` (separated by commas, may be empty), `PINNED_KEYS`, `SEGMENT_CACHE` (`on` if
+    /// not set), and of the secrets `GCS_SERVICE_ACCOUNT`, or `GCS_HMAC_ACCESS_ID` and `GCS_HMAC_SECRET`, what is set;
+    /// `PRIVATE_MODELS` (ids, separated by commas) and the secrets `LINK_KEYS` and `LINK_TOKEN`.
+    fn from_env(env: &Env) -> Result<Self, ConfigError> {
         let var = |name| env.var(name).map(|value| value.to_string()).map_err(|_| ConfigError::Missing(name));
         let gateways = var("IPFS_GATEWAYS")?;
         let gateways = gateways.split(',').map(str::trim).filter(|base| !base.is_empty());
@@ -62,7 +89,12 @@ impl Config {
         } else {
             Credential::Public
         };
-        Ok(Self { sources, segment_cache, credential, keys: PinnedKeys::parse(&var("PINNED_KEYS")?)? })
+        let models = var("PRIVATE_MODELS").unwrap_or_default();
+        let models = models.split(',').map(str::trim).filter(|id| !id.is_empty()).map(str::to_owned).collect();
+        let keys = var("LINK_KEYS").ok().map(|keys| LinkKeys::parse(&keys)).transpose()?;
+        let token = var("LINK_TOKEN").ok().map(|token| Digest::of(token.as_bytes()));
+        let private = Private { models, keys, token };
+        Ok(Self { sources, private, segment_cache, credential, keys: PinnedKeys::parse(&var("PINNED_KEYS")?)? })
     }
 
     /// Where manifests and leaf tables are looked for.

@@ -5,8 +5,10 @@ mod config;
 mod credential;
 mod models;
 mod origin;
+mod private;
 mod reply;
 mod segments;
+mod v1;
 
 use std::rc::Rc;
 
@@ -38,24 +40,39 @@ async fn fetch(request: Request, env: Env, context: Context) -> worker::Result<R
 }
 
 async fn get(request: &Request, env: &Env, context: Context) -> worker::Result<web_sys::Response> {
-    let path = request.path();
-    let Some(below) = path.strip_prefix(MODELS) else {
-        return reply::problem(StatusCode::NOT_FOUND, "there is nothing here; models are at /models/{id}/{file}");
-    };
-    let Some(path) = ModelPath::parse(below) else {
-        return reply::problem(
-            StatusCode::NOT_FOUND,
-            "this names no model file; use /models/{id}/{file} or /models/{id}/v{version}/{file}",
-        );
-    };
-    match Config::from_env(env) {
-        Ok(config) => {
-            let call = Call { request, url: request.url()?, config: Rc::new(config), context: Rc::new(context) };
-            models::answer(&call, &path).await
-        }
+    let config = match Config::of(env) {
+        Ok(config) => config,
         Err(error) => {
             worker::console_error!("{error}");
-            reply::problem(StatusCode::INTERNAL_SERVER_ERROR, "the worker is not configured; its log says what is missing")
+            return reply::problem(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "the worker is not configured; its log says what is missing",
+            );
         }
+    };
+    let call = Call { request, url: request.url()?, config, context: Rc::new(context) };
+    let path = request.path();
+    if let Some(below) = path.strip_prefix("/v1/") {
+        return v1::answer(&call, below).await;
     }
+    let below = path.strip_prefix(MODELS);
+    let named = below.map_or_else(|| path.strip_prefix('/').and_then(ModelPath::parse_hub), ModelPath::parse);
+    let Some(path) = named else {
+        let detail = match below {
+            Some(_) => "this names no model file; use /models/{id}/{file} or /models/{id}/v{version}/{file}",
+            None => "there is nothing here; models are at /models/{id}/{file} and /{org}/{id}/resolve/{revision}/{file}",
+        };
+        return reply::problem(StatusCode::NOT_FOUND, detail);
+    };
+    if let Err((status, detail)) = call.config.private.admit(&path.id, &call.url) {
+        return reply::problem(status, &detail);
+    }
+    let response = models::answer(&call, &path).await?;
+    if call.config.private.contains(&path.id) {
+        // Only who has a link may keep it.
+        let headers = response.headers();
+        let kept = headers.get("Cache-Control")?.unwrap_or_default();
+        headers.set("Cache-Control", &kept.replace("public", "private"))?;
+    }
+    Ok(response)
 }

@@ -9,7 +9,7 @@ use edge_net_core::layout::{Layout, SEGMENT_SIZE};
 use edge_net_core::verify::Bytes as _;
 use edge_net_driver::into_stream;
 use edge_net_driver::lookup::NoManifest;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH, IF_RANGE, RANGE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use js_sys::{Object, Uint8Array};
 use worker::{Context, Request};
@@ -169,7 +169,8 @@ fn small(
     }
 }
 
-fn no_manifest(error: &NoManifest) -> worker::Result<web_sys::Response> {
+/// Why there is no manifest.
+pub fn no_manifest(error: &NoManifest) -> worker::Result<web_sys::Response> {
     match error {
         NoManifest::NotFound(_) => reply::problem(StatusCode::NOT_FOUND, &error.to_string()),
         NoManifest::Refused(_) | NoManifest::Older(_) | NoManifest::Unreachable(_) => bad_gateway(&error.to_string()),
@@ -185,6 +186,9 @@ fn bad_gateway(detail: &str) -> worker::Result<web_sys::Response> {
 }
 
 fn fields_of(request: &Request) -> HeaderMap {
-    let field = |(name, value): (String, String)| Some((name.parse::<HeaderName>().ok()?, HeaderValue::from_str(&value).ok()?));
-    request.headers().entries().filter_map(field).collect()
+    let headers = request.headers();
+    let field = |name: HeaderName| Some((headers.get(name.as_str()).ok()??, name));
+    let read = |(value, name): (String, HeaderName)| Some((name, HeaderValue::from_str(&value).ok()?));
+    // Each costs a call out of WASM: only those that an answer depends on.
+    [RANGE, IF_RANGE, IF_MATCH, IF_NONE_MATCH].into_iter().filter_map(field).filter_map(read).collect()
 }

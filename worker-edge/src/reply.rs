@@ -67,7 +67,7 @@ pub fn preflight() -> worker::Result<web_sys::Response> {
     let headers = response.headers();
     headers.set("Allow", "GET, HEAD, OPTIONS")?;
     headers.set("Access-Control-Allow-Methods", "GET, HEAD, OPTIONS")?;
-    headers.set("Access-Control-Allow-Headers", "Range, If-Range, If-Match, If-None-Match")?;
+    headers.set("Access-Control-Allow-Headers", "Range, If-Range, If-Match, If-None-Match, Authorization")?;
     headers.set("Access-Control-Max-Age", "86400")?;
     Ok(response)
 }

@@ -45,6 +45,7 @@ const ORIGIN: &str = "X-Origin";
 
 thread_local! {
     static FILLS_OF_ISOLATE: RefCell<Fills> = RefCell::default();
+    static CACHE: RefCell<Option<Cache>> = const { RefCell::new(None) };
 }
 
 /// What the requests of an isolate tell each other.
@@ -182,8 +183,7 @@ impl Segments {
     /// # Errors
     /// Where the host has no cache.
     pub async fn open(url: &worker::Url, origin: Origin, context: Rc<Context>) -> Result<Self, JsValue> {
-        let caches: CacheStorage = js_sys::Reflect::get(&js_sys::global(), &"caches".into())?.unchecked_into();
-        let cache = JsFuture::from(caches.open("segments")).await?.unchecked_into();
+        let cache = cache().await?;
         let cid = cid_text(&origin.artifact.cid);
         let prefix = format!("{}{KEYS}{cid}/", url.origin().ascii_serialization());
         Ok(Self { cache, prefix, cid, layout: Layout::new(origin.artifact.size), origin: Rc::new(origin), context })
@@ -299,6 +299,17 @@ impl Segments {
         let origin = host::field(&response, ORIGIN).unwrap_or_default();
         (length.parse() == Ok(bytes.end - bytes.start)).then_some((response, origin))
     }
+}
+
+/// The cache, opened once.
+async fn cache() -> Result<Cache, JsValue> {
+    if let Some(cache) = CACHE.with_borrow(Clone::clone) {
+        return Ok(cache);
+    }
+    let caches: CacheStorage = js_sys::Reflect::get(&js_sys::global(), &"caches".into())?.unchecked_into();
+    let cache: Cache = JsFuture::from(caches.open("segments")).await?.unchecked_into();
+    CACHE.set(Some(cache.clone()));
+    Ok(cache)
 }
 
 async fn download(origin: &Origin, segment: u64, bytes: Range<u64>) -> Result<HostBytes, NoPart> {

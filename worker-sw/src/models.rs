@@ -359,9 +359,9 @@ fn fetch_options() -> Object {
 
 /// The path of an absolute URL.
 fn pathname(url: &str) -> Option<&str> {
-    let below = url.split_once("://")?.1;
-    let path = &below[below.find('/')?..];
-    path.split(['?', '#']).next()
+    // After those of the scheme.
+    let (start, _) = url.match_indices('/').nth(2)?;
+    url[start..].split(['?', '#']).next()
 }
 
 fn fields_of(headers: &Headers) -> Result<HeaderMap, JsValue> {
