@@ -20,6 +20,8 @@ const SIZES = values.sizes.split(',').map(Number);
 const GIGABIT = 125_000_000;
 const CLI = 'target/release/edge-net-models';
 const MB = 1_000_000;
+/** Before each cold load, so that nothing of an earlier one still goes on: ours packs what it kept after 2 s. In milliseconds. */
+const REST = 3000;
 
 const folder = mkdtempSync(join(tmpdir(), 'edge-net-bench-'));
 const stops = [() => rmSync(folder, { recursive: true, force: true })];
@@ -88,6 +90,7 @@ async function compare(context, artifact, data, ways, options, label) {
       const { way, page, endWorker } = pages[(turn + round) % pages.length];
       const ask = (what, ...rest) => page.evaluate(([what, rest]) => bench[what](...rest), [what, rest]);
       await ask('clear');
+      await new Promise((resolve) => setTimeout(resolve, REST));
       if (way !== 'cache.match') {
         const { read, stored } = await ask('cold', target);
         note(`cold, read${label}`, way, read);

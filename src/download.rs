@@ -11,7 +11,8 @@
 //! - all readers of the artifact share the segments;
 //! - all sources work at once: a segment goes to the source that is going to have brought it first, by
 //!   what it took for earlier ones; a source never asked is tried with a few leaves;
-//! - a source that brings a segment within a quarter of a second is asked for two at a time;
+//! - a source that brings a segment within a quarter of a second is asked for two at a time, and, if it is near, for the end of what a
+//!   reader wants in ever smaller pieces;
 //! - a segment that takes far longer than another source would need is asked of that one too, and the
 //!   first to bring it wins;
 //! - bad leaves are fetched again, alone, from another source, and the source that sent them is not

@@ -8,7 +8,7 @@ use wasm_bindgen_futures::JsFuture;
 use web_sys::{Headers, ReadableStream, ResponseInit, WritableStream};
 
 /// Fields a page on another origin may read.
-const EXPOSED: &str = "Accept-Ranges, Content-Length, Content-Range, ETag, Repr-Digest, Retry-After, Server-Timing, X-Model-Checksum, X-Model-Version";
+const EXPOSED: &str = "Accept-Ranges, Content-Length, Content-Range, ETag, Repr-Digest, Retry-After, Server-Timing, X-Link-Expires, X-Model-Checksum, X-Model-Version";
 
 #[wasm_bindgen]
 extern "C" {
