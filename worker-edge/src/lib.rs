@@ -13,8 +13,8 @@ mod v1;
 use std::rc::Rc;
 
 use edge_net_core::http::ModelPath;
-use http::StatusCode;
-use worker::{Context, Env, Method, Request, Response, event};
+use http::{Method, StatusCode};
+use worker::{Context, Env, event};
 
 use crate::config::Config;
 use crate::models::Call;
@@ -27,20 +27,17 @@ fn start() {
     console_error_panic_hook::set_once();
 }
 
+// Not the worker crate's `Request`: that reads all that Cloudflare says of a connection before it is asked for.
 #[event(fetch, respond_with_errors)]
-async fn fetch(request: Request, env: Env, context: Context) -> worker::Result<Response> {
-    let response = match request.method() {
-        Method::Options => reply::preflight(),
-        Method::Get | Method::Head => get(&request, &env, context).await,
-        method => {
-            reply::problem(StatusCode::METHOD_NOT_ALLOWED, &format!("{} is not allowed here; use GET or HEAD", method.as_ref()))
-        }
+async fn fetch(request: web_sys::Request, env: Env, context: Context) -> worker::Result<web_sys::Response> {
+    let method = match &*request.method() {
+        "GET" => Method::GET,
+        "HEAD" => Method::HEAD,
+        "POST" => Method::POST,
+        "OPTIONS" => return reply::preflight(),
+        other => return reply::not_allowed(other, "GET, HEAD, OPTIONS"),
     };
-    Ok(response?.into())
-}
-
-async fn get(request: &Request, env: &Env, context: Context) -> worker::Result<web_sys::Response> {
-    let config = match Config::of(env) {
+    let config = match Config::of(&env) {
         Ok(config) => config,
         Err(error) => {
             worker::console_error!("{error}");
@@ -50,10 +47,17 @@ async fn get(request: &Request, env: &Env, context: Context) -> worker::Result<w
             );
         }
     };
-    let call = Call { request, url: request.url()?, config, context: Rc::new(context) };
-    let path = request.path();
+    let url = worker::Url::parse(&request.url())?;
+    answer(&Call { request: &request, method, url, config, context: Rc::new(context) }).await
+}
+
+async fn answer(call: &Call<'_>) -> worker::Result<web_sys::Response> {
+    let path = call.url.path();
+    if call.method == Method::POST {
+        return reply::not_allowed("POST", "GET, HEAD, OPTIONS");
+    }
     if let Some(below) = path.strip_prefix("/v1/") {
-        return v1::answer(&call, below).await;
+        return v1::answer(call, below).await;
     }
     let below = path.strip_prefix(MODELS);
     let named = below.map_or_else(|| path.strip_prefix('/').and_then(ModelPath::parse_hub), ModelPath::parse);
@@ -67,7 +71,7 @@ async fn get(request: &Request, env: &Env, context: Context) -> worker::Result<w
     if let Err((status, detail)) = call.config.private.admit(&path.id, &call.url) {
         return reply::problem(status, &detail);
     }
-    let response = models::answer(&call, &path).await?;
+    let response = models::answer(call, &path).await?;
     if call.config.private.contains(&path.id) {
         // Only who has a link may keep it.
         let headers = response.headers();

@@ -12,7 +12,8 @@ use edge_net_driver::lookup::NoManifest;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH, IF_RANGE, RANGE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use js_sys::{Object, Uint8Array};
-use worker::{Context, Request};
+use web_sys::Request;
+use worker::Context;
 
 use crate::config::Config;
 use crate::origin::Origin;
@@ -23,6 +24,8 @@ use crate::{catalog, reply};
 pub struct Call<'a> {
     /// The request.
     pub request: &'a Request,
+    /// How: GET, HEAD or POST.
+    pub method: Method,
     /// Its URL.
     pub url: worker::Url,
     /// The worker's configuration.
@@ -33,17 +36,16 @@ pub struct Call<'a> {
 
 /// The answer to a GET or HEAD of `path`.
 pub async fn answer(call: &Call<'_>, path: &ModelPath) -> worker::Result<web_sys::Response> {
-    let Call { request, config, .. } = call;
+    let Call { request, method, config, .. } = call;
     let accepted = match catalog::manifest(config, &path.id, path.version.as_ref()).await {
         Ok(accepted) => accepted,
         Err(error) => return no_manifest(&error),
     };
     let manifest = &accepted.manifest;
-    let method = if matches!(request.method(), worker::Method::Head) { Method::HEAD } else { Method::GET };
     let fields = fields_of(request);
     let file = match &path.resource {
         Resource::Manifest => {
-            return small(&method, &fields, path.freshness(), "application/json", accepted.text.as_bytes());
+            return small(method, &fields, path.freshness(), "application/json", accepted.text.as_bytes());
         }
         Resource::Artifact(file) | Resource::LeafTable(file) => file,
     };
@@ -54,11 +56,11 @@ pub async fn answer(call: &Call<'_>, path: &ModelPath) -> worker::Result<web_sys
     };
     if let Resource::LeafTable(_) = path.resource {
         return match catalog::leaf_table(config, manifest, artifact).await {
-            Ok(table) => small(&method, &fields, path.freshness(), "application/octet-stream", &table.to_bytes()),
+            Ok(table) => small(method, &fields, path.freshness(), "application/octet-stream", &table.to_bytes()),
             Err(error) => bad_gateway(&error.to_string()),
         };
     }
-    let (head, bytes) = semantics::answer(&method, &fields, manifest, artifact, path.freshness()).into_parts();
+    let (head, bytes) = semantics::answer(method, &fields, manifest, artifact, path.freshness()).into_parts();
     match (head.status, bytes) {
         (StatusCode::RANGE_NOT_SATISFIABLE, _) => {
             let detail = format!("{file} has {} bytes; the range asked for has none of them", artifact.size);

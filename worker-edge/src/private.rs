@@ -4,7 +4,8 @@ use edge_net_core::dag::Digest;
 use edge_net_core::link::{LinkKeys, MAX_LIFETIME, Reach};
 use edge_net_driver::host;
 use http::StatusCode;
-use worker::{Request, Url};
+use web_sys::Request;
+use worker::Url;
 
 /// Which models are private, and the keys to them.
 pub struct Private {
@@ -45,7 +46,7 @@ impl Private {
     ///
     /// # Errors
     /// [`Refused`], when `request` does not come from who may have links.
-    pub fn link(&self, id: &str, folder: &str, request: &Request) -> Result<Option<Link>, Refused> {
+    pub fn link(&self, id: &str, folder: &str, request: &Request, url: &Url) -> Result<Option<Link>, Refused> {
         if !self.contains(id) {
             return Ok(None);
         }
@@ -59,11 +60,8 @@ impl Private {
             let detail = format!("{id} is private: send Authorization: Bearer with the token that its owner gave you");
             return Err((StatusCode::UNAUTHORIZED, detail));
         }
-        let lifetime = request.url().ok().map(|url| {
-            let asked = url.query_pairs().find(|(name, _)| name == "lifetime").map(|(_, value)| value.parse().unwrap_or(0));
-            asked.unwrap_or(3600)
-        });
-        let lifetime = lifetime
+        let lifetime = url.query_pairs().find(|(name, _)| name == "lifetime").map(|(_, value)| value.parse().unwrap_or(0));
+        let lifetime = Some(lifetime.unwrap_or(3600))
             .filter(|lifetime| (1..=MAX_LIFETIME).contains(lifetime))
             .ok_or_else(|| (StatusCode::BAD_REQUEST, format!("lifetime must be a number of seconds from 1 to {MAX_LIFETIME}")))?;
         let expires = host::now() / 1000 + lifetime;

@@ -54,11 +54,17 @@ pub fn problem(status: StatusCode, detail: &str) -> worker::Result<web_sys::Resp
     let mut fields = HeaderMap::new();
     fields.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(PROBLEM_JSON));
     fields.insert(http::header::CACHE_CONTROL, http::HeaderValue::from_static("no-store"));
-    if status == StatusCode::METHOD_NOT_ALLOWED {
-        fields.insert(http::header::ALLOW, http::HeaderValue::from_static("GET, HEAD, OPTIONS"));
-    }
     let body = js_sys::Uint8Array::from(edge_net_core::http::problem(status, detail).as_bytes());
     with_fields(status, &fields, Some(&body))
+}
+
+/// The problem that `method` is none of `allowed`.
+pub fn not_allowed(method: &str, allowed: &str) -> worker::Result<web_sys::Response> {
+    let (those, _) = allowed.rsplit_once(", OPTIONS").unwrap_or((allowed, ""));
+    let detail = format!("{method} is not allowed here; use {}", those.replace(", ", " or "));
+    let response = problem(StatusCode::METHOD_NOT_ALLOWED, &detail)?;
+    response.headers().set("Allow", allowed)?;
+    Ok(response)
 }
 
 /// The answer to a CORS preflight.

@@ -26,7 +26,7 @@ async fn download(call: &Call<'_>, id: &str) -> worker::Result<web_sys::Response
         return reply::problem(StatusCode::BAD_REQUEST, "source must be gcs or ipfs");
     }
     // Before anything is said of a private model.
-    let link = match config.private.link(id, &format!("{MODELS}{id}/"), call.request) {
+    let link = match config.private.link(id, &format!("{MODELS}{id}/"), call.request, &call.url) {
         Ok(link) => link,
         Err((status, detail)) => {
             let response = reply::problem(status, &detail)?;
