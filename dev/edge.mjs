@@ -2,10 +2,20 @@
 // which makes a download thirty times slower. Arguments: port, folder for what is kept, the variables as JSON, and the
 // configuration if it is not ours.
 
+import { spawnSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
 import { unstable_startWorker as startWorker } from 'wrangler';
 
-const [port, persist, variables, config = 'wrangler.toml'] = process.argv.slice(2);
+const OURS = 'wrangler.toml';
+const WRANGLER = fileURLToPath(new URL('../node_modules/.bin/wrangler', import.meta.url));
+
+const [port, persist, variables, config = OURS] = process.argv.slice(2);
 const bindings = Object.entries(JSON.parse(variables)).map(([name, value]) => [name, { type: 'plain_text', value }]);
+
+// The registry's tables, where they are not there yet.
+const migrate = ['d1', 'migrations', 'apply', 'REGISTRY', '--local', '--env=dev', `--persist-to=${persist}`];
+const migrated = config === OURS && spawnSync(WRANGLER, migrate, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+if (migrated.status) console.error(`the registry has no tables: ${migrated.stdout}${migrated.stderr}`);
 
 const worker = await startWorker({
   config,

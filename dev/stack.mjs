@@ -5,7 +5,7 @@ import { execFile } from 'node:child_process';
 import { createPublicKey } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync, readFileSync } from 'node:fs';
-import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { copyFile, mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import http from 'node:http';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -151,9 +151,27 @@ export async function startStack({ web = 0, edge = 0, gcs = 0, ipfs = 0, pages, 
     stopGcs: () => stop('gcs'),
     stopIpfs: () => stop('ipfs'),
 
+    /** Spoils the registry's database under the worker: D1 then fails whatever it is asked. The edge has to be stopped meanwhile. */
+    async breakRegistry() {
+      const folder = join(data, 'edge/v3/d1/miniflare-D1DatabaseObject');
+      // Not metadata.sqlite: without that workerd does not start.
+      for (const name of (await readdir(folder)).filter((name) => /^[0-9a-f]{64}\.sqlite/.test(name))) {
+        if (name.endsWith('.sqlite')) await copyFile(join(folder, name), join(data, 'registry.sqlite'));
+        await writeFile(join(folder, name), 'not a database, and longer than the header of one would be: '.repeat(100));
+      }
+    },
+    /** Undoes that. */
+    async mendRegistry() {
+      const folder = join(data, 'edge/v3/d1/miniflare-D1DatabaseObject');
+      for (const name of (await readdir(folder)).filter((name) => /^[0-9a-f]{64}\.sqlite/.test(name))) {
+        if (name.endsWith('.sqlite')) await copyFile(join(data, 'registry.sqlite'), join(folder, name));
+        else await rm(join(folder, name));
+      }
+    },
+
     /**
      * Publishes a folder to bucket and IPFS node with the real command line tool, and resolves to what that printed.
-     * @param {{dir: string, id: string, version: string, type: string, name?: string, timestamp?: string, key?: typeof KEY}} [model]
+     * @param {{dir: string, id: string, version: string, type: string, name?: string, license?: string, timestamp?: string, registry?: string, key?: typeof KEY}} [model]
      */
     async publish(model = DEMO) {
       const { dir, key, ...described } = { key: KEY, ...model };

@@ -23,6 +23,7 @@ pub mod layout;
 pub mod link;
 pub mod manifest;
 pub mod range;
+pub mod registry;
 pub mod signature;
 pub mod source;
 pub mod verify;

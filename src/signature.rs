@@ -53,6 +53,18 @@ impl PinnedKeys {
         Ok(self)
     }
 
+    /// The key with this identifier alone, if it is pinned.
+    #[must_use]
+    pub fn only(&self, id: &str) -> Self {
+        Self(self.0.iter().filter(|(pinned, _)| pinned == id).cloned().collect())
+    }
+
+    /// Whether no key is pinned.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     fn find(&self, id: &str) -> Option<&VerifyingKey> {
         self.0.iter().find(|(pinned, _)| pinned == id).map(|(_, key)| key)
     }
@@ -167,8 +179,9 @@ impl std::fmt::Display for Floor {
     }
 }
 
-/// A time in milliseconds since the Unix epoch, for people.
-fn rfc3339(timestamp: u64) -> String {
+/// A time in milliseconds since the Unix epoch, for people (RFC 3339, in UTC).
+#[must_use]
+pub fn rfc3339(timestamp: u64) -> String {
     // The last second that RFC 3339 can write: a floor is read from storage, which may hold any number.
     let since = std::time::Duration::from_millis(timestamp.min(253_402_300_799_000));
     humantime::format_rfc3339(std::time::UNIX_EPOCH + since).to_string()

@@ -115,14 +115,17 @@ const EXCHANGES = {
     [`HEAD ${VERSIONED}`, '', { ...all, body: '', fields: { ...all.fields, 'cache-control': 'public, max-age=31536000, immutable, no-transform' } }],
     [`HEAD ${FILE}`, '', { status: 200, fields: { 'repr-digest': `sha-256=:${Buffer.from('8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6', 'hex').toString('base64')}:`, 'x-model-checksum': '8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6' } }],
     // A page that is cross-origin isolated may use it (COEP require-corp), and read these fields.
-    [`GET ${FILE}`, 'origin: https://app.example\r\nrange: bytes=0-0', { ...part(0, 1), fields: { 'access-control-allow-origin': '*', 'cross-origin-resource-policy': 'cross-origin', 'access-control-expose-headers': /Content-Range, ETag, Repr-Digest/, 'x-content-type-options': 'nosniff' } }],
+    [`GET ${FILE}`, 'origin: https://app.example\r\nrange: bytes=0-0', { ...part(0, 1), fields: { 'access-control-allow-origin': '*', 'cross-origin-resource-policy': 'cross-origin', 'access-control-expose-headers': /Content-Range, ETag, Link, Location, Repr-Digest/, 'x-content-type-options': 'nosniff' } }],
     [`GET ${FILE}`, 'range: bytes=0-0', { ...part(0, 1), fields: { 'server-timing': /origin;desc="(gcs|ipfs)", cache;desc=(hit|miss)/ } }],
     [`OPTIONS ${FILE}`, 'origin: https://app.example\r\naccess-control-request-method: GET\r\naccess-control-request-headers: range', { status: 204, body: '', fields: { 'access-control-allow-methods': 'GET, HEAD, OPTIONS', 'access-control-allow-headers': /Range/, 'access-control-max-age': '86400', allow: 'GET, HEAD, OPTIONS' } }],
+    ['OPTIONS /v1/models', '', { status: 204, body: '', fields: { 'access-control-allow-methods': 'GET, HEAD, POST, OPTIONS' } }],
     [`GET /Xenova/MiniLM-L6-v2-q8/resolve/main/model.onnx`, 'range: bytes=100-199', part(100, 200)],
     [`HEAD /org/${DEMO.id}/resolve/v1.0.0/model.onnx`, '', { ...all, body: '', fields: { 'cache-control': 'public, max-age=31536000, immutable, no-transform' } }],
   ],
   'What is not there, and what is not allowed': [
     ...['POST', 'PUT', 'DELETE', 'PATCH'].map((method) => [`${method} ${FILE}`, 'content-length: 0', { status: 405, problem: /is not allowed here; use GET or HEAD/, fields: { allow: 'GET, HEAD, OPTIONS' } }]),
+    [`QUERY ${FILE}`, 'content-length: 0', { status: 405, problem: /QUERY is not allowed here/ }],
+    ['DELETE /v1/models', '', { status: 405, problem: /use GET or HEAD or POST/, fields: { allow: 'GET, HEAD, POST, OPTIONS' } }],
     ['GET /', '', { status: 404, problem: /nothing here/ }],
     ['GET /models/', '', { status: 404, problem: /names no model file/ }],
     ['GET /models/nothing/model.onnx', '', { status: 404, problem: /no such model/ }],

@@ -95,6 +95,12 @@ pub enum Error {
         /// The version.
         version: String,
     },
+    /// What is to be withdrawn is not there.
+    #[error("{url}: there is no such version")]
+    NotPublished {
+        /// Where it would be.
+        url: String,
+    },
     /// Files are not what the manifest says; each was told on its own line.
     #[error("{0} of {1} files are not what the manifest says")]
     NotVerified(usize, usize),

@@ -6,6 +6,7 @@ mod error;
 mod ipfs;
 mod key;
 mod publish;
+mod registry;
 mod upload;
 mod verify;
 
@@ -33,6 +34,8 @@ enum Command {
     Cid(digest::Cid),
     /// Sign a folder of files as a version of a model, and upload it
     Publish(Box<publish::Publish>),
+    /// Withdraw a version from a registry: it is no more offered as the newest, and still served to who names it
+    Yank(registry::Yank),
     /// Check the files of a folder against their signed manifest
     Verify(verify::Verify),
 }
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Command::Endorse(command) => command.run(),
         Command::Cid(command) => command.run(),
         Command::Publish(command) => command.run(),
+        Command::Yank(command) => command.run(),
         Command::Verify(command) => command.run(),
     };
     match done {

@@ -18,6 +18,7 @@ use serde_json::{Map, Value, json};
 use crate::bucket::Bucket;
 use crate::digest::Fingerprint;
 use crate::error::{Error, of_file};
+use crate::registry::Registry;
 use crate::{digest, ipfs, key, upload};
 
 /// Names the schema in manifests.
@@ -58,6 +59,9 @@ pub struct Publish {
     /// kubo RPC of an IPFS node to add the files to; may be given several times
     #[arg(long)]
     ipfs_api: Vec<String>,
+    /// URL of an edge worker to publish the manifest to as well; may be given several times
+    #[arg(long)]
+    registry: Vec<String>,
     /// IPFS gateway to name in the manifest; may be given several times
     #[arg(long)]
     ipfs_gateway: Vec<String>,
@@ -113,6 +117,7 @@ impl Publish {
         }
         if !self.dry_run {
             self.upload(&bucket, &in_bucket, &pieces, &text, &keys, existed)?;
+            self.register(&text)?;
         }
         println!("{text}");
         Ok(())
@@ -160,6 +165,17 @@ impl Publish {
             Some(current) if VerifiedManifest::verify(&current, keys).is_ok_and(|newest| newest.version > self.version) => Ok(()),
             _ => write(&newest, Freshness::Latest),
         }
+    }
+
+    /// Tells the registries. One that has this very manifest refuses it, and all is well.
+    fn register(&self, text: &str) -> Result<(), Error> {
+        for registry in self.registry.iter().map(|edge| Registry::new(edge)) {
+            match registry.publish(text) {
+                Err(Error::Status { status: 409, .. }) if registry.has(&self.id, &self.version, text)? => {}
+                published => published?,
+            }
+        }
+        Ok(())
     }
 
     fn document(&self, pieces: &[Piece], bucket: &Bucket) -> Map<String, Value> {
@@ -214,7 +230,8 @@ fn content(document: &Map<String, Value>) -> Map<String, Value> {
     content
 }
 
-fn text_of(document: &Map<String, Value>) -> String {
+/// A manifest as it is published.
+pub fn text_of(document: &Map<String, Value>) -> String {
     serde_json::to_string_pretty(document).unwrap_or_default()
 }
 

@@ -2,7 +2,7 @@
 //! and nothing that belongs to a request.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 use edge_net_core::dag::cid_text;
@@ -77,6 +77,17 @@ fn bundled(config: &Config, id: &str, version: Option<&Version>) -> Option<Accep
         Ok(Accepted { manifest, text: (**text).to_owned() })
     };
     BUNDLED.iter().filter_map(|text| accept(&text).ok()).max_by(|a, b| a.manifest.version.cmp(&b.manifest.version))
+}
+
+/// The newest manifest of each model of the bundle that a pinned key signed, in the order of their ids.
+pub fn all_bundled(config: &Config) -> Vec<VerifiedManifest> {
+    let mut newest = BTreeMap::<String, VerifiedManifest>::new();
+    for manifest in BUNDLED.iter().filter_map(|text| VerifiedManifest::verify(text, &config.keys).ok()) {
+        if newest.get(&manifest.id).is_none_or(|known| known.version < manifest.version) {
+            newest.insert(manifest.id.clone(), manifest);
+        }
+    }
+    newest.into_values().collect()
 }
 
 /// The leaf table of an artifact.

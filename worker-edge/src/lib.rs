@@ -6,6 +6,7 @@ mod credential;
 mod models;
 mod origin;
 mod private;
+mod registry;
 mod reply;
 mod segments;
 mod v1;
@@ -30,13 +31,13 @@ fn start() {
 // Not the worker crate's `Request`: that reads all that Cloudflare says of a connection before it is asked for.
 #[event(fetch, respond_with_errors)]
 async fn fetch(request: web_sys::Request, env: Env, context: Context) -> worker::Result<web_sys::Response> {
-    let method = match &*request.method() {
-        "GET" => Method::GET,
-        "HEAD" => Method::HEAD,
-        "POST" => Method::POST,
-        "OPTIONS" => return reply::preflight(),
-        other => return reply::not_allowed(other, "GET, HEAD, OPTIONS"),
+    let Ok(method) = Method::from_bytes(request.method().as_bytes()) else {
+        return reply::problem(StatusCode::NOT_IMPLEMENTED, "there is no such method");
     };
+    let url = worker::Url::parse(&request.url())?;
+    if method == Method::OPTIONS {
+        return reply::preflight(url.path());
+    }
     let config = match Config::of(&env) {
         Ok(config) => config,
         Err(error) => {
@@ -47,14 +48,13 @@ async fn fetch(request: web_sys::Request, env: Env, context: Context) -> worker:
             );
         }
     };
-    let url = worker::Url::parse(&request.url())?;
-    answer(&Call { request: &request, method, url, config, context: Rc::new(context) }).await
+    answer(&Call { request: &request, method, url, env: &env, config, context: Rc::new(context) }).await
 }
 
 async fn answer(call: &Call<'_>) -> worker::Result<web_sys::Response> {
     let path = call.url.path();
-    if call.method == Method::POST {
-        return reply::not_allowed("POST", "GET, HEAD, OPTIONS");
+    if !reply::allowed(path).contains(&call.method) {
+        return reply::not_allowed(&call.method, path);
     }
     if let Some(below) = path.strip_prefix("/v1/") {
         return v1::answer(call, below).await;

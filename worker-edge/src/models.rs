@@ -13,7 +13,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH, I
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use js_sys::{Object, Uint8Array};
 use web_sys::Request;
-use worker::Context;
+use worker::{Context, Env};
 
 use crate::config::Config;
 use crate::origin::Origin;
@@ -28,6 +28,8 @@ pub struct Call<'a> {
     pub method: Method,
     /// Its URL.
     pub url: worker::Url,
+    /// What the deployer bound.
+    pub env: &'a Env,
     /// The worker's configuration.
     pub config: Rc<Config>,
     /// Keeps the isolate for what goes on after the answer.
@@ -45,7 +47,7 @@ pub async fn answer(call: &Call<'_>, path: &ModelPath) -> worker::Result<web_sys
     let fields = fields_of(request);
     let file = match &path.resource {
         Resource::Manifest => {
-            return small(method, &fields, path.freshness(), "application/json", accepted.text.as_bytes());
+            return small(call, path.freshness(), "application/json", accepted.text.as_bytes());
         }
         Resource::Artifact(file) | Resource::LeafTable(file) => file,
     };
@@ -56,7 +58,7 @@ pub async fn answer(call: &Call<'_>, path: &ModelPath) -> worker::Result<web_sys
     };
     if let Resource::LeafTable(_) = path.resource {
         return match catalog::leaf_table(config, manifest, artifact).await {
-            Ok(table) => small(method, &fields, path.freshness(), "application/octet-stream", &table.to_bytes()),
+            Ok(table) => small(call, path.freshness(), "application/octet-stream", &table.to_bytes()),
             Err(error) => bad_gateway(&error.to_string()),
         };
     }
@@ -149,22 +151,18 @@ fn timing(fields: &mut HeaderMap, origin: &str, cache: &str) {
 }
 
 /// A small body that is at hand.
-fn small(
-    method: &Method,
-    asked: &HeaderMap,
-    freshness: Freshness,
-    media_type: &'static str,
-    body: &[u8],
-) -> worker::Result<web_sys::Response> {
+pub fn small(call: &Call<'_>, freshness: Freshness, media_type: &'static str, body: &[u8]) -> worker::Result<web_sys::Response> {
     let tag = format!("\"{}\"", Digest::of(body).to_hex());
-    let unchanged = asked.get(IF_NONE_MATCH).is_some_and(|listed| listed.to_str().is_ok_and(|listed| listed.contains(&tag)));
+    let unchanged = fields_of(call.request)
+        .get(IF_NONE_MATCH)
+        .is_some_and(|listed| listed.to_str().is_ok_and(|listed| listed.contains(&tag)));
     let mut fields = HeaderMap::new();
     fields.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     fields.insert(CACHE_CONTROL, HeaderValue::from_static(freshness.cache_control()));
     if let Ok(tag) = HeaderValue::from_str(&tag) {
         fields.insert(ETAG, tag);
     }
-    match (unchanged, *method == Method::HEAD) {
+    match (unchanged, call.method == Method::HEAD) {
         (true, _) => reply::with_fields(StatusCode::NOT_MODIFIED, &fields, None),
         (_, true) => reply::with_fields(StatusCode::OK, &fields, None),
         _ => reply::with_fields(StatusCode::OK, &fields, Some(&Uint8Array::from(body))),

@@ -1,7 +1,7 @@
 //! Private models: whose files need a link ([`edge_net_core::link`]), and who is given links.
 
 use edge_net_core::dag::Digest;
-use edge_net_core::link::{LinkKeys, MAX_LIFETIME, Reach};
+use edge_net_core::link::{LinkKeys, Reach};
 use edge_net_driver::host;
 use http::StatusCode;
 use web_sys::Request;
@@ -42,11 +42,11 @@ impl Private {
         })
     }
 
-    /// The query that makes a URL below `folder` a link; `None` where none is needed.
+    /// The query that makes a URL below `folder` a link for `lifetime` seconds; `None` where none is needed.
     ///
     /// # Errors
     /// [`Refused`], when `request` does not come from who may have links.
-    pub fn link(&self, id: &str, folder: &str, request: &Request, url: &Url) -> Result<Option<Link>, Refused> {
+    pub fn link(&self, id: &str, folder: &str, request: &Request, lifetime: u64) -> Result<Option<Link>, Refused> {
         if !self.contains(id) {
             return Ok(None);
         }
@@ -60,10 +60,6 @@ impl Private {
             let detail = format!("{id} is private: send Authorization: Bearer with the token that its owner gave you");
             return Err((StatusCode::UNAUTHORIZED, detail));
         }
-        let lifetime = url.query_pairs().find(|(name, _)| name == "lifetime").map(|(_, value)| value.parse().unwrap_or(0));
-        let lifetime = Some(lifetime.unwrap_or(3600))
-            .filter(|lifetime| (1..=MAX_LIFETIME).contains(lifetime))
-            .ok_or_else(|| (StatusCode::BAD_REQUEST, format!("lifetime must be a number of seconds from 1 to {MAX_LIFETIME}")))?;
         let expires = host::now() / 1000 + lifetime;
         Ok(Some(Link { query: keys.query(Reach::Below(folder), expires), expires }))
     }

@@ -1,14 +1,14 @@
 //! Responses: the fields every answer carries, and bodies of known length.
 
 use edge_net_core::http::PROBLEM_JSON;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use js_sys::Object;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{Headers, ReadableStream, ResponseInit, WritableStream};
 
 /// Fields a page on another origin may read.
-const EXPOSED: &str = "Accept-Ranges, Content-Length, Content-Range, ETag, Repr-Digest, Retry-After, Server-Timing, X-Link-Expires, X-Model-Checksum, X-Model-Version";
+const EXPOSED: &str = "Accept-Ranges, Content-Length, Content-Range, ETag, Link, Location, Repr-Digest, Retry-After, Server-Timing, X-Link-Expires, X-Model-Checksum, X-Model-Version";
 
 #[wasm_bindgen]
 extern "C" {
@@ -58,24 +58,36 @@ pub fn problem(status: StatusCode, detail: &str) -> worker::Result<web_sys::Resp
     with_fields(status, &fields, Some(&body))
 }
 
-/// The problem that `method` is none of `allowed`.
-pub fn not_allowed(method: &str, allowed: &str) -> worker::Result<web_sys::Response> {
-    let (those, _) = allowed.rsplit_once(", OPTIONS").unwrap_or((allowed, ""));
-    let detail = format!("{method} is not allowed here; use {}", those.replace(", ", " or "));
+/// The methods that a URL allows, besides OPTIONS.
+pub const fn allowed(path: &str) -> &'static [Method] {
+    match path.as_bytes() {
+        b"/v1/models" => &[Method::GET, Method::HEAD, Method::POST],
+        _ => &[Method::GET, Method::HEAD],
+    }
+}
+
+/// The problem that a URL does not allow a method.
+pub fn not_allowed(method: &Method, path: &str) -> worker::Result<web_sys::Response> {
+    let detail = format!("{method} is not allowed here; use {}", list(path, " or "));
     let response = problem(StatusCode::METHOD_NOT_ALLOWED, &detail)?;
-    response.headers().set("Allow", allowed)?;
+    response.headers().set("Allow", &format!("{}, OPTIONS", list(path, ", ")))?;
     Ok(response)
 }
 
-/// The answer to a CORS preflight.
-pub fn preflight() -> worker::Result<web_sys::Response> {
+/// The answer to a CORS preflight, or to who asks what is allowed.
+pub fn preflight(path: &str) -> worker::Result<web_sys::Response> {
     let response = with_fields(StatusCode::NO_CONTENT, &HeaderMap::new(), None)?;
     let headers = response.headers();
-    headers.set("Allow", "GET, HEAD, OPTIONS")?;
-    headers.set("Access-Control-Allow-Methods", "GET, HEAD, OPTIONS")?;
-    headers.set("Access-Control-Allow-Headers", "Range, If-Range, If-Match, If-None-Match, Authorization")?;
+    let allowed = format!("{}, OPTIONS", list(path, ", "));
+    headers.set("Allow", &allowed)?;
+    headers.set("Access-Control-Allow-Methods", &allowed)?;
+    headers.set("Access-Control-Allow-Headers", "Range, If-Range, If-Match, If-None-Match, Authorization, Content-Type")?;
     headers.set("Access-Control-Max-Age", "86400")?;
     Ok(response)
+}
+
+fn list(path: &str, between: &str) -> String {
+    allowed(path).iter().map(Method::as_str).collect::<Vec<_>>().join(between)
 }
 
 /// `stream`, announced to be `length` bytes long. If it errors, so does what is returned: the

@@ -1,32 +1,62 @@
-//! Answers below `/v1/`: what models there are, as JSON.
+//! Answers below `/v1/`: the registry of models, as `openapi.json` describes it.
 
-use edge_net_core::source::{Source, SourceKind};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, StatusCode};
-use js_sys::{JSON, Object, Reflect, Uint8Array};
-use wasm_bindgen::prelude::*;
+use std::rc::Rc;
 
-use crate::models::{Call, no_manifest};
+use edge_net_core::http::Freshness;
+use edge_net_core::link::MAX_LIFETIME;
+use edge_net_core::manifest::{MAX_MANIFEST_BYTES, is_id};
+use edge_net_core::registry::{Filter, Release, Summary};
+use edge_net_core::signature::{VerifiedManifest, rfc3339};
+use edge_net_core::source::{Failure, Source, SourceKind};
+use edge_net_driver::host;
+use edge_net_driver::lookup::{Accepted, NoManifest};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use js_sys::Uint8Array;
+use semver::Version;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::models::{Call, no_manifest, small};
+use crate::private::Link;
+use crate::registry::{Found, NotPublished, Page, Registry, Unavailable};
 use crate::{MODELS, catalog, reply};
 
-/// The answer to a GET of `path`, which is what follows `/v1/`.
-pub async fn answer(call: &Call<'_>, path: &str) -> worker::Result<web_sys::Response> {
-    let parts: Vec<&str> = path.split('/').collect();
-    match parts.as_slice() {
-        ["models", id, "download"] => download(call, id).await,
-        _ => reply::problem(StatusCode::NOT_FOUND, "there is nothing here; use /v1/models/{id}/download"),
-    }
-}
+/// What this says, for programs: `openapi.json` and the schema of manifests, see `build.rs`.
+const OPENAPI: &str = include_str!(concat!(env!("OUT_DIR"), "/openapi.json"));
+const JSON: &str = "application/json";
+/// How long links are good where nothing is asked for, in seconds.
+const LIFETIME: u64 = 3600;
 
-/// URLs of a model's newest version by role, `signature` being the manifest that holds it. Links, where the model is private.
-async fn download(call: &Call<'_>, id: &str) -> worker::Result<web_sys::Response> {
-    let config = &call.config;
-    let source = call.url.query_pairs().find(|(name, _)| name == "source").map_or_else(|| "gcs".into(), |(_, source)| source);
-    if !matches!(&*source, "gcs" | "ipfs") {
-        return reply::problem(StatusCode::BAD_REQUEST, "source must be gcs or ipfs");
+type Answer = worker::Result<web_sys::Response>;
+
+/// The answer to a request for `path`, which is what follows `/v1/`.
+pub async fn answer(call: &Call<'_>, path: &str) -> Answer {
+    let parts: Vec<&str> = path.split('/').collect();
+    let id = match parts.as_slice() {
+        ["models" | "openapi.json"] => None,
+        ["models", id] | ["models", id, "versions" | "download"] | ["models", id, "versions", _] => Some(*id),
+        _ => {
+            let detail = "there is nothing here; see /v1/openapi.json";
+            return reply::problem(StatusCode::NOT_FOUND, detail);
+        }
+    };
+    let Some(id) = id else {
+        return match (parts.as_slice(), &call.method) {
+            (["models"], &Method::POST) => publish(call).await,
+            (["models"], _) => list(call).await,
+            _ => small(call, Freshness::Latest, JSON, OPENAPI.as_bytes()),
+        };
+    };
+    if !is_id(id) {
+        return reply::problem(StatusCode::NOT_FOUND, "this is no model's id: those are of a-z, 0-9, '.', '_' and '-'");
     }
+    let Some(lifetime) = lifetime(&call.url) else {
+        let detail = format!("lifetime must be a number of seconds from 1 to {MAX_LIFETIME}");
+        return reply::problem(StatusCode::BAD_REQUEST, &detail);
+    };
     // Before anything is said of a private model.
-    let link = match config.private.link(id, &format!("{MODELS}{id}/"), call.request, &call.url) {
+    let link = match call.config.private.link(id, &format!("{MODELS}{id}/"), call.request, lifetime) {
         Ok(link) => link,
         Err((status, detail)) => {
             let response = reply::problem(status, &detail)?;
@@ -36,7 +66,164 @@ async fn download(call: &Call<'_>, id: &str) -> worker::Result<web_sys::Response
             return Ok(response);
         }
     };
-    let accepted = match catalog::manifest(config, id, None).await {
+    let response = match parts.as_slice() {
+        [.., "download"] => return download(call, id, link).await,
+        [.., "versions", version] => match Version::parse(version) {
+            Ok(version) => manifest(call, id, Some(&version)).await,
+            Err(error) => reply::problem(StatusCode::NOT_FOUND, &format!("this is no semantic version: {error}")),
+        },
+        [.., "versions"] => versions(call, id).await,
+        _ => manifest(call, id, None).await,
+    }?;
+    if link.is_some() {
+        response.headers().set(CACHE_CONTROL.as_str(), "private, no-store")?;
+    }
+    Ok(response)
+}
+
+/// How long links are asked to be good, in seconds.
+fn lifetime(url: &worker::Url) -> Option<u64> {
+    let asked = url.query_pairs().find(|(name, _)| name == "lifetime");
+    let asked = asked.map_or(Some(LIFETIME), |(_, value)| value.parse().ok());
+    asked.filter(|lifetime| (1..=MAX_LIFETIME).contains(lifetime))
+}
+
+/// A page of the models that there are.
+async fn list(call: &Call<'_>) -> Answer {
+    let filter = match Filter::parse(call.url.query_pairs()) {
+        Ok(filter) => filter,
+        Err(error) => return reply::problem(StatusCode::BAD_REQUEST, &error.to_string()),
+    };
+    let found = match Registry::open(call.env) {
+        Ok(registry) => registry.list(&filter, &call.config.private.models).await,
+        Err(error) => Err(error),
+    };
+    let (page, from) = match found {
+        Ok(page) => (page, "d1"),
+        Err(error) => (Rc::new(bundled(call, &filter, &error)), "bundle"),
+    };
+    let (models, next) = &*page;
+    let response = small(call, Freshness::Latest, JSON, &json(models))?;
+    let headers = response.headers();
+    headers.set("Server-Timing", &format!("registry;desc={from}"))?;
+    if let Some(next) = next {
+        // RFC 8288.
+        let mut url = call.url.clone();
+        let kept: Vec<_> = call.url.query_pairs().filter(|(name, _)| name != "cursor").collect();
+        url.query_pairs_mut().clear().extend_pairs(kept).append_pair("cursor", next);
+        headers.set("Link", &format!("<{url}>; rel=\"next\""))?;
+    }
+    Ok(response)
+}
+
+/// The same of the models that came with the worker.
+fn bundled(call: &Call<'_>, filter: &Filter, error: &Unavailable) -> Page {
+    worker::console_warn!("{error}; the list is of what is bundled");
+    let manifests = catalog::all_bundled(&call.config);
+    let public = manifests.iter().filter(|manifest| !call.config.private.contains(&manifest.id));
+    let wanted = public.map(|manifest| Summary::of(manifest)).filter(|summary| filter.admits(summary));
+    filter.page(wanted.take(usize::from(filter.limit.get()) + 1).collect())
+}
+
+/// The manifest of a version, or of the newest: from the registry, else from where the workers get theirs.
+async fn accepted(call: &Call<'_>, id: &str, version: Option<&Version>) -> Result<Rc<Accepted>, NoManifest> {
+    let found = match Registry::open(call.env) {
+        Ok(registry) => registry.manifest(&call.config, id, version).await,
+        Err(error) => Err(error),
+    };
+    match found {
+        Ok(Found::Manifest(accepted)) => return Ok(accepted),
+        Ok(Found::Yanked) => return Err(NoManifest::NotFound(format!("all versions of {id} are yanked; name one"))),
+        Ok(Found::Nothing) => {}
+        Err(error) => worker::console_warn!("{error}; {id} is looked for in the bucket and the bundle"),
+    }
+    catalog::manifest(&call.config, id, version).await
+}
+
+async fn manifest(call: &Call<'_>, id: &str, version: Option<&Version>) -> Answer {
+    match accepted(call, id, version).await {
+        // A version may be signed again, when it is yanked.
+        Ok(accepted) => small(call, Freshness::Latest, JSON, accepted.text.as_bytes()),
+        Err(error) => no_manifest(&error),
+    }
+}
+
+/// The versions of a model; where the registry does not know it, the newest of the bucket or the bundle.
+async fn versions(call: &Call<'_>, id: &str) -> Answer {
+    let found = match Registry::open(call.env) {
+        Ok(registry) => registry.releases(id).await,
+        Err(error) => Err(error),
+    };
+    let releases = found.unwrap_or_else(|error| {
+        worker::console_warn!("{error}; of {id} the newest version is told");
+        Vec::new()
+    });
+    if !releases.is_empty() {
+        return small(call, Freshness::Latest, JSON, &json(&releases));
+    }
+    match catalog::manifest(&call.config, id, None).await {
+        Ok(accepted) => small(call, Freshness::Latest, JSON, &json(&[release(&accepted.manifest)])),
+        Err(error) => no_manifest(&error),
+    }
+}
+
+fn release(manifest: &VerifiedManifest) -> Release {
+    let Summary { version, size, .. } = Summary::of(manifest);
+    Release { version, timestamp: rfc3339(manifest.timestamp), key_id: manifest.key_id().to_owned(), size, yanked: false }
+}
+
+/// Takes in a signed manifest.
+async fn publish(call: &Call<'_>) -> Answer {
+    let media_type = call.request.headers().get(CONTENT_TYPE.as_str())?.unwrap_or_default();
+    if !media_type.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case(JSON)) {
+        return reply::problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, "send the signed manifest as application/json");
+    }
+    // A response, because those are what the driver reads with a limit.
+    let body = web_sys::Response::new_with_opt_readable_stream(call.request.body().as_ref())?;
+    let text = match host::read_at_most(&body, MAX_MANIFEST_BYTES).await {
+        Ok(bytes) => String::from_utf8(bytes),
+        Err(Failure::WrongLength { .. }) => {
+            let detail = format!("a manifest has {MAX_MANIFEST_BYTES} bytes at the most");
+            return reply::problem(StatusCode::PAYLOAD_TOO_LARGE, &detail);
+        }
+        Err(failure) => return reply::problem(StatusCode::BAD_REQUEST, &format!("the body could not be read: {failure}")),
+    };
+    let Ok(text) = text else {
+        return reply::problem(StatusCode::BAD_REQUEST, "the manifest is not UTF-8");
+    };
+    let published = match Registry::open(call.env) {
+        Ok(registry) => registry.publish(&call.config, &text, host::now()).await,
+        Err(error) => Err(error.into()),
+    };
+    let publication = match published {
+        Ok(publication) => publication,
+        Err(NotPublished::Rejected(rejection)) => return reply::problem(rejection.status(), &rejection.to_string()),
+        Err(error) => {
+            worker::console_error!("{error}");
+            let response = reply::problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string())?;
+            response.headers().set("Retry-After", "5")?;
+            return Ok(response);
+        }
+    };
+    let Summary { id, version, .. } = &publication.summary;
+    let mut fields = HeaderMap::new();
+    fields.insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
+    fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Ok(location) = HeaderValue::from_str(&format!("/v1/models/{id}/versions/{version}")) {
+        fields.insert(LOCATION, location);
+    }
+    let status = if publication.new { StatusCode::CREATED } else { StatusCode::OK };
+    reply::with_fields(status, &fields, Some(&Uint8Array::from(&*json(&publication.summary))))
+}
+
+/// URLs of a model's newest version by role, `signature` being the manifest that holds it. Links, where the model is private.
+async fn download(call: &Call<'_>, id: &str, link: Option<Link>) -> Answer {
+    let config = &call.config;
+    let source = call.url.query_pairs().find(|(name, _)| name == "source").map_or_else(|| "gcs".into(), |(_, source)| source);
+    if !matches!(&*source, "gcs" | "ipfs") {
+        return reply::problem(StatusCode::BAD_REQUEST, "source must be gcs or ipfs");
+    }
+    let accepted = match accepted(call, id, None).await {
         Ok(accepted) => accepted,
         Err(error) => return no_manifest(&error),
     };
@@ -49,22 +236,23 @@ async fn download(call: &Call<'_>, id: &str) -> worker::Result<web_sys::Response
         _ => return reply::problem(StatusCode::NOT_FOUND, &format!("{id} is not to be had from IPFS here")),
     };
     let query = link.as_ref().map_or_else(String::new, |link| format!("?{}", link.query));
-    let urls = Object::new();
-    let put = |role: &str, url: String| Reflect::set(&urls, &role.into(), &format!("{url}{query}").into());
+    let mut urls = Map::new();
+    let mut put = |role: &str, url: String| drop(urls.insert(role.into(), Value::from(format!("{url}{query}"))));
     for artifact in &manifest.artifacts {
-        put(&artifact.role, from.artifact_url(manifest, artifact))?;
+        put(&artifact.role, from.artifact_url(manifest, artifact));
     }
     if let Some(url) = ours.manifest_url(id, Some(&manifest.version)) {
-        put("signature", url)?;
+        put("signature", url);
     }
-    let mut fields = HeaderMap::new();
-    fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    let kept = if link.is_some() { "private, no-store" } else { "public, max-age=60, must-revalidate" };
-    fields.insert(CACHE_CONTROL, HeaderValue::from_static(kept));
+    let response = small(call, Freshness::Latest, JSON, &json(&urls))?;
     if let Some(link) = link {
-        fields.insert("x-link-expires", HeaderValue::from(link.expires));
+        response.headers().set(CACHE_CONTROL.as_str(), "private, no-store")?;
+        response.headers().set("X-Link-Expires", &link.expires.to_string())?;
     }
-    let text: JsValue = JSON::stringify(&urls)?.into();
-    let body = Uint8Array::from(text.as_string().unwrap_or_default().as_bytes());
-    reply::with_fields(StatusCode::OK, &fields, Some(&body))
+    Ok(response)
+}
+
+fn json(value: &(impl Serialize + ?Sized)) -> Vec<u8> {
+    // Fails only for maps whose keys are no texts, which none of ours are.
+    serde_json::to_vec(value).unwrap_or_default()
 }

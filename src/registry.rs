@@ -1,0 +1,434 @@
+//! What a registry of models holds, and what it takes in: the rules, without the database.
+//!
+//! A manifest is published by sending it: the publisher's signature is the credential. A model belongs to the key that
+//! first published it, or to one that replaced that key ([`crate::signature`]), for as long as its key is pinned. Versions
+//! go up, never change, and never come twice; a version that was signed again with `"yanked": true` is no longer offered to
+//! who asks for the newest, and still served to who names it.
+
+use http::StatusCode;
+use semver::Version;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::manifest::{Manifest, ManifestError, is_id};
+use crate::signature::{PinnedKeys, Refusal, VerifiedManifest};
+
+/// How far the clock of a publisher may be ahead of ours, in milliseconds. A manifest of next year would block all of this year.
+const AHEAD: u64 = 10 * 60 * 1000;
+/// Members that a version may be signed again with: all others are what the version is.
+const RENEWED: [&str; 5] = ["signature", "timestamp", "expires", "endorsements", "yanked"];
+
+/// What a list says of a model: its newest version that is not yanked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Identifier.
+    pub id: String,
+    /// Name for people.
+    pub name: String,
+    /// What it does, such as `embedding`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// `optimization.quantization` of the manifest, such as `INT8`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quantization: Option<String>,
+    /// SPDX expression.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub license: Option<String>,
+    /// Bytes of all its files.
+    pub size: u64,
+    /// Semantic version.
+    pub version: String,
+}
+
+impl Summary {
+    /// What there is to say of a manifest.
+    #[must_use]
+    pub fn of(manifest: &Manifest) -> Self {
+        let document = manifest.document();
+        let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
+        Self {
+            id: manifest.id.clone(),
+            name: manifest.name.clone(),
+            kind: manifest.kind.clone(),
+            quantization: text(document.get("optimization").and_then(|optimization| optimization.get("quantization"))),
+            license: text(document.get("license")),
+            size: manifest.artifacts.iter().fold(0, |sum, artifact| artifact.size.saturating_add(sum)),
+            version: manifest.version.to_string(),
+        }
+    }
+}
+
+/// A version of a model, as a list of them says it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Release {
+    /// Semantic version.
+    pub version: String,
+    /// When it was signed, RFC 3339.
+    pub timestamp: String,
+    /// The key that signed it.
+    pub key_id: String,
+    /// Bytes of all its files.
+    pub size: u64,
+    /// Whether it was withdrawn.
+    pub yanked: bool,
+}
+
+/// Which models of a list are wanted, and which page of them. Ordered by id.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// This type.
+    pub kind: Option<String>,
+    /// This quantization, in capitals or not.
+    pub quantization: Option<String>,
+    /// This licence, in capitals or not.
+    pub license: Option<String>,
+    /// This text in id or name, in capitals or not.
+    pub text: Option<String>,
+    /// After the model with this id.
+    pub after: Option<String>,
+    /// As many as these at the most.
+    pub limit: Limit,
+}
+
+/// How many models a page has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit(u16);
+
+impl Limit {
+    /// The most a page can have.
+    pub const MOST: u16 = 100;
+
+    /// The number.
+    #[must_use]
+    pub const fn get(self) -> u16 {
+        self.0
+    }
+}
+
+impl Default for Limit {
+    fn default() -> Self {
+        Self(Self::MOST)
+    }
+}
+
+/// A query that no list can be made from.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadFilter {
+    /// A parameter that there is not.
+    #[error("there is no parameter {0:?}; there are type, quantization, license, q, limit and cursor")]
+    Unknown(String),
+    /// A parameter that is there twice.
+    #[error("the parameter {0} is given more than once")]
+    Twice(&'static str),
+    /// A text that is empty or too long.
+    #[error("the parameter {0} must have 1 to {MAX_TEXT} characters, none of them a control character")]
+    Text(&'static str),
+    /// Not a number of models.
+    #[error("the parameter limit must be a number from 1 to {}", Limit::MOST)]
+    Limit,
+    /// Not what an earlier page gave.
+    #[error("the parameter cursor must be one that an earlier page gave in its Link field")]
+    Cursor,
+}
+
+/// Characters of a filter's text at the most.
+const MAX_TEXT: usize = 128;
+
+impl Filter {
+    /// Reads the parameters of a query, percent-decoded.
+    ///
+    /// # Errors
+    /// [`BadFilter`] names the parameter.
+    pub fn parse(query: impl IntoIterator<Item = (impl AsRef<str>, impl AsRef<str>)>) -> Result<Self, BadFilter> {
+        let mut filter = Self::default();
+        let mut limit = None;
+        for (name, value) in query {
+            let value = value.as_ref();
+            let (name, slot, read) = match name.as_ref() {
+                "type" => ("type", &mut filter.kind, text as fn(_, _) -> _),
+                "quantization" => ("quantization", &mut filter.quantization, text as _),
+                "license" => ("license", &mut filter.license, text as _),
+                "q" => ("q", &mut filter.text, text as _),
+                "cursor" => ("cursor", &mut filter.after, cursor as _),
+                "limit" => ("limit", &mut limit, number as _),
+                other => return Err(BadFilter::Unknown(other.chars().take(MAX_TEXT).collect())),
+            };
+            if slot.replace(read(name, value)?).is_some() {
+                return Err(BadFilter::Twice(name));
+            }
+        }
+        if let Some(limit) = limit.and_then(|limit| limit.parse().ok()) {
+            filter.limit = Limit(limit);
+        }
+        Ok(filter)
+    }
+
+    /// Whether a model is wanted. What the database is asked must say the same.
+    #[must_use]
+    pub fn admits(&self, summary: &Summary) -> bool {
+        let is = |wanted: &Option<String>, got: Option<&str>| {
+            wanted.as_ref().is_none_or(|wanted| got.is_some_and(|got| got.eq_ignore_ascii_case(wanted)))
+        };
+        let has = |text: &str| {
+            let text = text.to_ascii_lowercase();
+            summary.id.contains(&text) || summary.name.to_ascii_lowercase().contains(&text)
+        };
+        self.kind.as_ref().is_none_or(|kind| *kind == summary.kind)
+            && is(&self.quantization, summary.quantization.as_deref())
+            && is(&self.license, summary.license.as_deref())
+            && self.text.as_deref().is_none_or(has)
+            && self.after.as_ref().is_none_or(|after| summary.id > *after)
+    }
+
+    /// Cuts a page out of models that are in order, one more than [`Filter::limit`] if there are as many: the page, and the
+    /// cursor of the next one.
+    #[must_use]
+    pub fn page(&self, mut models: Vec<Summary>) -> (Vec<Summary>, Option<String>) {
+        let most = usize::from(self.limit.get());
+        let more = models.len() > most;
+        models.truncate(most);
+        let next = models.last().filter(|_| more).map(|last| last.id.clone());
+        (models, next)
+    }
+}
+
+fn text(name: &'static str, value: &str) -> Result<String, BadFilter> {
+    let fits = (1..=MAX_TEXT).contains(&value.chars().count()) && !value.chars().any(char::is_control);
+    fits.then(|| value.to_owned()).ok_or(BadFilter::Text(name))
+}
+
+fn cursor(_: &'static str, value: &str) -> Result<String, BadFilter> {
+    is_id(value).then(|| value.to_owned()).ok_or(BadFilter::Cursor)
+}
+
+fn number(_: &'static str, value: &str) -> Result<String, BadFilter> {
+    let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+    let fits = digits && value.parse::<u16>().is_ok_and(|limit| (1..=Limit::MOST).contains(&limit));
+    fits.then(|| value.to_owned()).ok_or(BadFilter::Limit)
+}
+
+/// A manifest that a pinned key signed, offered for publication.
+#[derive(Debug)]
+pub struct Offer {
+    manifest: VerifiedManifest,
+    text: String,
+}
+
+/// What the registry has of a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    /// The key that it belongs to.
+    pub owner: String,
+    /// Keys that were replaced by the owner's.
+    pub replaced: Vec<String>,
+    /// When the manifest that was signed last was signed, in milliseconds since the Unix epoch.
+    pub signed: u64,
+    /// Its versions, and whether they are yanked.
+    pub versions: Vec<(Version, bool)>,
+    /// The manifest that it has of the version which is offered.
+    pub current: Option<String>,
+}
+
+/// What is to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Publication {
+    /// What it says of itself.
+    pub summary: Summary,
+    /// The manifest, as it was sent.
+    pub text: String,
+    /// The key that signed it, whose the model is from now on.
+    pub owner: String,
+    /// Keys that were replaced by that, now or before.
+    pub replaced: Vec<String>,
+    /// When it was signed, in milliseconds since the Unix epoch.
+    pub timestamp: u64,
+    /// The latest time that any of the model's manifests was signed.
+    pub signed: u64,
+    /// Whether this version is yanked.
+    pub yanked: bool,
+    /// Whether the version is new.
+    pub new: bool,
+    /// The newest version that is not yanked, if one is left.
+    pub newest: Option<Version>,
+}
+
+/// Why a manifest is not published.
+#[derive(Debug, thiserror::Error)]
+pub enum Rejection {
+    /// It is not one, or nobody who may publish signed it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// Its time of signing has not come.
+    #[error("the manifest says that it is signed {} minutes from now; is the clock of the publisher right?", .0 / 60_000)]
+    Future(u64),
+    /// The member `yanked` is no truth value.
+    #[error("manifest field `yanked` must be true or false")]
+    Yanked,
+    /// It withdraws what was never there.
+    #[error("{id} {version} is not published; there is nothing to yank")]
+    NothingToYank {
+        /// The model.
+        id: String,
+        /// The version.
+        version: String,
+    },
+    /// The model belongs to another key.
+    #[error("{id} belongs to the key {owner:?}; only that key, or one that it endorsed, may publish it")]
+    NotOwner {
+        /// The model.
+        id: String,
+        /// The key it belongs to.
+        owner: String,
+    },
+    /// It came before.
+    #[error("{id} {version} was published before, and this was not signed after it")]
+    Replay {
+        /// The model.
+        id: String,
+        /// The version.
+        version: String,
+    },
+    /// The version is there, and is something else.
+    #[error("{id} {version} is published with other content; published versions never change: give a higher version")]
+    Changed {
+        /// The model.
+        id: String,
+        /// The version.
+        version: String,
+    },
+    /// A newer one is there.
+    #[error("{id} {version} is not newer than {highest}, signed when it was; versions and times of signing only go up")]
+    Older {
+        /// The model.
+        id: String,
+        /// The version offered.
+        version: String,
+        /// The highest version that is there.
+        highest: String,
+    },
+}
+
+impl Rejection {
+    /// The status that says it best.
+    #[must_use]
+    pub const fn status(&self) -> StatusCode {
+        match self {
+            Self::Refused(Refusal::Malformed(ManifestError::NotJson(_))) => StatusCode::BAD_REQUEST,
+            Self::Refused(Refusal::Malformed(_) | Refusal::Expired(_))
+            | Self::Future(_)
+            | Self::Yanked
+            | Self::NothingToYank { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Refused(_) | Self::NotOwner { .. } => StatusCode::FORBIDDEN,
+            Self::Replay { .. } | Self::Changed { .. } | Self::Older { .. } => StatusCode::CONFLICT,
+        }
+    }
+}
+
+impl Offer {
+    /// Reads and verifies what was sent, at `now` in milliseconds since the Unix epoch.
+    ///
+    /// # Errors
+    /// [`Rejection`].
+    pub fn read(text: String, keys: &PinnedKeys, now: u64) -> Result<Self, Rejection> {
+        let manifest = VerifiedManifest::verify(&text, keys)?.not_expired(now)?;
+        if manifest.timestamp > now + AHEAD {
+            return Err(Rejection::Future(manifest.timestamp - now));
+        }
+        match manifest.document().get("yanked") {
+            None | Some(Value::Bool(_)) => Ok(Self { manifest, text }),
+            Some(_) => Err(Rejection::Yanked),
+        }
+    }
+
+    /// The manifest.
+    #[must_use]
+    pub const fn manifest(&self) -> &VerifiedManifest {
+        &self.manifest
+    }
+
+    fn yanked(&self) -> bool {
+        self.manifest.document().get("yanked") == Some(&Value::Bool(true))
+    }
+
+    /// Decides on the offer, given what is known of the model.
+    ///
+    /// # Errors
+    /// [`Rejection`].
+    pub fn decide(self, known: Option<&Known>, keys: &PinnedKeys) -> Result<Publication, Rejection> {
+        let manifest = &self.manifest;
+        let (id, version) = (manifest.id.clone(), manifest.version.to_string());
+        let Some(known) = known else {
+            if self.yanked() {
+                return Err(Rejection::NothingToYank { id, version });
+            }
+            return Ok(self.publication(&[], &[], 0, true));
+        };
+        if known.replaced.iter().any(|replaced| replaced == manifest.key_id()) {
+            return Err(Refusal::ReplacedKey(manifest.key_id().to_owned()).into());
+        }
+        // Whose key was taken out of the pinned ones has lost the model to who is left.
+        let owners = keys.only(&known.owner);
+        if !owners.is_empty() && VerifiedManifest::verify(&self.text, &owners).is_err() {
+            return Err(Rejection::NotOwner { id, owner: known.owner.clone() });
+        }
+        let new = match &known.current {
+            Some(current) => {
+                // A text that cannot be read any more is no reason to change what it said.
+                let Ok(current) = Manifest::parse(current) else { return Err(Rejection::Changed { id, version }) };
+                if content(current.document()) != content(manifest.document()) {
+                    return Err(Rejection::Changed { id, version });
+                }
+                if manifest.timestamp <= current.timestamp {
+                    return Err(Rejection::Replay { id, version });
+                }
+                false
+            }
+            None if self.yanked() => return Err(Rejection::NothingToYank { id, version }),
+            None => {
+                let highest = known.versions.iter().map(|(version, _)| version).max();
+                if let Some(highest) =
+                    highest.filter(|highest| **highest >= manifest.version || manifest.timestamp < known.signed)
+                {
+                    return Err(Rejection::Older { id, version, highest: highest.to_string() });
+                }
+                true
+            }
+        };
+        Ok(self.publication(&known.versions, &known.replaced, known.signed, new))
+    }
+
+    fn publication(self, versions: &[(Version, bool)], replaced: &[String], signed: u64, new: bool) -> Publication {
+        let yanked = self.yanked();
+        let Self { manifest, text } = self;
+        let others =
+            versions.iter().filter(|(version, yanked)| !yanked && *version != manifest.version).map(|(version, _)| version);
+        let newest = others.chain((!yanked).then_some(&manifest.version)).max().cloned();
+        let mut replaced = replaced.to_vec();
+        for key in manifest.floor().replaced {
+            if !replaced.contains(&key) {
+                replaced.push(key);
+            }
+        }
+        Publication {
+            summary: Summary::of(&manifest),
+            text,
+            owner: manifest.key_id().to_owned(),
+            replaced,
+            timestamp: manifest.timestamp,
+            signed: manifest.timestamp.max(signed),
+            yanked,
+            new,
+            newest,
+        }
+    }
+}
+
+/// What a version is, without what it may be signed again with.
+fn content(document: &Map<String, Value>) -> Map<String, Value> {
+    document
+        .iter()
+        .filter(|(name, _)| !RENEWED.contains(&name.as_str()))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
+}

@@ -1,0 +1,370 @@
+//! The registry's database: D1, with the tables of `migrations/`. What may be written is decided in
+//! [`edge_net_core::registry`].
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::future::Future;
+use std::rc::Rc;
+
+use edge_net_core::dag::Digest;
+use edge_net_core::registry::{Filter, Known, Offer, Publication, Rejection, Release, Summary};
+use edge_net_core::signature::rfc3339;
+use edge_net_driver::host;
+use edge_net_driver::lookup::{self, Accepted};
+use futures::future::{Either, select};
+use semver::Version;
+use serde::Deserialize;
+use wasm_bindgen::JsValue;
+use worker::{D1Database, D1PreparedStatement, D1Result, Env};
+
+use crate::config::Config;
+
+/// Name of the binding.
+const BINDING: &str = "REGISTRY";
+/// How long the database may take for an answer, in milliseconds.
+const PATIENCE: u32 = 5_000;
+/// How often a publication is tried again that another one was quicker than.
+const TRIES: usize = 3;
+/// How long an answer is taken for the newest, in milliseconds.
+const FRESH: u64 = 60_000;
+/// Manifests and pages remembered at the most, of each.
+const MAX_KEPT: usize = 64;
+/// Bytes of a manifest that is remembered at the most.
+const MAX_KEPT_TEXT: usize = 64 << 10;
+
+thread_local! {
+    static MODELS: RefCell<Memory<Name, Rc<Accepted>>> = RefCell::default();
+    static PAGES: RefCell<Memory<String, Rc<Page>>> = RefCell::default();
+}
+
+/// A model's id, and the version that was asked for.
+type Name = (String, Option<Version>);
+
+/// Models of a list, and the cursor of the next ones.
+pub type Page = (Vec<Summary>, Option<String>);
+
+/// Why the database says nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum Unavailable {
+    /// There is none.
+    #[error("no registry database is bound as {BINDING}; see wrangler.toml")]
+    Unbound,
+    /// It refused, or what it has cannot be read.
+    #[error("the registry's database failed: {0}")]
+    Failed(String),
+    /// It took too long.
+    #[error("the registry's database did not answer within {PATIENCE} ms")]
+    Late,
+}
+
+impl From<worker::Error> for Unavailable {
+    fn from(error: worker::Error) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+/// Why nothing was published.
+#[derive(Debug, thiserror::Error)]
+pub enum NotPublished {
+    /// It must not be.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// It cannot be now.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+    /// Others published the same model meanwhile.
+    #[error("the model is being published by somebody else; send it again")]
+    Busy,
+}
+
+/// What there is of a model.
+pub enum Found {
+    /// The manifest.
+    Manifest(Rc<Accepted>),
+    /// The model, but all its versions are yanked.
+    Yanked,
+    /// Nothing.
+    Nothing,
+}
+
+/// The database.
+pub struct Registry(D1Database);
+
+impl Registry {
+    /// The database that is bound.
+    ///
+    /// # Errors
+    /// [`Unavailable::Unbound`].
+    pub fn open(env: &Env) -> Result<Self, Unavailable> {
+        env.d1(BINDING).map(Self).map_err(|_| Unavailable::Unbound)
+    }
+
+    /// The manifest of a version, or of the newest that is not yanked. It is verified here: a key may have been taken out of
+    /// the pinned ones since.
+    ///
+    /// # Errors
+    /// [`Unavailable`], also where what the database has does not verify.
+    pub async fn manifest(&self, config: &Config, id: &str, version: Option<&Version>) -> Result<Found, Unavailable> {
+        #[derive(Deserialize)]
+        struct Row {
+            manifest: Option<String>,
+        }
+        let key = (id.to_owned(), version.cloned());
+        if let Some(known) = MODELS.with_borrow(|models| models.get(&key)) {
+            return Ok(Found::Manifest(known));
+        }
+        let statement = match version {
+            None => self.bind(
+                "SELECT v.manifest FROM models m LEFT JOIN versions v ON v.model = m.id AND v.version = m.newest WHERE m.id = ?1",
+                &[id.into()],
+            )?,
+            Some(version) => self.bind(
+                "SELECT manifest FROM versions WHERE model = ?1 AND version = ?2",
+                &[id.into(), version.to_string().into()],
+            )?,
+        };
+        let rows: Vec<Row> = rows(&bounded(statement.all()).await?)?;
+        let text = match rows.into_iter().next() {
+            None => return Ok(Found::Nothing),
+            Some(Row { manifest: None }) => return Ok(Found::Yanked),
+            Some(Row { manifest: Some(text) }) => text,
+        };
+        let accepted = lookup::accept(text, &config.keys, id, version, None);
+        let accepted = accepted.map_err(|refusal| Unavailable::Failed(format!("its manifest of {id} is refused: {refusal}")))?;
+        let accepted = Rc::new(accepted);
+        if accepted.text.len() <= MAX_KEPT_TEXT {
+            MODELS.with_borrow_mut(|models| models.keep(key, Rc::clone(&accepted)));
+        }
+        Ok(Found::Manifest(accepted))
+    }
+
+    /// The models that `filter` wants, but for those that are private.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn list(&self, filter: &Filter, private: &[String]) -> Result<Rc<Page>, Unavailable> {
+        // Filter::admits says the same.
+        const LIST: &str = "
+            SELECT m.id, v.name, v.type, v.quantization, v.license, v.size, v.version
+            FROM models m JOIN versions v ON v.model = m.id AND v.version = m.newest
+            WHERE (?1 IS NULL OR v.type = ?1)
+              AND (?2 IS NULL OR lower(v.quantization) = lower(?2))
+              AND (?3 IS NULL OR lower(v.license) = lower(?3))
+              AND (?4 IS NULL OR instr(m.id, lower(?4)) > 0 OR instr(lower(v.name), lower(?4)) > 0)
+              AND (?5 IS NULL OR m.id > ?5)
+              AND m.id NOT IN (SELECT value FROM json_each(?6))
+            ORDER BY m.id LIMIT ?7";
+        let key = format!("{filter:?}");
+        if let Some(page) = PAGES.with_borrow(|pages| pages.get(&key)) {
+            return Ok(page);
+        }
+        let text = |value: &Option<String>| value.as_ref().map_or(JsValue::NULL, JsValue::from);
+        let private = serde_json::to_string(private).unwrap_or_default();
+        let statement = self.bind(
+            LIST,
+            &[
+                text(&filter.kind),
+                text(&filter.quantization),
+                text(&filter.license),
+                text(&filter.text),
+                text(&filter.after),
+                private.into(),
+                (filter.limit.get() + 1).into(),
+            ],
+        )?;
+        match bounded(statement.all()).await.and_then(|found| rows(&found)) {
+            Ok(models) => {
+                let page = Rc::new(filter.page(models));
+                PAGES.with_borrow_mut(|pages| pages.keep(key, Rc::clone(&page)));
+                Ok(page)
+            }
+            // What it said last is better than nothing.
+            Err(error) => PAGES.with_borrow(|pages| pages.last(&key)).ok_or(error),
+        }
+    }
+
+    /// The versions of a model, the one that was signed last first; none where the model is not known.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn releases(&self, id: &str) -> Result<Vec<Release>, Unavailable> {
+        #[derive(Deserialize)]
+        struct Row {
+            version: String,
+            timestamp: u64,
+            key_id: String,
+            size: u64,
+            yanked: u8,
+        }
+        let all = "SELECT version, timestamp, key_id, size, yanked FROM versions WHERE model = ?1 ORDER BY timestamp DESC";
+        let rows: Vec<Row> = rows(&bounded(self.bind(all, &[id.into()])?.all()).await?)?;
+        let release = |Row { version, timestamp, key_id, size, yanked }: Row| Release {
+            version,
+            timestamp: rfc3339(timestamp),
+            key_id,
+            size,
+            yanked: yanked != 0,
+        };
+        Ok(rows.into_iter().map(release).collect())
+    }
+
+    /// Publishes a manifest, if it may be.
+    ///
+    /// # Errors
+    /// [`NotPublished`].
+    pub async fn publish(&self, config: &Config, text: &str, now: u64) -> Result<Publication, NotPublished> {
+        for _ in 0..TRIES {
+            let offer = Offer::read(text.to_owned(), &config.keys, now)?;
+            let (known, revision) = self.known(&offer).await?;
+            let publication = offer.decide(known.as_ref(), &config.keys)?;
+            if self.write(&publication, revision).await? {
+                MODELS.with_borrow_mut(Memory::forget);
+                PAGES.with_borrow_mut(Memory::forget);
+                return Ok(publication);
+            }
+        }
+        Err(NotPublished::Busy)
+    }
+
+    /// What there is of an offered model, and how often it was published.
+    async fn known(&self, offer: &Offer) -> Result<(Option<Known>, f64), Unavailable> {
+        #[derive(Deserialize)]
+        struct Model {
+            owner: String,
+            replaced: String,
+            signed: u64,
+            revision: f64,
+        }
+        #[derive(Deserialize)]
+        struct Row {
+            version: String,
+            yanked: u8,
+        }
+        #[derive(Deserialize)]
+        struct Current {
+            manifest: String,
+        }
+        let (id, version) = (offer.manifest().id.as_str(), offer.manifest().version.to_string());
+        let found = bounded(self.0.batch(vec![
+            self.bind("SELECT owner, replaced, signed, revision FROM models WHERE id = ?1", &[id.into()])?,
+            self.bind("SELECT version, yanked FROM versions WHERE model = ?1", &[id.into()])?,
+            self.bind("SELECT manifest FROM versions WHERE model = ?1 AND version = ?2", &[id.into(), version.into()])?,
+        ]))
+        .await?;
+        let [models, versions, current] = found.as_slice() else {
+            return Err(Unavailable::Failed("it gave another number of answers than were asked for".into()));
+        };
+        let Some(Model { owner, replaced, signed, revision }) = rows::<Model>(models)?.pop() else {
+            return Ok((None, 0.0));
+        };
+        let unreadable = |what: &str| Unavailable::Failed(format!("its {what} of {id} cannot be read"));
+        let replaced = serde_json::from_str(&replaced).map_err(|_| unreadable("keys"))?;
+        let version = |row: Row| Some((Version::parse(&row.version).ok()?, row.yanked != 0));
+        let versions = rows::<Row>(versions)?.into_iter().map(version).collect::<Option<_>>();
+        let current = rows::<Current>(current)?.pop().map(|row| row.manifest);
+        let versions = versions.ok_or_else(|| unreadable("versions"))?;
+        Ok((Some(Known { owner, replaced, signed, versions, current }), revision))
+    }
+
+    /// Writes a publication, unless the model was published since `revision`; whether it was written.
+    async fn write(&self, publication: &Publication, revision: f64) -> Result<bool, Unavailable> {
+        const MODEL: &str = "
+            INSERT INTO models (id, owner, replaced, signed, newest, revision, written) VALUES (?1, ?2, ?3, ?4, ?5, 1, ?7)
+            ON CONFLICT (id) DO UPDATE SET owner = ?2, replaced = ?3, signed = ?4, newest = ?5, revision = revision + 1, written = ?7
+            WHERE revision = ?6";
+        // Both or none: what was not written above has another digest.
+        const VERSION: &str = "
+            INSERT INTO versions (model, version, timestamp, key_id, yanked, name, type, quantization, license, size, manifest)
+            SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11 FROM models WHERE id = ?1 AND written = ?12
+            ON CONFLICT (model, version) DO UPDATE SET timestamp = ?3, key_id = ?4, yanked = ?5, manifest = ?11";
+        let Publication { summary, text, owner, replaced, timestamp, signed, yanked, newest, .. } = publication;
+        #[allow(clippy::cast_precision_loss)] // Sizes and times are below 2^53.
+        let number = |number: u64| JsValue::from(number as f64);
+        let some = |value: Option<&String>| value.map_or(JsValue::NULL, JsValue::from);
+        let digest = Digest::of(text.as_bytes()).to_hex();
+        let written = bounded(self.0.batch(vec![
+            self.bind(
+                MODEL,
+                &[
+                    (&summary.id).into(),
+                    owner.into(),
+                    serde_json::to_string(replaced).unwrap_or_default().into(),
+                    number(*signed),
+                    some(newest.as_ref().map(ToString::to_string).as_ref()),
+                    revision.into(),
+                    (&digest).into(),
+                ],
+            )?,
+            self.bind(
+                VERSION,
+                &[
+                    (&summary.id).into(),
+                    (&summary.version).into(),
+                    number(*timestamp),
+                    owner.into(),
+                    u8::from(*yanked).into(),
+                    (&summary.name).into(),
+                    (&summary.kind).into(),
+                    some(summary.quantization.as_ref()),
+                    some(summary.license.as_ref()),
+                    number(summary.size),
+                    text.into(),
+                    (&digest).into(),
+                ],
+            )?,
+        ]))
+        .await?;
+        let changes = written.first().map(D1Result::meta).transpose()?.flatten().and_then(|meta| meta.changes);
+        Ok(changes.is_some_and(|changes| changes > 0))
+    }
+
+    fn bind(&self, query: &str, values: &[JsValue]) -> Result<D1PreparedStatement, Unavailable> {
+        Ok(self.0.prepare(query).bind(values)?)
+    }
+}
+
+/// An answer of the database, or that it took too long.
+async fn bounded<T>(answer: impl Future<Output = worker::Result<T>>) -> Result<T, Unavailable> {
+    let (answer, patience) = (std::pin::pin!(answer), std::pin::pin!(host::sleep(PATIENCE.into())));
+    match select(answer, patience).await {
+        Either::Left((answer, _)) => Ok(answer?),
+        Either::Right(_) => Err(Unavailable::Late),
+    }
+}
+
+fn rows<T: for<'a> Deserialize<'a>>(result: &D1Result) -> Result<Vec<T>, Unavailable> {
+    match result.error() {
+        Some(error) => Err(Unavailable::Failed(error)),
+        None => Ok(result.results()?),
+    }
+}
+
+/// What the database said, for as long as that is fresh.
+struct Memory<K, V>(HashMap<K, (V, u64)>);
+
+impl<K, V> Default for Memory<K, V> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<K: std::hash::Hash + Eq, V: Clone> Memory<K, V> {
+    fn get(&self, key: &K) -> Option<V> {
+        self.0.get(key).filter(|(_, until)| host::now() < *until).map(|(value, _)| value.clone())
+    }
+
+    fn last(&self, key: &K) -> Option<V> {
+        self.0.get(key).map(|(value, _)| value.clone())
+    }
+
+    fn keep(&mut self, key: K, value: V) {
+        if self.0.len() >= MAX_KEPT {
+            self.0.clear();
+        }
+        self.0.insert(key, (value, host::now() + FRESH));
+    }
+
+    fn forget(&mut self) {
+        self.0.clear();
+    }
+}
