@@ -1,6 +1,7 @@
 # make serve   the whole system on this machine; prints the demo page's address. Ports: PORT, EDGE_PORT, GCS_PORT, IPFS_PORT
 # make test    everything that is checked
 # make long    downloads of more than six minutes, in Chromium and in Firefox (ten minutes, next to no CPU)
+# make deploy  puts the edge on Cloudflare, as [env.production] of wrangler.toml says
 # make bench   loading beside Workbox, transformers.js and Helia in one Chromium (see benches/README.md)
 SHELL := bash
 PORT ?= 8080
@@ -16,7 +17,9 @@ WASM_CRATES := edge-net-driver edge-net-worker-edge edge-net-worker-sw
 CORE := Cargo.toml Cargo.lock .cargo/config.toml $(shell find src driver -type f)
 ORT := $(addprefix web/dist/ort/,ort.wasm.min.mjs ort-wasm-simd-threaded.mjs ort-wasm-simd-threaded.wasm)
 
-.PHONY: serve test long bench bench-edge setup build cli sw edge web lint fmt deploy-dry-run
+WRANGLER := WRANGLER_SEND_METRICS=false node_modules/.bin/wrangler
+
+.PHONY: serve test long bench bench-edge setup build cli sw edge web lint fmt deploy logged-in deploy-dry-run
 .DELETE_ON_ERROR:
 
 serve: setup build
@@ -72,5 +75,13 @@ lint: # pedantic: see [workspace.lints] in Cargo.toml
 fmt:
 	cargo fmt --all
 
+deploy: setup logged-in edge
+	$(WRANGLER) deploy --env production
+
+# whoami ends well also when nobody is.
+logged-in:
+	@if $(WRANGLER) whoami 2>&1 | grep --quiet 'not authenticated'; then \
+	  echo 'make deploy: not logged in to Cloudflare; run npx wrangler login, or set CLOUDFLARE_API_TOKEN' >&2; exit 1; fi
+
 deploy-dry-run: edge
-	WRANGLER_SEND_METRICS=false node_modules/.bin/wrangler deploy --dry-run --env=""
+	$(WRANGLER) deploy --dry-run --env production

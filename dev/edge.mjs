@@ -1,6 +1,6 @@
 // The edge in workerd, as `wrangler dev` runs it, but without the inspector: that reports every 4 KiB a worker receives,
-// which makes a download thirty times slower. Arguments: port, folder for what is kept, the variables as JSON, and the
-// configuration if it is not ours.
+// which makes a download thirty times slower. Arguments: port, folder for what is kept, the variables as JSON (other bindings as
+// wrangler's `startWorker` takes them), and the configuration if it is not ours.
 
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
@@ -10,7 +10,8 @@ const OURS = 'wrangler.toml';
 const WRANGLER = fileURLToPath(new URL('../node_modules/.bin/wrangler', import.meta.url));
 
 const [port, persist, variables, config = OURS] = process.argv.slice(2);
-const bindings = Object.entries(JSON.parse(variables)).map(([name, value]) => [name, { type: 'plain_text', value }]);
+const binding = (value) => (typeof value === 'string' ? { type: 'plain_text', value } : value);
+const bindings = Object.entries(JSON.parse(variables)).map(([name, value]) => [name, binding(value)]);
 
 // The registry's tables, where they are not there yet.
 const migrate = ['d1', 'migrations', 'apply', 'REGISTRY', '--local', '--env=dev', `--persist-to=${persist}`];

@@ -49,7 +49,7 @@ export const KEYS = {
  * @param {number} [options.gcs]
  * @param {number} [options.ipfs]
  * @param {string} [options.pages] a folder of pages to serve besides `web/`
- * @param {Record<string, string>} [options.vars] variables of the edge worker besides the addresses and keys
+ * @param {Record<string, string | object>} [options.vars] variables of the edge worker besides the addresses and keys, and other bindings
  * @param {string} [options.dataDir] where objects, blocks, caches and logs go; a temporary folder, removed by `stop`, if not given
  * @param {(line: string) => void} [options.log] told of progress
  * @param {AbortSignal} [options.signal] gives up starting

@@ -3,17 +3,31 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { promisify } from 'node:util';
 import { gzipSync } from 'node:zlib';
 
 const run = promisify(execFile);
 
-test('wrangler deploy --dry-run', async () => {
-  const env = { ...process.env, WRANGLER_SEND_METRICS: 'false' };
-  const { stdout } = await run('node_modules/.bin/wrangler', ['deploy', '--dry-run', '--env='], { env });
+test('make deploy-dry-run: production, with all that it needs', async () => {
+  const { stdout } = await run('make', ['deploy-dry-run']);
   const [, gzipped] = /gzip: ([\d.]+) KiB/.exec(stdout) ?? [];
   assert.ok(Number(gzipped) < 3072, `the free plan takes 3 MiB; this is ${gzipped} KiB`);
+  for (const variable of ['GCS_BASE', 'IPFS_GATEWAYS', 'PINNED_KEYS', 'SEGMENT_CACHE']) assert.match(stdout, new RegExp(`env\\.${variable} `));
+  assert.match(stdout, /env\.API_LIMIT \(100 requests\/60s\)/);
+});
+
+test('make deploy says that nobody is logged in', async () => {
+  const { CLOUDFLARE_API_TOKEN: _, ...others } = process.env;
+  const home = await mkdtemp(join(tmpdir(), 'edge-net-home-'));
+  try {
+    await assert.rejects(run('make', ['logged-in'], { env: { ...others, XDG_CONFIG_HOME: home } }), /not logged in to Cloudflare; run npx wrangler login/);
+  } finally {
+    await rm(home, { recursive: true });
+  }
 });
 
 test('both WASM modules are made from the same core crate', async () => {

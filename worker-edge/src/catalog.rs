@@ -14,6 +14,7 @@ use js_sys::Object;
 use semver::Version;
 
 use crate::config::Config;
+use crate::log;
 
 /// Signed manifests that came with the worker.
 static BUNDLED: &[&str] = include!(concat!(env!("OUT_DIR"), "/bundled_manifests.rs"));
@@ -56,7 +57,8 @@ pub async fn manifest(config: &Config, id: &str, version: Option<&Version>) -> R
         (Ok(found), _) => Rc::new(found),
         // Nobody could be asked, or the bucket does not have it, or went back: what was accepted before still holds.
         (Err(error @ (NoManifest::Unreachable(_) | NoManifest::NotFound(_) | NoManifest::Older(_))), Some(known)) => {
-            worker::console_warn!("{error}; {} {} still holds", known.manifest.id, known.manifest.version);
+            let version = known.manifest.version.to_string();
+            log::warn("manifest-held").fact("model", id).fact("version", version).say(&error);
             known
         }
         (Err(error), _) => return Err(error),

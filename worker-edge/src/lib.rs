@@ -3,6 +3,9 @@
 mod catalog;
 mod config;
 mod credential;
+mod health;
+mod limit;
+mod log;
 mod models;
 mod origin;
 mod private;
@@ -22,6 +25,8 @@ use crate::models::Call;
 
 /// Prefix of the artifacts' URLs.
 const MODELS: &str = "/models/";
+/// Where the worker says how it is.
+const HEALTH: &str = "/healthz";
 
 #[event(start)]
 fn start() {
@@ -41,7 +46,7 @@ async fn fetch(request: web_sys::Request, env: Env, context: Context) -> worker:
     let config = match Config::of(&env) {
         Ok(config) => config,
         Err(error) => {
-            worker::console_error!("{error}");
+            log::error("not-configured").say(&error);
             return reply::problem(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "the worker is not configured; its log says what is missing",
@@ -56,8 +61,17 @@ async fn answer(call: &Call<'_>) -> worker::Result<web_sys::Response> {
     if !reply::allowed(path).contains(&call.method) {
         return reply::not_allowed(&call.method, path);
     }
+    // What models are, and where, is asked for seldom; their bytes are not counted.
+    if let Some(counted) = ["/v1/", HEALTH].into_iter().find(|counted| path.starts_with(counted))
+        && let Some(refusal) = limit::refusal(call.env, call.request, counted).await?
+    {
+        return Ok(refusal);
+    }
     if let Some(below) = path.strip_prefix("/v1/") {
         return v1::answer(call, below).await;
+    }
+    if path == HEALTH {
+        return health::answer(call).await;
     }
     let below = path.strip_prefix(MODELS);
     let named = below.map_or_else(|| path.strip_prefix('/').and_then(ModelPath::parse_hub), ModelPath::parse);

@@ -18,7 +18,7 @@ use worker::{Context, Env};
 use crate::config::Config;
 use crate::origin::Origin;
 use crate::segments::{Body, Segments};
-use crate::{catalog, reply};
+use crate::{catalog, log, reply};
 
 /// A request, and what there is to answer it with.
 pub struct Call<'a> {
@@ -179,7 +179,7 @@ pub fn no_manifest(error: &NoManifest) -> worker::Result<web_sys::Response> {
 
 /// The sources failed, not the client; it may ask again.
 fn bad_gateway(detail: &str) -> worker::Result<web_sys::Response> {
-    worker::console_error!("{detail}");
+    log::error("bad-gateway").say(detail);
     let response = reply::problem(StatusCode::BAD_GATEWAY, detail)?;
     response.headers().set(RETRY_AFTER.as_str(), "5")?;
     Ok(response)

@@ -8,12 +8,13 @@ use edge_net_core::dag::cid_text;
 use edge_net_core::download::{self, Report};
 use edge_net_core::layout::LEAVES_PER_SEGMENT;
 use edge_net_core::manifest::Artifact;
+use edge_net_core::source::Failure;
 use edge_net_driver::lookup::{Accepted, Access as _, NoLeafTable};
 use edge_net_driver::session::{Location, NoStore, Session};
 use js_sys::Object;
 
 use crate::config::Config;
-use crate::{catalog, segments};
+use crate::{catalog, log, segments};
 
 /// Requests to sources at once, of the six a Worker may have under way.
 const LANES: usize = 2;
@@ -52,7 +53,7 @@ impl Origin {
             let url = source.artifact_url(&self.accepted.manifest, &self.artifact);
             match self.config.credential.admit(source, url).await {
                 Ok(url) => locations.push(Location { name: source.kind.name().to_owned(), url }),
-                Err(failure) => worker::console_error!("{}: {failure}", source.kind.name()),
+                Err(failure) => log::error("not-signed").fact("source", source.kind.name()).say(failure),
             }
         }
         Ok(self.session.get_or_init(|| {
@@ -81,14 +82,17 @@ impl Origin {
     fn report(&self, sources: Vec<String>) -> impl Fn(Report) + 'static {
         let came_from = Rc::clone(&self.came_from);
         let manifest = &self.accepted.manifest;
-        let what = format!("{} {} {}", manifest.id, manifest.version, self.artifact.filename);
+        let (model, version, file) = (manifest.id.clone(), manifest.version.to_string(), self.artifact.filename.clone());
+        let about = move |line: log::Line| line.fact("model", &*model).fact("version", &*version).fact("file", &*file);
         let cid = cid_text(&self.artifact.cid);
         move |report| match report {
             Report::Verified { segment, origins } => drop(came_from.borrow_mut().insert(segment, origins.join("+"))),
             Report::Refused { segment, source, failure } => {
-                worker::console_warn!("{what}, segment {segment}: {}: {failure}", sources[source]);
+                let line = about(log::warn("refused")).fact("segment", segment).fact("source", &*sources[source]);
+                let line = if let Failure::Status(status) = failure { line.fact("status", status) } else { line };
+                line.say(failure);
             }
-            Report::Failed(error) => worker::console_error!("{what}: {error}"),
+            Report::Failed(error) => about(log::error("no-good-copy")).say(error),
             Report::Received { .. } => segments::alive(&cid),
         }
     }

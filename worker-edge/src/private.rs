@@ -7,6 +7,8 @@ use http::StatusCode;
 use web_sys::Request;
 use worker::Url;
 
+use crate::log;
+
 /// Which models are private, and the keys to them.
 pub struct Private {
     /// Their ids.
@@ -74,6 +76,6 @@ pub struct Link {
 }
 
 fn unavailable() -> Refused {
-    worker::console_error!("PRIVATE_MODELS is set, but the secrets LINK_KEYS or LINK_TOKEN are not");
+    log::error("not-configured").say("PRIVATE_MODELS is set, but the secrets LINK_KEYS or LINK_TOKEN are not");
     (StatusCode::SERVICE_UNAVAILABLE, "links to private models are not configured here".into())
 }

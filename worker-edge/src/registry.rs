@@ -99,6 +99,14 @@ impl Registry {
         env.d1(BINDING).map(Self).map_err(|_| Unavailable::Unbound)
     }
 
+    /// Whether it answers.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn check(&self) -> Result<(), Unavailable> {
+        bounded(self.0.prepare("SELECT id FROM models LIMIT 1").all()).await.map(drop)
+    }
+
     /// The manifest of a version, or of the newest that is not yanked. It is verified here: a key may have been taken out of
     /// the pinned ones since.
     ///

@@ -1,11 +1,14 @@
 //! Responses: the fields every answer carries, and bodies of known length.
 
 use edge_net_core::http::PROBLEM_JSON;
+use edge_net_driver::host;
 use http::{HeaderMap, Method, StatusCode};
 use js_sys::Object;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{Headers, ReadableStream, ResponseInit, WritableStream};
+
+use crate::log;
 
 /// Fields a page on another origin may read.
 const EXPOSED: &str = "Accept-Ranges, Content-Length, Content-Range, ETag, Link, Location, Repr-Digest, Retry-After, Server-Timing, X-Link-Expires, X-Model-Checksum, X-Model-Version";
@@ -97,7 +100,7 @@ pub fn of_length(stream: &ReadableStream, length: u64) -> ReadableStream {
     let piped = stream.pipe_to(&fixed.writable());
     wasm_bindgen_futures::spawn_local(async move {
         if let Err(error) = JsFuture::from(piped).await {
-            worker::console_error!("the body ended early: {error:?}");
+            log::error("cut-short").say(host::message(&error));
         }
     });
     fixed.readable()

@@ -26,7 +26,7 @@ use web_sys::{Cache, CacheStorage, Headers, ReadableStream, RequestInit, Respons
 use worker::Context;
 
 use crate::origin::Origin;
-use crate::reply;
+use crate::{log, reply};
 
 /// Path of the entries' keys, on the host that the client asked.
 const KEYS: &str = "/.segments/";
@@ -251,7 +251,7 @@ impl Segments {
                 part = match (sent, ahead) {
                     (Ok(()), Some(Ok(next))) => next,
                     (Ok(()), Some(Err(error))) => {
-                        worker::console_error!("the body ended early: {error}");
+                        log::error("cut-short").fact("cid", &*self.cid).say(&error);
                         let _ = JsFuture::from(writable.abort_with_reason(&error.to_string().into())).await;
                         return;
                     }
@@ -275,7 +275,7 @@ impl Segments {
             if let Ok(whole) = &whole
                 && let Err(error) = put(&cache, &url, whole, &origin.came_from(segment)).await
             {
-                worker::console_warn!("the cache does not take {url}: {}", host::message(&error));
+                log::warn("not-cached").fact("key", url).say(host::message(&error));
             }
             turn.end(whole.as_ref().err());
             let _ = sender.send(whole);

@@ -20,7 +20,7 @@ use serde_json::{Map, Value};
 use crate::models::{Call, no_manifest, small};
 use crate::private::Link;
 use crate::registry::{Found, NotPublished, Page, Registry, Unavailable};
-use crate::{MODELS, catalog, reply};
+use crate::{MODELS, catalog, log, reply};
 
 /// What this says, for programs: `openapi.json` and the schema of manifests, see `build.rs`.
 const OPENAPI: &str = include_str!(concat!(env!("OUT_DIR"), "/openapi.json"));
@@ -118,7 +118,7 @@ async fn list(call: &Call<'_>) -> Answer {
 
 /// The same of the models that came with the worker.
 fn bundled(call: &Call<'_>, filter: &Filter, error: &Unavailable) -> Page {
-    worker::console_warn!("{error}; the list is of what is bundled");
+    log::warn("registry-failed").say(format!("{error}; the list is of what is bundled"));
     let manifests = catalog::all_bundled(&call.config);
     let public = manifests.iter().filter(|manifest| !call.config.private.contains(&manifest.id));
     let wanted = public.map(|manifest| Summary::of(manifest)).filter(|summary| filter.admits(summary));
@@ -135,7 +135,9 @@ async fn accepted(call: &Call<'_>, id: &str, version: Option<&Version>) -> Resul
         Ok(Found::Manifest(accepted)) => return Ok(accepted),
         Ok(Found::Yanked) => return Err(NoManifest::NotFound(format!("all versions of {id} are yanked; name one"))),
         Ok(Found::Nothing) => {}
-        Err(error) => worker::console_warn!("{error}; {id} is looked for in the bucket and the bundle"),
+        Err(error) => {
+            log::warn("registry-failed").fact("model", id).say(format!("{error}; the bucket and the bundle are asked"));
+        }
     }
     catalog::manifest(&call.config, id, version).await
 }
@@ -155,7 +157,7 @@ async fn versions(call: &Call<'_>, id: &str) -> Answer {
         Err(error) => Err(error),
     };
     let releases = found.unwrap_or_else(|error| {
-        worker::console_warn!("{error}; of {id} the newest version is told");
+        log::warn("registry-failed").fact("model", id).say(format!("{error}; only the newest version is told"));
         Vec::new()
     });
     if !releases.is_empty() {
@@ -199,7 +201,7 @@ async fn publish(call: &Call<'_>) -> Answer {
         Ok(publication) => publication,
         Err(NotPublished::Rejected(rejection)) => return reply::problem(rejection.status(), &rejection.to_string()),
         Err(error) => {
-            worker::console_error!("{error}");
+            log::error("not-published").say(&error);
             let response = reply::problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string())?;
             response.headers().set("Retry-After", "5")?;
             return Ok(response);
