@@ -5,7 +5,7 @@ import { execFile } from 'node:child_process';
 import { createPublicKey } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync, readFileSync } from 'node:fs';
-import { copyFile, mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import http from 'node:http';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -139,6 +139,13 @@ export async function startStack({ web = 0, edge = 0, gcs = 0, ipfs = 0, pages, 
 
   const stop = (part) => Promise.all(running[part].splice(0).map((stopOne) => stopOne()));
 
+  const registry = {
+    folder: join(data, 'edge/v3/d1/miniflare-D1DatabaseObject'),
+    aside: join(data, 'registry'),
+    /** Those of the database, with its log; without metadata.sqlite, which is not it, workerd would not start. */
+    files: async () => (await readdir(registry.folder)).filter((name) => /^[0-9a-f]{64}\.sqlite/.test(name)),
+  };
+
   const stack = {
     /** `page`; `edge`; `gcs` and `ipfs`, the bases that artifacts are fetched from; `edgeFault`, `gcsFault`, `ipfsFault`: see faults.mjs. */
     urls,
@@ -151,22 +158,15 @@ export async function startStack({ web = 0, edge = 0, gcs = 0, ipfs = 0, pages, 
     stopGcs: () => stop('gcs'),
     stopIpfs: () => stop('ipfs'),
 
-    /** Spoils the registry's database under the worker: D1 then fails whatever it is asked. The edge has to be stopped meanwhile. */
+    /** Spoils the registry's database: D1 then fails whatever it is asked. The edge has to be stopped meanwhile. */
     async breakRegistry() {
-      const folder = join(data, 'edge/v3/d1/miniflare-D1DatabaseObject');
-      // Not metadata.sqlite: without that workerd does not start.
-      for (const name of (await readdir(folder)).filter((name) => /^[0-9a-f]{64}\.sqlite/.test(name))) {
-        if (name.endsWith('.sqlite')) await copyFile(join(folder, name), join(data, 'registry.sqlite'));
-        await writeFile(join(folder, name), 'not a database, and longer than the header of one would be: '.repeat(100));
-      }
+      await cp(registry.folder, registry.aside, { recursive: true });
+      for (const name of await registry.files()) await writeFile(join(registry.folder, name), 'not a database'.repeat(1000));
     },
     /** Undoes that. */
     async mendRegistry() {
-      const folder = join(data, 'edge/v3/d1/miniflare-D1DatabaseObject');
-      for (const name of (await readdir(folder)).filter((name) => /^[0-9a-f]{64}\.sqlite/.test(name))) {
-        if (name.endsWith('.sqlite')) await copyFile(join(data, 'registry.sqlite'), join(folder, name));
-        else await rm(join(folder, name));
-      }
+      await rm(registry.folder, { recursive: true });
+      await rename(registry.aside, registry.folder);
     },
 
     /**

@@ -18,7 +18,7 @@ use worker::{Context, Env};
 use crate::config::Config;
 use crate::origin::Origin;
 use crate::segments::{Body, Segments};
-use crate::{catalog, log, reply};
+use crate::{catalog, log, registry, reply};
 
 /// A request, and what there is to answer it with.
 pub struct Call<'a> {
@@ -39,7 +39,12 @@ pub struct Call<'a> {
 /// The answer to a GET or HEAD of `path`.
 pub async fn answer(call: &Call<'_>, path: &ModelPath) -> worker::Result<web_sys::Response> {
     let Call { request, method, config, .. } = call;
-    let accepted = match catalog::manifest(config, &path.id, path.version.as_ref()).await {
+    let (id, version) = (&path.id, path.version.as_ref());
+    let found = match catalog::manifest(config, id, version).await {
+        Err(absent @ NoManifest::Unreachable(_)) => registry::instead(call.env, config, id, version, absent).await,
+        found => found,
+    };
+    let accepted = match found {
         Ok(accepted) => accepted,
         Err(error) => return no_manifest(&error),
     };

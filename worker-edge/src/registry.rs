@@ -10,7 +10,7 @@ use edge_net_core::dag::Digest;
 use edge_net_core::registry::{Filter, Known, Offer, Publication, Rejection, Release, Summary};
 use edge_net_core::signature::rfc3339;
 use edge_net_driver::host;
-use edge_net_driver::lookup::{self, Accepted};
+use edge_net_driver::lookup::{self, Accepted, NoManifest};
 use futures::future::{Either, select};
 use semver::Version;
 use serde::Deserialize;
@@ -18,6 +18,7 @@ use wasm_bindgen::JsValue;
 use worker::{D1Database, D1PreparedStatement, D1Result, Env};
 
 use crate::config::Config;
+use crate::log;
 
 /// Name of the binding.
 const BINDING: &str = "REGISTRY";
@@ -85,6 +86,31 @@ pub enum Found {
     Yanked,
     /// Nothing.
     Nothing,
+}
+
+/// The registry's word on a model, when the bucket could not be asked.
+///
+/// # Errors
+/// What the bucket's absence was told as.
+pub async fn instead(
+    env: &Env,
+    config: &Config,
+    id: &str,
+    version: Option<&Version>,
+    absent: NoManifest,
+) -> Result<Rc<Accepted>, NoManifest> {
+    let found = match Registry::open(env) {
+        Ok(registry) => registry.manifest(config, id, version).await,
+        Err(error) => Err(error),
+    };
+    match found {
+        Ok(Found::Manifest(accepted)) => Ok(accepted),
+        Ok(Found::Yanked | Found::Nothing) => Err(absent),
+        Err(error) => {
+            log::warn("registry-failed").fact("model", id).say(error);
+            Err(absent)
+        }
+    }
 }
 
 /// The database.

@@ -1,0 +1,119 @@
+// What still works when D1, GCS or IPFS are stopped, one at a time and in pairs: the table of the README, cell by cell.
+
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { after, before, describe, test } from 'node:test';
+import { DEMO, startStack } from '../dev/stack.mjs';
+import { publishSmall, resign } from './publisher.mjs';
+
+const SEGMENT = 4 << 20;
+const MODEL = readFileSync(`${DEMO.dir}/model.onnx`);
+/** Parts of the demo model that nobody asked for yet, one for each column. */
+const UNSEEN = [1, 2, 3, 4, 5].map((segment) => ({ file: 'model.onnx', start: segment * SEGMENT, bytes: MODEL.subarray(segment * SEGMENT, segment * SEGMENT + 1000) }));
+for (const file of ['tokenizer.json', 'config.json']) UNSEEN.push({ file, start: 0, bytes: readFileSync(`${DEMO.dir}/${file}`).subarray(0, 100) });
+
+/** The table: for each row what its cells say, by column. */
+function table() {
+  const [, text] = /\n(\| stopped: [^\n]*\n(?:\|[^\n]*\n)+)/.exec(readFileSync('README.md', 'utf8')) ?? [];
+  const [head, , ...rows] = text.trim().split('\n').map((line) => line.split('|').slice(1, -1).map((cell) => cell.trim()));
+  return { columns: head.slice(1), rows: Object.fromEntries(rows.map(([name, ...cells]) => [name, cells])) };
+}
+
+describe('when others are stopped', () => {
+  const { columns, rows } = table();
+  /** @type {Awaited<ReturnType<typeof startStack>>} */
+  let stack;
+  let published;
+
+  before(async () => {
+    stack = await startStack();
+    await stack.publish();
+    // One for each column: what the cache has of one is no use to the others.
+    for (const column of columns.keys()) {
+      published = await publishSmall(stack, { id: `other-${column}`, version: '1.0.0' });
+      await post(published);
+    }
+    await part({ file: 'model.onnx', start: 0, bytes: MODEL.subarray(0, 1000) }); // is kept from here on
+  });
+  after(() => stack?.stop());
+
+  const post = (manifest) => fetch(`${stack.urls.edge}/v1/models`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(manifest) });
+  const get = async (path, headers = {}) => {
+    const response = await fetch(`${stack.urls.edge}${path}`, { headers });
+    return { response, body: Buffer.from(await response.arrayBuffer()) };
+  };
+  /** Which answer a part of the demo model has: `hit` or `miss` of the cache, or a problem. */
+  async function part({ file, start, bytes }) {
+    const { response, body } = await get(`/models/${DEMO.id}/${file}`, { range: `bytes=${start}-${start + bytes.length - 1}` });
+    if (response.status !== 206) return problem(response, body);
+    assert.ok(body.equals(bytes), 'right bytes');
+    return /cache;desc=(\w+)/.exec(response.headers.get('server-timing'))[1];
+  }
+  function problem(response, body) {
+    assert.ok([502, 503].includes(response.status), `${response.status}`);
+    assert.equal(response.headers.get('content-type'), 'application/problem+json');
+    assert.ok(response.headers.get('retry-after'), 'says when to ask again');
+    assert.ok(JSON.parse(body.toString()).detail);
+    return 'no';
+  }
+
+  /** How each row is tried. */
+  const ROWS = {
+    'files of bundled models, what the cache has of them': async () => ((await part({ file: 'model.onnx', start: 0, bytes: MODEL.subarray(0, 1000) })) === 'hit' ? 'yes' : 'no'),
+    'the rest of them': async (column) => ((await part(UNSEEN[column])) === 'miss' ? 'yes' : 'no'),
+    'files of other models that are in the registry': async (column) => {
+      const { response, body } = await get(`/models/other-${column}/notes.txt`);
+      if (response.status !== 200) return problem(response, body);
+      assert.equal(body.toString(), `notes of other-${column} 1.0.0`);
+      return 'yes';
+    },
+    '`/v1/models`': async () => {
+      const { response, body } = await get('/v1/models');
+      assert.equal(response.status, 200);
+      const ids = JSON.parse(body.toString()).map(({ id }) => id);
+      if (ids.includes('other-0')) return 'all';
+      assert.deepEqual(ids, [DEMO.id]);
+      return 'bundled ones';
+    },
+    '`/v1/models/{id}`': async (column) => {
+      const { response, body } = await get(`/v1/models/other-${column}`);
+      if (response.status !== 200) return problem(response, body);
+      assert.equal(JSON.parse(body.toString()).id, `other-${column}`);
+      return 'yes';
+    },
+    'publishing to the registry': async (column) => {
+      const answer = await post(await resign({ ...published, version: `1.0.${column + 1}`, timestamp: new Date().toISOString() }));
+      if (answer.status === 201) return 'yes';
+      return problem(answer, Buffer.from(await answer.arrayBuffer()));
+    },
+    '`/healthz`': async () => {
+      const { response, body } = await get('/healthz');
+      const { status } = JSON.parse(body.toString());
+      assert.equal(response.status, status === 'down' ? 503 : 200);
+      return status;
+    },
+  };
+
+  test('the table has these rows', () => assert.deepEqual(Object.keys(rows), Object.keys(ROWS)));
+
+  columns.forEach((column, index) => {
+    describe(column === 'nothing' ? 'nothing' : `without ${column}`, () => {
+      const stopped = new Set(column.match(/D1|GCS|IPFS/g));
+      before(async () => {
+        // A new isolate: nothing is remembered but what the cache has.
+        await stack.stopEdge();
+        if (stopped.has('D1')) await stack.breakRegistry();
+        if (stopped.has('GCS')) await stack.stopGcs();
+        if (stopped.has('IPFS')) await stack.stopIpfs();
+        await stack.startEdge();
+      });
+      after(async () => {
+        await stack.stopEdge();
+        if (stopped.has('D1')) await stack.mendRegistry();
+        if (stopped.has('GCS')) await stack.startGcs();
+        if (stopped.has('IPFS')) await stack.startIpfs();
+      });
+      for (const [name, attempt] of Object.entries(ROWS)) test(name, async () => assert.equal(await attempt(index), rows[name][index]));
+    });
+  });
+});
