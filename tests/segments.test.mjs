@@ -85,6 +85,18 @@ describe("the edge's segment cache", () => {
     assert.equal(await counted(), 6);
   });
 
+  test('a segment of which one leaf is fetched from elsewhere is whole, and kept', async () => {
+    const { bytes, url } = await publish(2 * SEGMENT);
+    await setFault(stack.urls.gcsFault, { mode: 'corrupt', offset: SEGMENT + 1_000_000 });
+    for (const cache of ['miss', 'hit']) {
+      const { status, headers, body, cache: was } = await get(url, `bytes=${SEGMENT + 10}-`);
+      assert.equal(status, 206);
+      assert.ok(body.equals(bytes.subarray(SEGMENT + 10)));
+      assert.equal(was, cache);
+      assert.match(headers.get('server-timing'), /origin;desc="gcs\+ipfs"/);
+    }
+  });
+
   test('wrong bytes are never kept', async () => {
     const { bytes, url } = await publish(SEGMENT + 10);
     await setFault(stack.urls.gcsFault, { mode: 'corrupt', offset: 1000 });

@@ -19,7 +19,7 @@ use edge_net_core::verify::Bytes as _;
 use edge_net_driver::host::{self, HostBytes};
 use edge_net_driver::lookup::NoLeafTable;
 use futures::channel::oneshot;
-use js_sys::Object;
+use js_sys::{Object, Uint8Array};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{Cache, CacheStorage, Headers, ReadableStream, RequestInit, ResponseInit, StreamPipeOptions, WritableStream};
@@ -312,9 +312,30 @@ async fn cache() -> Result<Cache, JsValue> {
     Ok(cache)
 }
 
-async fn download(origin: &Origin, segment: u64, bytes: Range<u64>) -> Result<HostBytes, NoPart> {
+/// The bytes `bytes`, which lie in segment `segment`, without the cache.
+///
+/// # Errors
+/// When no source has a good copy.
+pub async fn download(origin: &Origin, segment: u64, bytes: Range<u64>) -> Result<HostBytes, NoPart> {
+    let length = bytes.end - bytes.start;
     let mut reader = origin.session().await?.read(bytes);
-    Ok(reader.next().await.ok_or(NoPart::Ended(segment))??)
+    let mut next = async || Ok::<_, NoPart>(reader.next().await.ok_or(NoPart::Ended(segment))??);
+    let first = next().await?;
+    if first.len() == length {
+        return Ok(first);
+    }
+    // A segment of which a leaf had to be fetched again comes in parts.
+    let all = Uint8Array::new_with_length(u32::try_from(length).unwrap_or(u32::MAX));
+    let mut part = first;
+    let mut at = 0;
+    loop {
+        all.set(&part.view, at);
+        at += part.view.length();
+        if at >= all.length() {
+            return Ok(all.into());
+        }
+        part = next().await?;
+    }
 }
 
 fn failed(key: &str) -> Option<String> {
