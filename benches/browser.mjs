@@ -88,6 +88,8 @@ async function compare(context, artifact, data, ways, options, label) {
   for (let round = 0; round < ROUNDS; round++) {
     for (let turn = 0; turn < pages.length; turn++) {
       const { way, page, endWorker } = pages[(turn + round) % pages.length];
+      // As whoever waits for a model has it: browsers give the pages behind it less of the processor.
+      await page.bringToFront();
       const ask = (what, ...rest) => page.evaluate(([what, rest]) => bench[what](...rest), [what, rest]);
       await ask('clear');
       await new Promise((resolve) => setTimeout(resolve, REST));

@@ -27,7 +27,7 @@ pub const DAG_PB: u64 = 0x70;
 pub const SHA2_256: u64 = 0x12;
 
 /// A SHA-256 digest.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest(pub [u8; 32]);
 
 impl Digest {
@@ -89,13 +89,13 @@ impl std::fmt::Debug for Digest {
     }
 }
 
-/// A subtree while the DAG is built.
-struct Subtree {
-    cid: Cid,
+/// A subtree, as the node above it describes it.
+pub(crate) struct Subtree {
+    pub(crate) cid: Cid,
     /// Bytes of the file below.
     file_size: u64,
     /// Bytes of all blocks below, this one included: the link's `Tsize`.
-    cumulative_size: u64,
+    pub(crate) cumulative_size: u64,
 }
 
 /// The root CID of the artifact of `size` bytes whose leaves have the digests `leaves`, in order.
@@ -103,32 +103,43 @@ struct Subtree {
 /// The number of digests must be the layout's; the caller checks ([`crate::verify::LeafTable`] does).
 #[must_use]
 pub fn root(leaves: &[Digest], size: u64) -> Cid {
-    let layout = Layout::new(size);
-    let mut level: Vec<Subtree> = (0u64..)
-        .zip(leaves)
-        .map(|(i, digest)| {
-            let bytes = layout.bytes_of_leaves(&(i..i + 1));
-            let length = bytes.end.saturating_sub(bytes.start);
-            Subtree { cid: digest.to_cid(RAW), file_size: length, cumulative_size: length }
-        })
-        .collect();
+    let top = climb(over_leaves(leaves, 0, Layout::new(size)), drop);
+    top.map_or_else(|| Digest::of(&[]).to_cid(RAW), |root| root.cid)
+}
+
+/// The levels of inner nodes over `leaves`, the lowest first and the root alone in the last; none over a single leaf.
+pub(crate) fn inner_levels(leaves: &[Digest], layout: Layout) -> Vec<Vec<Subtree>> {
+    let mut levels = Vec::new();
+    let top = climb(over_leaves(leaves, 0, layout), |level| levels.push(level));
+    levels.extend(top.map(|root| vec![root]));
+    // The lowest is the leaves themselves.
+    // The lowest of all is the leaves themselves.
+    levels.into_iter().skip(1).collect()
+}
+
+/// Builds the levels above `level` up to the root, and hands on each that has another above it.
+fn climb(mut level: Vec<Subtree>, mut below: impl FnMut(Vec<Subtree>)) -> Option<Subtree> {
     while level.len() > 1 {
-        level = level.chunks(MAX_LINKS).map(parent).collect();
+        let above = level.chunks(MAX_LINKS).map(parent).collect();
+        below(std::mem::replace(&mut level, above));
     }
-    level.pop().map_or_else(|| Digest::of(&[]).to_cid(RAW), |root| root.cid)
+    level.pop()
+}
+
+/// The leaves with the digests `leaves`, the first of which is the artifact's leaf `first`.
+pub(crate) fn over_leaves(leaves: &[Digest], first: u64, layout: Layout) -> Vec<Subtree> {
+    let leaf = |(i, digest): (u64, &Digest)| {
+        let bytes = layout.bytes_of_leaves(&(i..i + 1));
+        let length = bytes.end.saturating_sub(bytes.start);
+        Subtree { cid: digest.to_cid(RAW), file_size: length, cumulative_size: length }
+    };
+    (first..).zip(leaves).map(leaf).collect()
 }
 
 /// The node that links to `children`.
 fn parent(children: &[Subtree]) -> Subtree {
     let file_size = children.iter().map(|child| child.file_size).sum();
-    let node = PbNode {
-        links: children
-            .iter()
-            .map(|child| PbLink { cid: child.cid, name: Some(String::new()), size: Some(child.cumulative_size) })
-            .collect(),
-        data: Some(unixfs_file(file_size, children).into()),
-    };
-    let block = node.into_bytes();
+    let block = node(children);
     Subtree {
         cid: Digest::of(&block).to_cid(DAG_PB),
         file_size,
@@ -136,8 +147,21 @@ fn parent(children: &[Subtree]) -> Subtree {
     }
 }
 
+/// The block of the node that links to `children`.
+pub(crate) fn node(children: &[Subtree]) -> Vec<u8> {
+    let node = PbNode {
+        links: children
+            .iter()
+            .map(|child| PbLink { cid: child.cid, name: Some(String::new()), size: Some(child.cumulative_size) })
+            .collect(),
+        data: Some(unixfs_file(children).into()),
+    };
+    node.into_bytes()
+}
+
 /// UnixFS `Data`: `Type = 1` (File is 2), `filesize = 3`, `blocksizes = 4` (repeated, not packed).
-fn unixfs_file(file_size: u64, children: &[Subtree]) -> Vec<u8> {
+fn unixfs_file(children: &[Subtree]) -> Vec<u8> {
+    let file_size = children.iter().map(|child| child.file_size).sum();
     let mut data = Vec::with_capacity(16 + 4 * children.len());
     let mut writer = Writer::new(&mut data);
     let written = writer

@@ -121,7 +121,7 @@ fn evaluate(method: &Method, fields: &HeaderMap, tag: &str, size: u64) -> Outcom
 }
 
 /// Whether a field is `*`, or an entity-tag list with one that `matches`. Our tags hold no commas, but others' may.
-fn lists(fields: &HeaderMap, name: &HeaderName, matches: impl Fn(&str) -> bool) -> bool {
+pub(crate) fn lists(fields: &HeaderMap, name: &HeaderName, matches: impl Fn(&str) -> bool) -> bool {
     fields
         .get_all(name)
         .iter()

@@ -56,6 +56,15 @@ impl Layout {
         leaves.start * LEAF_SIZE..(leaves.end * LEAF_SIZE).min(self.size)
     }
 
+    /// The leaves that hold the bytes `bytes`; none for an empty range.
+    #[must_use]
+    pub const fn leaves_of_bytes(bytes: &Range<u64>) -> Range<u64> {
+        if bytes.start >= bytes.end {
+            return 0..0;
+        }
+        bytes.start / LEAF_SIZE..bytes.end.div_ceil(LEAF_SIZE)
+    }
+
     /// The bytes of segment `segment`.
     #[must_use]
     pub fn bytes_of_segment(self, segment: u64) -> Range<u64> {

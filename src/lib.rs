@@ -10,12 +10,16 @@
 //! | bytes from anywhere | [`VerifiedLeaves`](verify::VerifiedLeaves) | [`verify`] |
 //!
 //! [`download`] is the state machine that plans what to fetch from which source, and [`http`] the
-//! HTTP semantics of what is answered. Nothing here fetches, stores, sleeps or draws random numbers:
+//! HTTP semantics of what is answered; [`gateway`] is the same for other IPFS clients, who are given [`blocks`],
+//! alone or as a [`car`]. Nothing here fetches, stores, sleeps or draws random numbers:
 //! drivers do, and tell the machine what happened.
 
+pub mod blocks;
+pub mod car;
 pub mod dag;
 pub mod download;
 pub mod eviction;
+pub mod gateway;
 pub mod gcs;
 mod health;
 pub mod http;

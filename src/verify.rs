@@ -198,6 +198,12 @@ impl LeafTable {
         self.layout
     }
 
+    /// The digests, in order: one for each leaf of the layout.
+    #[must_use]
+    pub fn digests(&self) -> &[Digest] {
+        &self.digests
+    }
+
     /// The table as it travels: 32-byte digests, concatenated.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {

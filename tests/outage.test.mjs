@@ -3,8 +3,11 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
+import { CID } from 'multiformats/cid';
 import { DEMO, startStack } from '../dev/stack.mjs';
-import { publishSmall, resign } from './publisher.mjs';
+import { publishSmall, resign, sha256 } from './publisher.mjs';
+
+const ROOT = 'bafybeidbwwzlkzd2rpf7trpsx35bxd7sgjr54oox26fufvra5gqdvhiblu';
 
 const SEGMENT = 4 << 20;
 const MODEL = readFileSync(`${DEMO.dir}/model.onnx`);
@@ -24,14 +27,17 @@ describe('when others are stopped', () => {
   /** @type {Awaited<ReturnType<typeof startStack>>} */
   let stack;
   let published;
+  const blocks = [];
 
   before(async () => {
     stack = await startStack();
     await stack.publish();
     // One for each column: what the cache has of one is no use to the others.
     for (const column of columns.keys()) {
+      const block = await publishSmall(stack, { id: `block-${column}`, version: '1.0.0' });
+      blocks.push(block.artifacts.notes.cid);
       published = await publishSmall(stack, { id: `other-${column}`, version: '1.0.0' });
-      await post(published);
+      for (const manifest of [block, published]) await post(manifest);
     }
     await part({ file: 'model.onnx', start: 0, bytes: MODEL.subarray(0, 1000) }); // is kept from here on
   });
@@ -48,6 +54,14 @@ describe('when others are stopped', () => {
     if (response.status !== 206) return problem(response, body);
     assert.ok(body.equals(bytes), 'right bytes');
     return /cache;desc=(\w+)/.exec(response.headers.get('server-timing'))[1];
+  }
+  /** Whether a block is had. One that nobody knows of is a 404. */
+  async function block(cid) {
+    const { response, body } = await get(`/ipfs/${cid}?format=raw`);
+    if (response.status === 404) return 'no';
+    if (response.status !== 200) return problem(response, body);
+    assert.equal(sha256(body), Buffer.from(CID.parse(cid).multihash.digest).toString('hex'));
+    return 'yes';
   }
   function problem(response, body) {
     assert.ok([502, 503].includes(response.status), `${response.status}`);
@@ -67,6 +81,8 @@ describe('when others are stopped', () => {
       assert.equal(body.toString(), `notes of other-${column} 1.0.0`);
       return 'yes';
     },
+    '`/ipfs/{cid}` of bundled models': async () => block(ROOT),
+    '`/ipfs/{cid}` of other models that are in the registry': async (column) => block(blocks[column]),
     '`/v1/models`': async () => {
       const { response, body } = await get('/v1/models');
       assert.equal(response.status, 200);

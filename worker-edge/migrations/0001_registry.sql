@@ -26,3 +26,11 @@ CREATE TABLE versions (
 ) STRICT;
 
 CREATE INDEX versions_by_type ON versions (type, model);
+
+-- The roots of the files, for who asks for them by CID.
+CREATE TABLE artifacts (
+  cid TEXT NOT NULL,
+  model TEXT NOT NULL REFERENCES models (id),
+  version TEXT NOT NULL,
+  PRIMARY KEY (cid, model, version)
+) STRICT, WITHOUT ROWID;

@@ -1,10 +1,12 @@
 //! What an isolate remembers between requests: accepted manifests and leaf tables. No bytes of models,
 //! and nothing that belongs to a request.
 
-use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::cell::{OnceCell, RefCell};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 
+use cid::Cid;
+use edge_net_core::blocks::Blocks;
 use edge_net_core::dag::cid_text;
 use edge_net_core::manifest::{Artifact, Manifest};
 use edge_net_core::signature::{Floor, Refusal, VerifiedManifest};
@@ -25,10 +27,20 @@ const FRESH: f64 = 60_000.0;
 const MAX_DIGESTS: u64 = 512 << 10;
 /// Manifests kept at the most.
 const MAX_MANIFESTS: usize = 256;
+/// Leaf tables fetched at the most while one block is looked for.
+const MAX_SEARCHED: usize = 8;
 
 thread_local! {
     static MANIFESTS: RefCell<HashMap<(String, Option<Version>), Known>> = RefCell::default();
-    static TABLES: RefCell<HashMap<String, Rc<LeafTable>>> = RefCell::default();
+    static TABLES: RefCell<HashMap<String, Tabled>> = RefCell::default();
+    /// The manifests of the bundle that a pinned key signed: a production worker ignores the demo's.
+    static BUNDLE: OnceCell<Vec<Rc<Accepted>>> = const { OnceCell::new() };
+}
+
+/// A leaf table, and what follows from it once somebody asked for that.
+struct Tabled {
+    table: Rc<LeafTable>,
+    blocks: OnceCell<Rc<Blocks>>,
 }
 
 struct Known {
@@ -50,7 +62,7 @@ pub async fn manifest(config: &Config, id: &str, version: Option<&Version>) -> R
         return Ok(Rc::clone(accepted));
     }
     let bundled = bundled(config, id, version);
-    let known = known.map(|(accepted, _)| accepted).or_else(|| bundled.map(Rc::new));
+    let known = known.map(|(accepted, _)| accepted).or(bundled);
     let floor: Option<Floor> = known.as_ref().map(|known| known.manifest.floor());
     let found = lookup::manifest(&config.places(&Object::new()), &config.keys, id, version, floor.as_ref()).await;
     let accepted = match (found, known) {
@@ -63,30 +75,47 @@ pub async fn manifest(config: &Config, id: &str, version: Option<&Version>) -> R
         }
         (Err(error), _) => return Err(error),
     };
+    remember(key, &accepted, now);
+    Ok(accepted)
+}
+
+/// Remembers a version that was accepted elsewhere.
+pub fn introduce(accepted: &Rc<Accepted>) {
+    let key = (accepted.manifest.id.clone(), Some(accepted.manifest.version.clone()));
+    remember(key, accepted, js_sys::Date::now());
+}
+
+fn remember(key: (String, Option<Version>), accepted: &Rc<Accepted>, now: f64) {
     MANIFESTS.with_borrow_mut(|known| {
         if known.len() >= MAX_MANIFESTS {
             known.clear();
         }
-        known.insert(key, Known { accepted: Rc::clone(&accepted), fresh_until: now + FRESH });
+        known.insert(key, Known { accepted: Rc::clone(accepted), fresh_until: now + FRESH });
     });
-    Ok(accepted)
 }
 
-/// A manifest of the bundle, if a pinned key signed it: a production worker ignores the demo's.
-fn bundled(config: &Config, id: &str, version: Option<&Version>) -> Option<Accepted> {
-    let accept = |text: &&&str| -> Result<Accepted, Refusal> {
-        let manifest = VerifiedManifest::verify(text, &config.keys)?.about(id, version)?;
-        Ok(Accepted { manifest, text: (**text).to_owned() })
+/// The newest manifest of the bundle about a model, or about a version of it.
+fn bundled(config: &Config, id: &str, version: Option<&Version>) -> Option<Rc<Accepted>> {
+    let about = |accepted: &Rc<Accepted>| {
+        accepted.manifest.id == id && version.is_none_or(|version| *version == accepted.manifest.version)
     };
-    BUNDLED.iter().filter_map(|text| accept(&text).ok()).max_by(|a, b| a.manifest.version.cmp(&b.manifest.version))
+    bundle(config).into_iter().filter(about).max_by(|a, b| a.manifest.version.cmp(&b.manifest.version))
 }
 
-/// The newest manifest of each model of the bundle that a pinned key signed, in the order of their ids.
-pub fn all_bundled(config: &Config) -> Vec<VerifiedManifest> {
-    let mut newest = BTreeMap::<String, VerifiedManifest>::new();
-    for manifest in BUNDLED.iter().filter_map(|text| VerifiedManifest::verify(text, &config.keys).ok()) {
-        if newest.get(&manifest.id).is_none_or(|known| known.version < manifest.version) {
-            newest.insert(manifest.id.clone(), manifest);
+fn bundle(config: &Config) -> Vec<Rc<Accepted>> {
+    let accept = |text: &&str| -> Result<Rc<Accepted>, Refusal> {
+        let manifest = VerifiedManifest::verify(text, &config.keys)?;
+        Ok(Rc::new(Accepted { manifest, text: (*text).to_owned() }))
+    };
+    BUNDLE.with(|bundle| bundle.get_or_init(|| BUNDLED.iter().filter_map(|text| accept(text).ok()).collect()).clone())
+}
+
+/// The newest manifest of each model of the bundle, in the order of their ids.
+pub fn all_bundled(config: &Config) -> Vec<Rc<Accepted>> {
+    let mut newest = BTreeMap::<String, Rc<Accepted>>::new();
+    for accepted in bundle(config) {
+        if newest.get(&accepted.manifest.id).is_none_or(|known| known.manifest.version < accepted.manifest.version) {
+            newest.insert(accepted.manifest.id.clone(), accepted);
         }
     }
     newest.into_values().collect()
@@ -98,16 +127,108 @@ pub fn all_bundled(config: &Config) -> Vec<VerifiedManifest> {
 /// [`NoLeafTable`].
 pub async fn leaf_table(config: &Config, manifest: &Manifest, artifact: &Artifact) -> Result<Rc<LeafTable>, NoLeafTable> {
     let key = cid_text(&artifact.cid);
-    if let Some(table) = TABLES.with_borrow(|tables| tables.get(&key).cloned()) {
+    if let Some(table) = TABLES.with_borrow(|tables| tables.get(&key).map(|tabled| Rc::clone(&tabled.table))) {
         return Ok(table);
     }
     let table = Rc::new(lookup::leaf_table(&config.places(&Object::new()), manifest, artifact).await?);
     TABLES.with_borrow_mut(|tables| {
-        let kept: u64 = tables.values().map(|table| table.layout().leaves()).sum();
+        let kept: u64 = tables.values().map(|tabled| tabled.table.layout().leaves()).sum();
         if kept + table.layout().leaves() > MAX_DIGESTS {
             tables.clear();
         }
-        tables.insert(key, Rc::clone(&table));
+        tables.insert(key, Tabled { table: Rc::clone(&table), blocks: OnceCell::new() });
     });
     Ok(table)
+}
+
+/// The blocks of an artifact.
+///
+/// # Errors
+/// [`NoLeafTable`].
+pub async fn blocks(config: &Config, held: &Held) -> Result<Rc<Blocks>, NoLeafTable> {
+    let table = leaf_table(config, &held.accepted.manifest, &held.artifact).await?;
+    let key = cid_text(&held.artifact.cid);
+    Ok(TABLES.with_borrow(|tables| match tables.get(&key) {
+        Some(tabled) => Rc::clone(tabled.blocks.get_or_init(|| Rc::new(Blocks::over(table)))),
+        None => Rc::new(Blocks::over(table)),
+    }))
+}
+
+/// An artifact, and the manifest that lists it.
+pub struct Held {
+    /// The manifest.
+    pub accepted: Rc<Accepted>,
+    /// The artifact.
+    pub artifact: Artifact,
+}
+
+/// Why a block is not found.
+#[derive(Debug, thiserror::Error)]
+pub enum NoHolder {
+    /// No artifact that is known here has it.
+    #[error("{0} is no block of a model that is known here")]
+    Unknown(String),
+    /// Not all leaf tables were looked into.
+    #[error("{cid} was not found yet; {left} leaf tables are left to be looked into: ask again")]
+    Unfinished {
+        /// The block.
+        cid: String,
+        /// How many.
+        left: usize,
+    },
+    /// Not all leaf tables could be had.
+    #[error("{cid} was not found where a leaf table could be had; {reasons}")]
+    Unreachable {
+        /// The block.
+        cid: String,
+        /// What each source did.
+        reasons: String,
+    },
+}
+
+/// The artifact that the block `cid` belongs to, among those of the bundled manifests and of those in memory. What belongs to
+/// private models only is unknown here.
+///
+/// # Errors
+/// [`NoHolder`].
+pub async fn holder(config: &Config, cid: &Cid) -> Result<Held, NoHolder> {
+    let known = public_manifests(config);
+    let listed =
+        || known.iter().flat_map(|accepted| accepted.manifest.artifacts.iter().map(move |artifact| (accepted, artifact)));
+    let held =
+        |(accepted, artifact): (&Rc<Accepted>, &Artifact)| Held { accepted: Rc::clone(accepted), artifact: artifact.clone() };
+    if let Some(found) = listed().find(|(_, artifact)| artifact.cid == *cid) {
+        return Ok(held(found));
+    }
+    let mut seen = HashSet::new();
+    let candidates = listed().filter(|(_, artifact)| Blocks::may_be_below(artifact.layout(), cid) && seen.insert(artifact.cid));
+    // Those in memory first: they cost nothing.
+    let (tabled, others): (Vec<Held>, Vec<Held>) = candidates.map(held).partition(is_tabled);
+    let left = others.len().saturating_sub(MAX_SEARCHED);
+    let mut reasons = Vec::new();
+    for held in tabled.into_iter().chain(others.into_iter().take(MAX_SEARCHED)) {
+        match blocks(config, &held).await {
+            Ok(blocks) if blocks.find(cid).is_some() => return Ok(held),
+            Ok(_) => {}
+            Err(error) => reasons.push(error.to_string()),
+        }
+    }
+    let cid = cid_text(cid);
+    match (reasons.is_empty(), left) {
+        (false, _) => Err(NoHolder::Unreachable { cid, reasons: reasons.join("; ") }),
+        (true, 0) => Err(NoHolder::Unknown(cid)),
+        (true, left) => Err(NoHolder::Unfinished { cid, left }),
+    }
+}
+
+/// The manifests that are known here, but for those of private models.
+fn public_manifests(config: &Config) -> Vec<Rc<Accepted>> {
+    let mut known = bundle(config);
+    MANIFESTS.with_borrow(|manifests| known.extend(manifests.values().map(|known| Rc::clone(&known.accepted))));
+    known.retain(|accepted| !config.private.contains(&accepted.manifest.id));
+    known
+}
+
+fn is_tabled(held: &Held) -> bool {
+    TABLES.with_borrow(|tables| tables.contains_key(&cid_text(&held.artifact.cid)))
 }

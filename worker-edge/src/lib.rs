@@ -3,6 +3,7 @@
 mod catalog;
 mod config;
 mod credential;
+mod gateway;
 mod health;
 mod limit;
 mod log;
@@ -27,6 +28,8 @@ use crate::models::Call;
 const MODELS: &str = "/models/";
 /// Where the worker says how it is.
 const HEALTH: &str = "/healthz";
+/// Prefix of the blocks' URLs.
+const IPFS: &str = "/ipfs/";
 
 #[event(start)]
 fn start() {
@@ -72,6 +75,9 @@ async fn answer(call: &Call<'_>) -> worker::Result<web_sys::Response> {
     }
     if path == HEALTH {
         return health::answer(call).await;
+    }
+    if let Some(below) = path.strip_prefix(IPFS) {
+        return gateway::answer(call, below).await;
     }
     let below = path.strip_prefix(MODELS);
     let named = below.map_or_else(|| path.strip_prefix('/').and_then(ModelPath::parse_hub), ModelPath::parse);

@@ -49,7 +49,7 @@ pub async fn answer(call: &Call<'_>, path: &ModelPath) -> worker::Result<web_sys
         Err(error) => return no_manifest(&error),
     };
     let manifest = &accepted.manifest;
-    let fields = fields_of(request);
+    let fields = fields_of(request, &CONDITIONS);
     let file = match &path.resource {
         Resource::Manifest => {
             return small(call, path.freshness(), "application/json", accepted.text.as_bytes());
@@ -88,7 +88,7 @@ pub async fn answer(call: &Call<'_>, path: &ModelPath) -> worker::Result<web_sys
 }
 
 /// Sends verified bytes. The head waits for the first of them, so that it can still tell of a failure.
-async fn send(
+pub async fn send(
     call: &Call<'_>,
     origin: Origin,
     status: StatusCode,
@@ -149,7 +149,7 @@ async fn send_uncached(
 }
 
 /// `Server-Timing`: where the first bytes came from, and what the cache had to do with it.
-fn timing(fields: &mut HeaderMap, origin: &str, cache: &str) {
+pub fn timing(fields: &mut HeaderMap, origin: &str, cache: &str) {
     if let Ok(timing) = HeaderValue::from_str(&format!("origin;desc=\"{origin}\", cache;desc={cache}")) {
         fields.insert(HeaderName::from_static("server-timing"), timing);
     }
@@ -158,7 +158,7 @@ fn timing(fields: &mut HeaderMap, origin: &str, cache: &str) {
 /// A small body that is at hand.
 pub fn small(call: &Call<'_>, freshness: Freshness, media_type: &'static str, body: &[u8]) -> worker::Result<web_sys::Response> {
     let tag = format!("\"{}\"", Digest::of(body).to_hex());
-    let unchanged = fields_of(call.request)
+    let unchanged = fields_of(call.request, &[IF_NONE_MATCH])
         .get(IF_NONE_MATCH)
         .is_some_and(|listed| listed.to_str().is_ok_and(|listed| listed.contains(&tag)));
     let mut fields = HeaderMap::new();
@@ -183,17 +183,20 @@ pub fn no_manifest(error: &NoManifest) -> worker::Result<web_sys::Response> {
 }
 
 /// The sources failed, not the client; it may ask again.
-fn bad_gateway(detail: &str) -> worker::Result<web_sys::Response> {
+pub fn bad_gateway(detail: &str) -> worker::Result<web_sys::Response> {
     log::error("bad-gateway").say(detail);
     let response = reply::problem(StatusCode::BAD_GATEWAY, detail)?;
     response.headers().set(RETRY_AFTER.as_str(), "5")?;
     Ok(response)
 }
 
-fn fields_of(request: &Request) -> HeaderMap {
+/// Fields that the answer to a request for an artifact depends on.
+const CONDITIONS: [HeaderName; 4] = [RANGE, IF_RANGE, IF_MATCH, IF_NONE_MATCH];
+
+/// The fields of a request that are named. Each costs a call out of WASM.
+pub fn fields_of(request: &Request, names: &[HeaderName]) -> HeaderMap {
     let headers = request.headers();
-    let field = |name: HeaderName| Some((headers.get(name.as_str()).ok()??, name));
+    let field = |name: &HeaderName| Some((headers.get(name.as_str()).ok()??, name.clone()));
     let read = |(value, name): (String, HeaderName)| Some((name, HeaderValue::from_str(&value).ok()?));
-    // Each costs a call out of WASM: only those that an answer depends on.
-    [RANGE, IF_RANGE, IF_MATCH, IF_NONE_MATCH].into_iter().filter_map(field).filter_map(read).collect()
+    names.iter().filter_map(field).filter_map(read).collect()
 }

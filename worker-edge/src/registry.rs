@@ -6,7 +6,8 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::rc::Rc;
 
-use edge_net_core::dag::Digest;
+use cid::Cid;
+use edge_net_core::dag::{Digest, cid_text};
 use edge_net_core::registry::{Filter, Known, Offer, Publication, Rejection, Release, Summary};
 use edge_net_core::signature::rfc3339;
 use edge_net_driver::host;
@@ -18,7 +19,7 @@ use wasm_bindgen::JsValue;
 use worker::{D1Database, D1PreparedStatement, D1Result, Env};
 
 use crate::config::Config;
-use crate::log;
+use crate::{catalog, log};
 
 /// Name of the binding.
 const BINDING: &str = "REGISTRY";
@@ -113,6 +114,25 @@ pub async fn instead(
     }
 }
 
+/// Makes the catalog know the model that has an artifact with this root, if the registry has one. Whether it has.
+pub async fn introduce(env: &Env, config: &Config, root: &Cid) -> bool {
+    let found = match Registry::open(env) {
+        Ok(registry) => registry.holder(config, &cid_text(root)).await,
+        Err(error) => Err(error),
+    };
+    match found {
+        Ok(Some(accepted)) => {
+            catalog::introduce(&accepted);
+            true
+        }
+        Ok(None) | Err(Unavailable::Unbound) => false,
+        Err(error) => {
+            log::warn("registry-failed").fact("cid", cid_text(root)).say(error);
+            false
+        }
+    }
+}
+
 /// The database.
 pub struct Registry(D1Database);
 
@@ -172,6 +192,25 @@ impl Registry {
         Ok(Found::Manifest(accepted))
     }
 
+    /// The manifest of a version that lists an artifact with this root.
+    async fn holder(&self, config: &Config, root: &str) -> Result<Option<Rc<Accepted>>, Unavailable> {
+        #[derive(Deserialize)]
+        struct Row {
+            model: String,
+            version: String,
+        }
+        // Any of them: the bytes are the same. A public one, if there is one.
+        let statement =
+            "SELECT model, version FROM artifacts WHERE cid = ?1 AND model NOT IN (SELECT value FROM json_each(?2)) LIMIT 1";
+        let found = bounded(self.bind(statement, &[root.into(), json(&config.private.models).into()])?.all()).await?;
+        let Some(Row { model, version }) = rows(&found)?.pop() else { return Ok(None) };
+        let Ok(version) = Version::parse(&version) else { return Ok(None) };
+        match self.manifest(config, &model, Some(&version)).await? {
+            Found::Manifest(accepted) => Ok(Some(accepted)),
+            Found::Yanked | Found::Nothing => Ok(None),
+        }
+    }
+
     /// The models that `filter` wants, but for those that are private.
     ///
     /// # Errors
@@ -193,7 +232,6 @@ impl Registry {
             return Ok(page);
         }
         let text = |value: &Option<String>| value.as_ref().map_or(JsValue::NULL, JsValue::from);
-        let private = serde_json::to_string(private).unwrap_or_default();
         let statement = self.bind(
             LIST,
             &[
@@ -202,7 +240,7 @@ impl Registry {
                 text(&filter.license),
                 text(&filter.text),
                 text(&filter.after),
-                private.into(),
+                json(private).into(),
                 (filter.limit.get() + 1).into(),
             ],
         )?;
@@ -306,11 +344,15 @@ impl Registry {
             INSERT INTO models (id, owner, replaced, signed, newest, revision, written) VALUES (?1, ?2, ?3, ?4, ?5, 1, ?7)
             ON CONFLICT (id) DO UPDATE SET owner = ?2, replaced = ?3, signed = ?4, newest = ?5, revision = revision + 1, written = ?7
             WHERE revision = ?6";
-        // Both or none: what was not written above has another digest.
+        // All or none: what was not written above has another digest.
         const VERSION: &str = "
             INSERT INTO versions (model, version, timestamp, key_id, yanked, name, type, quantization, license, size, manifest)
             SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11 FROM models WHERE id = ?1 AND written = ?12
             ON CONFLICT (model, version) DO UPDATE SET timestamp = ?3, key_id = ?4, yanked = ?5, manifest = ?11";
+        const ARTIFACTS: &str = "
+            INSERT OR IGNORE INTO artifacts (cid, model, version)
+            SELECT json_extract(value, '$.cid'), ?1, ?2 FROM json_each(?3, '$.artifacts')
+            WHERE EXISTS (SELECT 1 FROM models WHERE id = ?1 AND written = ?4)";
         let Publication { summary, text, owner, replaced, timestamp, signed, yanked, newest, .. } = publication;
         #[allow(clippy::cast_precision_loss)] // Sizes and times are below 2^53.
         let number = |number: u64| JsValue::from(number as f64);
@@ -322,7 +364,7 @@ impl Registry {
                 &[
                     (&summary.id).into(),
                     owner.into(),
-                    serde_json::to_string(replaced).unwrap_or_default().into(),
+                    json(replaced).into(),
                     number(*signed),
                     some(newest.as_ref().map(ToString::to_string).as_ref()),
                     revision.into(),
@@ -346,6 +388,7 @@ impl Registry {
                     (&digest).into(),
                 ],
             )?,
+            self.bind(ARTIFACTS, &[(&summary.id).into(), (&summary.version).into(), text.into(), (&digest).into()])?,
         ]))
         .await?;
         let changes = written.first().map(D1Result::meta).transpose()?.flatten().and_then(|meta| meta.changes);
@@ -355,6 +398,11 @@ impl Registry {
     fn bind(&self, query: &str, values: &[JsValue]) -> Result<D1PreparedStatement, Unavailable> {
         Ok(self.0.prepare(query).bind(values)?)
     }
+}
+
+/// A list as SQLite's `json_each` reads it.
+fn json(list: &[String]) -> String {
+    serde_json::to_string(list).unwrap_or_default()
 }
 
 /// An answer of the database, or that it took too long.

@@ -11,7 +11,7 @@ use web_sys::{Headers, ReadableStream, ResponseInit, WritableStream};
 use crate::log;
 
 /// Fields a page on another origin may read.
-const EXPOSED: &str = "Accept-Ranges, Content-Length, Content-Range, ETag, Link, Location, Repr-Digest, Retry-After, Server-Timing, X-Link-Expires, X-Model-Checksum, X-Model-Version";
+const EXPOSED: &str = "Accept-Ranges, Content-Length, Content-Range, ETag, Link, Location, Repr-Digest, Retry-After, Server-Timing, X-Ipfs-Path, X-Ipfs-Roots, X-Link-Expires, X-Model-Checksum, X-Model-Version";
 
 #[wasm_bindgen]
 extern "C" {

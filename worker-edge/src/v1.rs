@@ -120,8 +120,8 @@ async fn list(call: &Call<'_>) -> Answer {
 fn bundled(call: &Call<'_>, filter: &Filter, error: &Unavailable) -> Page {
     log::warn("registry-failed").say(format!("{error}; the list is of what is bundled"));
     let manifests = catalog::all_bundled(&call.config);
-    let public = manifests.iter().filter(|manifest| !call.config.private.contains(&manifest.id));
-    let wanted = public.map(|manifest| Summary::of(manifest)).filter(|summary| filter.admits(summary));
+    let public = manifests.iter().filter(|accepted| !call.config.private.contains(&accepted.manifest.id));
+    let wanted = public.map(|accepted| Summary::of(&accepted.manifest)).filter(|summary| filter.admits(summary));
     filter.page(wanted.take(usize::from(filter.limit.get()) + 1).collect())
 }
 
