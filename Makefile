@@ -54,8 +54,8 @@ sw: web/dist/edge-net-sw.js
 web/dist/edge-net-sw.js: $(CORE) $(shell find worker-sw -type f -not -path 'worker-sw/build/*')
 	worker-sw/build.sh
 
-edge: worker-edge/build/index.js
-worker-edge/build/index.js: $(CORE) $(shell find worker-edge manifests -type f -not -path 'worker-edge/build/*')
+edge: worker-edge/build/index.js # which worker-edge/entry.js imports as it stands
+worker-edge/build/index.js: $(CORE) $(shell find worker-edge manifests -type f -not -path 'worker-edge/build/*' -not -name entry.js)
 	cd worker-edge && WASM_BINDGEN_BIN="$(CURDIR)/.tools/bin/wasm-bindgen" WASM_OPT_BIN="$(CURDIR)/node_modules/.bin/wasm-opt" \
 	  ESBUILD_BIN="$(CURDIR)/node_modules/.bin/esbuild" "$(CURDIR)/.tools/bin/worker-build" --profile wasm
 

@@ -237,7 +237,7 @@ async function listen(handler, port, setting) {
 }
 
 /** A port that nothing listens on now. */
-async function freePort() {
+export async function freePort() {
   const { port, stop } = await listen(() => {}, 0);
   await stop();
   return port;

@@ -16,6 +16,7 @@ use js_sys::Object;
 use semver::Version;
 
 use crate::config::Config;
+use crate::hit::Lease;
 use crate::log;
 
 /// Signed manifests that came with the worker.
@@ -46,6 +47,7 @@ struct Tabled {
 struct Known {
     accepted: Rc<Accepted>,
     fresh_until: f64,
+    lease: Lease,
 }
 
 /// The manifest of a model, from memory, the bucket, or the bundle, in this order.
@@ -90,8 +92,17 @@ fn remember(key: (String, Option<Version>), accepted: &Rc<Accepted>, now: f64) {
         if known.len() >= MAX_MANIFESTS {
             known.clear();
         }
-        known.insert(key, Known { accepted: Rc::clone(accepted), fresh_until: now + FRESH });
+        let lease = Lease::until(if key.1.is_some() { f64::INFINITY } else { now + FRESH });
+        known.insert(key, Known { accepted: Rc::clone(accepted), fresh_until: now + FRESH, lease });
     });
+}
+
+/// Until when `accepted` is what [`manifest`] answers; `None` where it is not any more.
+pub fn lease(accepted: &Rc<Accepted>, id: &str, version: Option<&Version>) -> Option<Object> {
+    let key = (id.to_owned(), version.cloned());
+    MANIFESTS.with_borrow(|known| {
+        known.get(&key).filter(|known| Rc::ptr_eq(&known.accepted, accepted)).map(|known| known.lease.terms())
+    })
 }
 
 /// The newest manifest of the bundle about a model, or about a version of it.

@@ -94,7 +94,7 @@ async fn raw(call: &Call<'_>, asked: &Asked, held: Held, blocks: &Blocks, at: Po
             if call.method == Method::HEAD {
                 return reply::with_fields(StatusCode::OK, &fields, None);
             }
-            send(call, origin(call, held), StatusCode::OK, fields, bytes).await
+            send(call, origin(call, held), None, StatusCode::OK, fields, bytes).await
         }
     }
 }

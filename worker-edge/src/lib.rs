@@ -5,6 +5,7 @@ mod config;
 mod credential;
 mod gateway;
 mod health;
+mod hit;
 mod limit;
 mod log;
 mod models;

@@ -16,6 +16,7 @@ use web_sys::Request;
 use worker::{Context, Env};
 
 use crate::config::Config;
+use crate::hit::{self, Meaning};
 use crate::origin::Origin;
 use crate::segments::{Body, Segments};
 use crate::{catalog, log, registry, reply};
@@ -82,7 +83,10 @@ pub async fn answer(call: &Call<'_>, path: &ModelPath) -> worker::Result<web_sys
         (status, None) => reply::with_fields(status, &head.headers, None),
         (status, Some(bytes)) => {
             let origin = Origin::new(Rc::clone(config), Rc::clone(&accepted), artifact.clone());
-            send(call, origin, status, head.headers, bytes).await
+            let lease = catalog::lease(&accepted, &path.id, path.version.as_ref());
+            // Of a private model each request is looked at.
+            let lease = lease.filter(|_| !config.private.contains(&path.id));
+            send(call, origin, lease, status, head.headers, bytes).await
         }
     }
 }
@@ -91,6 +95,7 @@ pub async fn answer(call: &Call<'_>, path: &ModelPath) -> worker::Result<web_sys
 pub async fn send(
     call: &Call<'_>,
     origin: Origin,
+    lease: Option<Object>,
     status: StatusCode,
     mut fields: HeaderMap,
     bytes: Range<u64>,
@@ -102,7 +107,8 @@ pub async fn send(
         return send_uncached(&origin, status, fields, bytes).await;
     }
     let length = bytes.end - bytes.start;
-    let mut parts = Layout::new(origin.artifact.size).parts_of_bytes(&bytes);
+    let size = origin.artifact.size;
+    let mut parts = Layout::new(size).parts_of_bytes(&bytes);
     let segments = Segments::open(&call.url, origin, Rc::clone(&call.context)).await?;
     let first = match parts.next() {
         Some((segment, bytes)) => segments.part(segment, &bytes).await,
@@ -114,7 +120,15 @@ pub async fn send(
     };
     timing(&mut fields, &first.origin, if first.hit { "hit" } else { "miss" });
     let body: Object = match first.body {
-        Body::Cached(response) if first.length == length => response.body().map(Object::from).unwrap_or_default(),
+        Body::Cached(response) if first.length == length => {
+            let body = response.body().map(Object::from).unwrap_or_default();
+            let answer = reply::with_fields(status, &fields, Some(&body))?;
+            if let Some(lease) = lease {
+                let meaning = Meaning { lease, size, cache: &segments.cache, key: &segments.prefix };
+                hit::remember(&call.request.url(), &meaning, &answer, bytes.start / SEGMENT_SIZE)?;
+            }
+            return Ok(answer);
+        }
         Body::Here(bytes) if first.length == length => bytes.view.into(),
         _ => segments.stream(first, parts, length).into(),
     };

@@ -168,9 +168,10 @@ impl Body {
 
 /// The segments of one artifact, for one request.
 pub struct Segments {
-    cache: Cache,
+    /// Where they are kept.
+    pub cache: Cache,
     /// Key of the entries, but for the segment's number.
-    prefix: String,
+    pub prefix: String,
     cid: String,
     layout: Layout,
     origin: Rc<Origin>,
