@@ -1,11 +1,12 @@
 // A reverse proxy that lies on demand. It stands before the bucket, the IPFS gateway and the edge of the development stack,
 // so that tests and the demo page can break each of them.
 //
-//   GET /__fault                                                → {"mode": "none", "match": …, "offset": 0, "rate": …, "hits": 0}
+//   GET /__fault                                                → {"mode": "none", "match": …, "offset": 0, "rate": …, "hits": 0, "open": 0, "sent": 0}
 //   PUT /__fault {"mode": "corrupt", "match": "^/ipfs/", "offset": 5000000}   → the same, as it is now
 //
 // `match` is a regular expression on path and query. Without it, `down` takes everything and the other modes only the bytes of
-// artifacts. `hits` counts the requests spoiled since the last PUT.
+// artifacts. Since the last PUT, `hits` counts the requests spoiled, `open` those of them that are still being answered, and `sent` the
+// bytes that came of them.
 
 import http from 'node:http';
 import { pipeline } from 'node:stream';
@@ -44,7 +45,12 @@ export function faultyProxy(target, extra = {}) {
   return (request, response) => {
     if (request.url === '/__fault') return control(request, response);
     const mode = fault.takes(request) ? fault.state.mode : 'none';
-    if (mode !== 'none') fault.state.hits++;
+    if (mode !== 'none') {
+      const { state } = fault;
+      state.hits++;
+      state.open++;
+      response.on('close', () => state.open--);
+    }
     const odd = Math.floor(Date.now() / 1000) % 2 === 1;
     if (mode === 'down' || (mode === 'flap' && odd)) return request.socket.destroy();
     const refuse = (status, fields) => response.writeHead(status, { 'access-control-allow-origin': '*', 'access-control-expose-headers': 'Retry-After', ...fields }).end();
@@ -108,13 +114,14 @@ function parse({ mode, match, offset = 0, rate = 262_144 }) {
   match ??= mode === 'down' ? '' : ARTIFACTS;
   const expression = new RegExp(match);
   return {
-    state: { mode, match, offset, rate, hits: 0 },
+    state: { mode, match, offset, rate, hits: 0, open: 0, sent: 0 },
     takes: ({ method, url }) => mode !== 'none' && (mode === 'down' || ['GET', 'HEAD'].includes(method)) && expression.test(url),
   };
 }
 
 /** Sends the answer of the true server on, spoilt as `mode` says. */
-function pass(answer, mode, { offset, rate }, extra, response) {
+function pass(answer, mode, state, extra, response) {
+  const { offset, rate } = state;
   const headers = { ...answer.headers, ...extra };
   for (const hop of ['connection', 'keep-alive', 'transfer-encoding']) delete headers[hop];
   const [, first, last, size] = /^bytes (\d+)-(\d+)\/(\d+)$/.exec(headers['content-range'] ?? '')?.map(Number) ?? [];
@@ -143,6 +150,8 @@ function pass(answer, mode, { offset, rate }, extra, response) {
     stages.push(createGzip({ level: 1 }));
   }
 
+  if (mode !== 'none') stages.push((body) => counted(body, state));
+
   response.writeHead(answer.statusCode, headers);
   response.flushHeaders();
   pipeline([...stages, response], () => {}); // an error closes the connection, which is all there is to do
@@ -162,6 +171,13 @@ async function* half(body, length, end = () => {}) {
     yield chunk.subarray(0, left);
     left -= chunk.length;
     if (left <= 0) return end();
+  }
+}
+
+async function* counted(body, state) {
+  for await (const chunk of body) {
+    state.sent += chunk.length;
+    yield chunk;
   }
 }
 

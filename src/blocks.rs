@@ -57,6 +57,12 @@ impl Blocks {
         layout.leaves() > least && Digest::of_cid(cid).is_some()
     }
 
+    /// How the artifact is cut.
+    #[must_use]
+    pub fn layout(&self) -> Layout {
+        self.table.layout()
+    }
+
     /// The root.
     #[must_use]
     pub const fn root(&self) -> Position {

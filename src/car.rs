@@ -102,6 +102,12 @@ impl Car {
         Self { blocks, root, leaves, left_out }
     }
 
+    /// The bytes of the artifact that the leaves in it come from: from the first of them to the last.
+    #[must_use]
+    pub fn content(&self) -> Range<u64> {
+        self.blocks.layout().bytes_of_leaves(&self.leaves)
+    }
+
     /// Bytes in the archive.
     #[must_use]
     pub fn length(self: &Rc<Self>) -> u64 {

@@ -49,7 +49,7 @@ pub struct Config {
     pub probe: u64,
     /// Whether readers wait for whole segments; else they are handed what there is of one.
     pub whole: bool,
-    /// Whether all sources work at once; else the others are asked when the first fails or lags.
+    /// Whether all sources work at once; else one does, at first the first, until it fails or lags.
     pub share: bool,
     /// Whether there is a store to load segments from and to store them in.
     pub store: bool,
@@ -268,6 +268,8 @@ pub struct Download<B> {
     table: Rc<LeafTable>,
     config: Config,
     sources: Vec<Health>,
+    /// The one that sent something last.
+    latest: usize,
     readers: Vec<Reader>,
     /// Few: see [`Config::held`].
     segments: Vec<Segment<B>>,
@@ -286,6 +288,7 @@ impl<B: Bytes> Download<B> {
             jitter: config.seed,
             config,
             sources: sources.into_iter().map(Health::new).collect(),
+            latest: 0,
             readers: Vec::new(),
             segments: Vec::new(),
             next_fetch: 0,
@@ -333,6 +336,7 @@ impl<B: Bytes> Download<B> {
                 for fetch in fetches.filter(|under_way| under_way.id == fetch) {
                     fetch.answered.get_or_insert(now);
                     fetch.progressed = now;
+                    self.latest = fetch.source;
                     self.actions.push_back(Action::Report(Report::Received { bytes: bytes.saturating_sub(fetch.got) }));
                     fetch.got = bytes;
                 }
@@ -593,7 +597,7 @@ impl<B: Bytes> Download<B> {
         };
         let candidates = (0..self.sources.len()).filter(rested);
         if !self.config.share {
-            return candidates.min();
+            return candidates.min_by_key(|source| (*source != self.latest, *source));
         }
         let busy = |source: usize| self.receiving().filter(|fetch| fetch.source == source).count() as u64;
         // Among equals the first: sources are named in the order they are preferred.

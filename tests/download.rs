@@ -878,3 +878,33 @@ fn faulty_downloads_end_with_the_right_bytes_or_an_error() {
         assert!(happened > 0, "the simulation has become too tame: {tally:?}");
     }
 }
+
+/// A source that failed is not gone back to while another brings what is wanted: a body that is open there has what follows.
+#[test]
+fn without_sharing_the_source_that_sent_last_is_asked_next() {
+    let layout = Layout::new(3 * SEGMENT_SIZE);
+    let leaves: Vec<Digest> =
+        (0..layout.leaves()).map(|leaf| digest(&honest(&layout.bytes_of_leaves(&(leaf..leaf + 1))))).collect();
+    let table = LeafTable::from_digests(leaves.clone(), layout.size(), &dag::root(&leaves, layout.size())).unwrap();
+    let config =
+        Config { lanes: 1, held: 2, whole: true, share: false, store: false, probe: LEAVES_PER_SEGMENT, ..Config::default() };
+    let mut download = Download::new(table, vec!["first".into(), "second".into()], config);
+    let asked = |download: &mut Download<Described>| {
+        std::iter::from_fn(|| download.poll()).find_map(|action| match action {
+            Action::Fetch { fetch, source, .. } => Some((fetch, source)),
+            _ => None,
+        })
+    };
+
+    download.handle(0, Event::Opened { reader: 0, bytes: 0..layout.size() });
+    download.handle(0, Event::Pulled(0));
+    let (fetch, source) = asked(&mut download).unwrap();
+    assert_eq!(source, 0);
+    download.handle(1, Event::Failed { fetch, failure: Failure::Status(503), rest: None });
+    let (fetch, source) = asked(&mut download).unwrap();
+    assert_eq!(source, 1);
+
+    // The first has rested long since when all bytes of the second have come, which are not verified yet.
+    download.handle(10_000, Event::Progressed { fetch, bytes: SEGMENT_SIZE });
+    assert_eq!(asked(&mut download).map(|(_, source)| source), Some(1));
+}

@@ -138,6 +138,16 @@ describe('the trustless gateway', () => {
         assert.ok(Buffer.concat(archive.blocks.filter(({ cid }) => cid.code === raw.code).map(({ bytes }) => bytes)).equals(large));
       });
 
+      test('an archive asks the bucket as seldom as a file does', async () => {
+        const bytes = randomBytes(16 * 16 * LEAF);
+        const { root } = await publish(bytes);
+        await setFault(stack.urls.gcsFault, { mode: 'slow', rate: Number.MAX_SAFE_INTEGER }); // only counts
+        await isAnArchiveOf(bytes, root);
+        const { hits } = await (await fetch(stack.urls.gcsFault)).json();
+        // One body for all; or eleven segments that the subrequests suffice to keep, and one body for the rest.
+        assert.equal(hits, cache === 'off' ? 1 : 12);
+      });
+
       test('small and empty files are single blocks', async () => {
         for (const bytes of [Buffer.from('one leaf'), Buffer.alloc(0), randomBytes(LEAF)]) {
           const { root } = await publish(bytes);

@@ -165,7 +165,10 @@ describe('the edge in operation', () => {
     test('nothing is said of what goes well', async () => {
       const before = lines(stack).length;
       for (let i = 0; i < 5; i++) await (await fetch(`${stack.urls.edge}/models/${DEMO.id}/config.json`)).arrayBuffer();
-      assert.equal(lines(stack).length, before);
+      // What is logged after them has come: so would have what is logged of them.
+      await fetch(`${stack.urls.edge}/models/forged/notes.txt`);
+      await logged(() => lines(stack).length > before);
+      assert.deepEqual(lines(stack).slice(before).map(({ event }) => event), ['bad-gateway']);
     });
   });
 });
@@ -175,6 +178,17 @@ test('a limit that fails lets pass', async () => {
   try {
     assert.equal((await fetch(`${stack.urls.edge}/v1/models/${DEMO.id}/download`)).status, 200);
     await loggedBy(stack, ({ event, binding }) => event === 'limit-failed' && binding === 'API_LIMIT');
+  } finally {
+    await stack.stop();
+  }
+});
+
+test('a variable that cannot be used is named in the log', async () => {
+  const stack = await startStack({ vars: { SUBREQUESTS: '9.5' } });
+  try {
+    assert.equal((await fetch(`${stack.urls.edge}/healthz`)).status, 500);
+    const { message } = await loggedBy(stack, ({ event }) => event === 'not-configured');
+    assert.equal(message, 'the variable SUBREQUESTS must be a whole number, at least 10, not "9.5"');
   } finally {
     await stack.stop();
   }

@@ -13,10 +13,35 @@ import { SEED, anyRange, random } from './ranges.mjs';
 
 const SEGMENT = 4 << 20;
 
+let published = 0;
+
+/** Publishes random bytes, which no cache has, and resolves to them and their URL. */
+async function publishTo(stack, size) {
+  const bytes = randomBytes(size);
+  const id = `random-${published++}`;
+  const dir = await mkdtemp(join(tmpdir(), 'edge-net-model-'));
+  await writeFile(join(dir, 'weights.bin'), bytes);
+  await stack.publish({ dir, id, version: '1.0.0', type: 'embedding', name: id });
+  await rm(dir, { recursive: true });
+  return { bytes, id, url: `${stack.urls.edge}/models/${id}/weights.bin` };
+}
+
+async function get(url, range) {
+  const response = await fetch(url, { headers: range ? { range } : {} });
+  const body = Buffer.from(await response.arrayBuffer());
+  const cache = /cache;desc=(\w+)/.exec(response.headers.get('server-timing') ?? '')?.[1];
+  return { status: response.status, headers: response.headers, body, cache };
+}
+
+/** A fault that slows nothing down, but counts. */
+const COUNT = { mode: 'slow', rate: Number.MAX_SAFE_INTEGER };
+
+/** A fault of dev/faults.mjs, and what it has counted. */
+const faultOf = async (url) => (await fetch(url)).json();
+
 describe("the edge's segment cache", () => {
   /** @type {Awaited<ReturnType<typeof startStack>>} */
   let stack;
-  let published = 0;
 
   before(async () => {
     stack = await startStack();
@@ -26,25 +51,10 @@ describe("the edge's segment cache", () => {
     for (const url of [stack.urls.gcsFault, stack.urls.ipfsFault]) await setFault(url, { mode: 'none' });
   });
 
-  /** Publishes random bytes, which no cache has, and resolves to them and their URL. */
-  const publish = async (size) => {
-    const bytes = randomBytes(size);
-    const id = `random-${published++}`;
-    const dir = await mkdtemp(join(tmpdir(), 'edge-net-model-'));
-    await writeFile(join(dir, 'weights.bin'), bytes);
-    await stack.publish({ dir, id, version: '1.0.0', type: 'embedding', name: id });
-    await rm(dir, { recursive: true });
-    return { bytes, id, url: `${stack.urls.edge}/models/${id}/weights.bin` };
-  };
-  const get = async (url, range) => {
-    const response = await fetch(url, { headers: range ? { range } : {} });
-    const body = Buffer.from(await response.arrayBuffer());
-    const cache = /cache;desc=(\w+)/.exec(response.headers.get('server-timing') ?? '')?.[1];
-    return { status: response.status, headers: response.headers, body, cache };
-  };
-  /** Counts the requests for artifacts that reach the bucket: a fault that slows nothing down. */
-  const count = () => setFault(stack.urls.gcsFault, { mode: 'slow', rate: Number.MAX_SAFE_INTEGER });
-  const counted = async () => (await (await fetch(stack.urls.gcsFault)).json()).hits;
+  const publish = (size) => publishTo(stack, size);
+  /** Counts the requests for artifacts that reach the bucket. */
+  const count = () => setFault(stack.urls.gcsFault, COUNT);
+  const counted = async () => (await faultOf(stack.urls.gcsFault)).hits;
 
   test('a range costs the segments that it touches, once', async () => {
     const { bytes, id, url } = await publish(5 * SEGMENT + 1234);
@@ -54,7 +64,10 @@ describe("the edge's segment cache", () => {
       const answer = await get(url, across);
       assert.equal(answer.status, 206);
       assert.equal(answer.cache, cache);
-      assert.match(answer.headers.get('server-timing'), /origin;desc="gcs"/);
+      const timing = answer.headers.get('server-timing');
+      assert.match(timing, /origin;desc="gcs"/);
+      // What the cache has was verified before it was put there.
+      assert.equal(/, verify;dur=\d+$/.test(timing), cache === 'miss', timing);
       assert.equal(answer.headers.get('content-length'), '20');
       assert.ok(answer.body.equals(bytes.subarray(2 * SEGMENT - 10, 2 * SEGMENT + 10)));
       assert.equal(await counted(), 2);
@@ -138,5 +151,106 @@ describe("the edge's segment cache", () => {
     } finally {
       await Promise.all([stack.startGcs(), stack.startIpfs()]);
     }
+  });
+});
+
+// A hit takes one subrequest, a miss four, and the manifest, the leaf table and four for the rest are kept: of 20, three segments
+// are filled.
+describe('with 20 subrequests', () => {
+  const SEGMENTS = 16;
+  const FILLED = 3;
+  /** @type {Awaited<ReturnType<typeof startStack>>} */
+  let stack;
+  /** @type {Awaited<ReturnType<typeof startStack>>} */
+  let uncached;
+
+  before(async () => {
+    stack = await startStack({ vars: { SUBREQUESTS: '20' } });
+    uncached = await startStack({ vars: { SUBREQUESTS: '10', SEGMENT_CACHE: 'off' } });
+  });
+  after(() => Promise.all([stack?.stop(), uncached?.stop()]));
+  afterEach(() => faults({ mode: 'none' }));
+
+  /** Sets a fault of the bucket, and counts what reaches the IPFS node. */
+  const faults = async (gcs, ipfs = gcs.mode === 'none' ? gcs : COUNT) => {
+    await setFault(stack.urls.gcsFault, gcs);
+    await setFault(stack.urls.ipfsFault, ipfs);
+  };
+  const counted = async () => [(await faultOf(stack.urls.gcsFault)).hits, (await faultOf(stack.urls.ipfsFault)).hits];
+
+  test('the rest of an artifact comes in one body, past the cache', async () => {
+    const { bytes, url } = await publishTo(stack, SEGMENTS * SEGMENT - 1234);
+    await faults(COUNT);
+    const whole = await get(url);
+    assert.equal(whole.headers.get('content-length'), String(bytes.length));
+    assert.ok(whole.body.equals(bytes));
+    assert.equal(whole.cache, 'miss');
+    assert.deepEqual(await counted(), [FILLED + 1, 0]);
+    assert.equal((await get(url, `bytes=${FILLED * SEGMENT - 1}-${FILLED * SEGMENT - 1}`)).cache, 'hit');
+    assert.equal((await get(url, `bytes=${FILLED * SEGMENT}-${FILLED * SEGMENT}`)).cache, 'miss');
+    // The next to ask finds four, and fills as many as it may.
+    await faults(COUNT);
+    const [start, end] = [1000, bytes.length - 1000];
+    const again = await get(url, `bytes=${start}-${end - 1}`);
+    assert.ok(again.body.equals(bytes.subarray(start, end)));
+    assert.equal(again.cache, 'hit');
+    assert.deepEqual(await counted(), [3, 0]);
+  });
+
+  test('a wrong byte in the rest is made good by another source', async () => {
+    const { bytes, url } = await publishTo(stack, SEGMENTS * SEGMENT);
+    await faults({ mode: 'corrupt', offset: 9 * SEGMENT + 5_000 });
+    assert.ok((await get(url)).body.equals(bytes));
+    assert.deepEqual(await counted(), [FILLED + 1, 2]); // the leaf, and all that comes after its segment
+  });
+
+  test('a connection that is lost in the rest is made good', async () => {
+    const { bytes, url } = await publishTo(stack, SEGMENTS * SEGMENT);
+    await faults({ mode: 'cut' });
+    assert.ok((await get(url)).body.equals(bytes));
+    const [gcs, ipfs] = await counted();
+    assert.ok(gcs + ipfs < 10, `${gcs} + ${ipfs}`);
+  });
+
+  test('without the cache, all of it comes in one body', async () => {
+    const { bytes, url } = await publishTo(uncached, SEGMENTS * SEGMENT);
+    await setFault(uncached.urls.gcsFault, COUNT);
+    const { body, cache, headers } = await get(url, `bytes=5000-${bytes.length - 2}`);
+    assert.ok(body.equals(bytes.subarray(5000, -1)));
+    assert.equal(cache, 'off');
+    assert.match(headers.get('server-timing'), /, verify;dur=\d+$/);
+    assert.equal((await faultOf(uncached.urls.gcsFault)).hits, 1);
+  });
+
+  test('wrong everywhere: the body breaks off and does not look complete', async () => {
+    const { url } = await publishTo(stack, SEGMENTS * SEGMENT);
+    const wrong = { mode: 'corrupt', offset: 9 * SEGMENT + 5_000 };
+    await faults(wrong, wrong);
+    await assert.rejects(get(url));
+  });
+
+  test('who reads slowly is not read ahead of, and who leaves ends the request to the bucket', async () => {
+    const { bytes, url } = await publishTo(stack, 2 * SEGMENTS * SEGMENT);
+    await faults(COUNT);
+    const response = await fetch(url);
+    const reader = response.body.getReader();
+    for (let got = 0; got <= FILLED * SEGMENT; ) got += (await reader.read()).value.length;
+    let { sent, open } = await faultOf(stack.urls.gcsFault);
+    // Until nothing comes any more.
+    for (let before = -1; sent !== before; ) {
+      before = sent;
+      await sleep(500);
+      ({ sent, open } = await faultOf(stack.urls.gcsFault));
+    }
+    // Sockets and proxies on the way hold most of what was read ahead.
+    assert.equal(open, 1);
+    assert.ok(sent < bytes.length, `${sent} of ${bytes.length}`);
+    await reader.cancel();
+    for (let i = 0; open && i < 100; i++) {
+      await sleep(100);
+      ({ sent, open } = await faultOf(stack.urls.gcsFault));
+    }
+    assert.equal(open, 0);
+    assert.ok(sent < bytes.length, `${sent} of ${bytes.length}`);
   });
 });

@@ -165,6 +165,64 @@ pub async fn read_exactly(response: &Response, want: u64, progressed: impl Fn(u6
     }
 }
 
+/// A body that is read piece by piece, by a host whose bodies are all byte streams.
+pub struct ByteBody(ByobReader);
+
+impl ByteBody {
+    /// The body of an answer.
+    ///
+    /// # Errors
+    /// [`Failure::Unreachable`] where there is none, or it is no byte stream.
+    pub fn of(response: &Response) -> Result<Self, Failure> {
+        let body = response.body().ok_or_else(|| Failure::Unreachable("there is no body".into()))?;
+        let byob = Object::new();
+        let _ = Reflect::set(&byob, &"mode".into(), &"byob".into());
+        let reader = body.unchecked_ref::<ByteStream>().get_reader(&byob);
+        reader.map(Self).map_err(|error| Failure::Unreachable(message(&error)))
+    }
+
+    /// The next `want` bytes; those after them stay where they are.
+    ///
+    /// # Errors
+    /// [`Failure::WrongLength`] when it ends before, or [`Failure::Unreachable`] when the connection breaks.
+    pub async fn read(&self, want: u64, progressed: impl Fn(u64)) -> Result<Uint8Array, Failure> {
+        let broken = |error: JsValue| Failure::Unreachable(message(&error));
+        let mut buffer = Uint8Array::new_with_length(small(want)).buffer();
+        let mut got = 0;
+        while got < want {
+            let room = (want - got).min(LEAF_SIZE);
+            let least = Object::new();
+            let _ = Reflect::set(&least, &"min".into(), &small(room.min(BATCH)).into());
+            let view = Uint8Array::new_with_byte_offset_and_length(&buffer, small(got), small(room));
+            let read = JsFuture::from(self.0.read(&view, &least)).await.map_err(broken)?;
+            let value: Uint8Array = Reflect::get(&read, &"value".into()).map_err(broken)?.unchecked_into();
+            if value.is_undefined() || value.length() == 0 {
+                return Err(Failure::WrongLength { got, want });
+            }
+            got += u64::from(value.length());
+            buffer = value.buffer();
+            progressed(got);
+        }
+        Ok(Uint8Array::new(&buffer))
+    }
+
+    /// Waits for the end of a body of which `want` bytes were read; more are not read.
+    ///
+    /// # Errors
+    /// [`Failure::WrongLength`] when there are more.
+    pub async fn end(&self, want: u64) -> Result<(), Failure> {
+        let read = JsFuture::from(self.0.read(&Uint8Array::new_with_length(1), &Object::new())).await;
+        let done =
+            read.and_then(|read| Reflect::get(&read, &"done".into())).map_err(|error| Failure::Unreachable(message(&error)))?;
+        if done.is_truthy() {
+            return Ok(());
+        }
+        // Not awaited: nobody needs to know when the source noticed.
+        let _ = self.0.cancel();
+        Err(Failure::WrongLength { got: want + 1, want })
+    }
+}
+
 /// Reads exactly `want` bytes of a body that says that it has them, without a task of ours for each packet: half as long
 /// again is needed with one (benches/README.md). `progressed` is called once, when the last byte came.
 ///

@@ -6,6 +6,7 @@
 
 pub mod host;
 pub mod lookup;
+pub mod rows;
 pub mod session;
 mod stream;
 

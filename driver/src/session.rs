@@ -11,7 +11,7 @@ use futures::StreamExt;
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use js_sys::{Object, Uint8Array};
 use wasm_bindgen_futures::spawn_local;
-use web_sys::AbortController;
+use web_sys::{AbortController, Response};
 
 use crate::host::{self, HostBytes};
 
@@ -26,19 +26,29 @@ pub trait SegmentStore: 'static {
     async fn save(&self, segment: u64, parts: Vec<HostBytes>);
     /// Drops a segment that is not good.
     async fn forget(&self, segment: u64);
-}
-
-/// For hosts that keep nothing.
-pub struct NoStore;
-
-impl SegmentStore for NoStore {
-    const BLOBS: bool = false;
-    async fn load(&self, _: u64) -> Option<Uint8Array> {
-        None
+    /// Fetches whole leaves from a source; `rest` hears for how long that wants to be left alone. Chosen by type, so that a
+    /// module has one way only: what a constant rules out stays in the states of a future.
+    fn fetch(
+        session: &Session<Self>,
+        fetch: FetchId,
+        source: usize,
+        bytes: &Range<u64>,
+        quick: bool,
+        rest: &Rest,
+    ) -> impl Future<Output = Result<Fetched, Failure>>
+    where
+        Self: Sized,
+    {
+        session.fetch(fetch, source, bytes, quick, rest)
     }
-    async fn save(&self, _: u64, _: Vec<HostBytes>) {}
-    async fn forget(&self, _: u64) {}
+    /// A reader left before its end.
+    fn left(&self) {}
 }
+
+/// What a source brought, and where that came from.
+pub type Fetched = (Hashed<HostBytes>, String);
+/// For how long a source wants to be left alone, in milliseconds.
+pub type Rest = Cell<Option<u64>>;
 
 /// A source as a session sees it: a name for people and the artifact's URL there.
 pub struct Location {
@@ -133,7 +143,7 @@ impl<S: SegmentStore> Session<S> {
         self.0.storing.get() > 0
     }
 
-    fn step(&self, event: Event<HostBytes>) {
+    pub(crate) fn step(&self, event: Event<HostBytes>) {
         self.0.machine.borrow_mut().handle(host::now(), event);
         loop {
             let action = self.0.machine.borrow_mut().poll();
@@ -161,7 +171,7 @@ impl<S: SegmentStore> Session<S> {
             }
             Action::Fetch { fetch, source, bytes, quick } => spawn_local(async move {
                 let rest = Cell::default();
-                let event = match this.fetch(fetch, source, &bytes, quick, &rest).await {
+                let event = match S::fetch(&this, fetch, source, &bytes, quick, &rest).await {
                     Ok((hashed, origin)) => Event::Fetched { fetch, hashed, origin },
                     Err(failure) => Event::Failed { fetch, failure, rest: rest.get() },
                 };
@@ -194,26 +204,46 @@ impl<S: SegmentStore> Session<S> {
         host::hash_leaves(self.0.store.load(segment).await?.into()).await.ok()
     }
 
-    /// Fetches from a source; `rest` hears for how long that wants to be left alone.
+    pub(crate) fn store(&self) -> &S {
+        &self.0.store
+    }
+
+    /// Requests under way, and what ends them when the machine does not want them any more.
+    pub(crate) fn under_way(&self) -> &RefCell<Vec<(FetchId, AbortController)>> {
+        &self.0.under_way
+    }
+
+    /// Asks a source for `bytes`: its answer, whose head is good.
+    pub(crate) async fn ask(&self, fetch: FetchId, source: usize, bytes: &Range<u64>, rest: &Rest) -> Result<Response, Failure> {
+        let refused = |error| Failure::Unreachable(host::message(&error));
+        let controller = AbortController::new().map_err(refused)?;
+        let signal = controller.signal();
+        self.0.under_way.borrow_mut().push((fetch, controller));
+        let range = range_field(bytes, self.0.size);
+        let fields: Vec<(&str, &str)> = range.iter().map(|range| ("Range", range.as_str())).collect();
+        let response = host::get(&self.0.locations[source].url, &fields, &self.0.init, &signal).await?;
+        rest.set(host::retry_after(&response));
+        let content_range = host::field(&response, "Content-Range");
+        check_head(response.status(), content_range.as_deref(), bytes, self.0.size)?;
+        Ok(response)
+    }
+
+    /// Where the bytes of an answer come from.
+    pub(crate) fn origin(&self, source: usize, response: &Response) -> String {
+        let name = &self.0.locations[source].name;
+        let origin = host::field(response, "Server-Timing").and_then(|timing| origin_in(&timing));
+        origin.map_or_else(|| name.clone(), |origin| format!("{name}:{origin}"))
+    }
+
     async fn fetch(
         &self,
         fetch: FetchId,
         source: usize,
         bytes: &Range<u64>,
         quick: bool,
-        rest: &Cell<Option<u64>>,
-    ) -> Result<(Hashed<HostBytes>, String), Failure> {
-        let refused = |error| Failure::Unreachable(host::message(&error));
-        let controller = AbortController::new().map_err(refused)?;
-        let signal = controller.signal();
-        self.0.under_way.borrow_mut().push((fetch, controller));
-        let location = &self.0.locations[source];
-        let range = range_field(bytes, self.0.size);
-        let fields: Vec<(&str, &str)> = range.iter().map(|range| ("Range", range.as_str())).collect();
-        let response = host::get(&location.url, &fields, &self.0.init, &signal).await?;
-        rest.set(host::retry_after(&response));
-        let content_range = host::field(&response, "Content-Range");
-        check_head(response.status(), content_range.as_deref(), bytes, self.0.size)?;
+        rest: &Rest,
+    ) -> Result<Fetched, Failure> {
+        let response = self.ask(fetch, source, bytes, rest).await?;
         let want = bytes.end - bytes.start;
         // A body that does not say how long it is, or says something else, is read with care.
         let as_long = host::field(&response, "Content-Length").is_some_and(|length| length.parse() == Ok(want));
@@ -223,8 +253,7 @@ impl<S: SegmentStore> Session<S> {
         } else {
             host::read_exactly(&response, want, progressed).await?.into()
         };
-        let origin = host::field(&response, "Server-Timing").and_then(|timing| origin_in(&timing));
-        let origin = origin.map_or_else(|| location.name.clone(), |origin| format!("{}:{origin}", location.name));
+        let origin = self.origin(source, &response);
         Ok((host::hash_leaves(body).await?, origin))
     }
 
@@ -287,6 +316,7 @@ impl<S: SegmentStore> Reader<S> {
         move || {
             take(&session.0.readers, id);
             session.step(Event::Cancelled(id));
+            session.0.store.left();
         }
     }
 }
@@ -295,6 +325,7 @@ impl<S: SegmentStore> Drop for Reader<S> {
     fn drop(&mut self) {
         if take(&self.session.0.readers, self.id).is_some() {
             self.session.step(Event::Cancelled(self.id));
+            self.session.0.store.left();
         }
     }
 }

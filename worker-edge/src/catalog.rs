@@ -11,7 +11,7 @@ use edge_net_core::dag::cid_text;
 use edge_net_core::manifest::{Artifact, Manifest};
 use edge_net_core::signature::{Floor, Refusal, VerifiedManifest};
 use edge_net_core::verify::LeafTable;
-use edge_net_driver::lookup::{self, Accepted, NoLeafTable, NoManifest};
+use edge_net_driver::lookup::{self, Accepted, Access, NoLeafTable, NoManifest, Places};
 use js_sys::Object;
 use semver::Version;
 
@@ -137,11 +137,25 @@ pub fn all_bundled(config: &Config) -> Vec<Rc<Accepted>> {
 /// # Errors
 /// [`NoLeafTable`].
 pub async fn leaf_table(config: &Config, manifest: &Manifest, artifact: &Artifact) -> Result<Rc<LeafTable>, NoLeafTable> {
+    leaf_table_by(&config.credential, config, manifest, artifact).await
+}
+
+/// The same by who `access` lets ask.
+///
+/// # Errors
+/// [`NoLeafTable`].
+pub async fn leaf_table_by(
+    access: &impl Access,
+    config: &Config,
+    manifest: &Manifest,
+    artifact: &Artifact,
+) -> Result<Rc<LeafTable>, NoLeafTable> {
     let key = cid_text(&artifact.cid);
     if let Some(table) = TABLES.with_borrow(|tables| tables.get(&key).map(|tabled| Rc::clone(&tabled.table))) {
         return Ok(table);
     }
-    let table = Rc::new(lookup::leaf_table(&config.places(&Object::new()), manifest, artifact).await?);
+    let places = Places { sources: &config.sources, init: &Object::new(), access };
+    let table = Rc::new(lookup::leaf_table(&places, manifest, artifact).await?);
     TABLES.with_borrow_mut(|tables| {
         let kept: u64 = tables.values().map(|tabled| tabled.table.layout().leaves()).sum();
         if kept + table.layout().leaves() > MAX_DIGESTS {

@@ -20,6 +20,11 @@ thread_local! {
     static READ: RefCell<Option<Rc<Config>>> = const { RefCell::new(None) };
 }
 
+/// What the platform allows a request on the free plan.
+const SUBREQUESTS: u32 = 50;
+/// With fewer, nothing could be kept in the cache.
+const FEWEST_SUBREQUESTS: u32 = 10;
+
 /// What the deployer configured.
 pub struct Config {
     /// Where artifacts come from, in the order they are asked.
@@ -32,6 +37,8 @@ pub struct Config {
     pub private: Private,
     /// Whether verified segments are kept in the zone's cache.
     pub segment_cache: bool,
+    /// Subrequests that one request may make.
+    pub subrequests: u32,
 }
 
 /// A variable that cannot be used.
@@ -52,6 +59,9 @@ pub enum ConfigError {
     /// Neither `on` nor `off`.
     #[error("the variable {0} must be on or off, not {1:?}")]
     Switch(&'static str, String),
+    /// No number, or one that is too small.
+    #[error("the variable {0} must be a whole number, at least {1}, not {2:?}")]
+    Number(&'static str, u32, String),
 }
 
 impl Config {
@@ -69,8 +79,9 @@ impl Config {
     }
 
     /// Reads `GCS_BASE`, `IPFS_GATEWAYS` (separated by commas, may be empty), `PINNED_KEYS`, `SEGMENT_CACHE` (`on` if
-    /// not set), and of the secrets `GCS_SERVICE_ACCOUNT`, or `GCS_HMAC_ACCESS_ID` and `GCS_HMAC_SECRET`, what is set;
-    /// `PRIVATE_MODELS` (ids, separated by commas) and the secrets `LINK_KEYS` and `LINK_TOKEN`.
+    /// not set), `SUBREQUESTS` (50 if not set), and of the secrets `GCS_SERVICE_ACCOUNT`, or `GCS_HMAC_ACCESS_ID` and
+    /// `GCS_HMAC_SECRET`, what is set; `PRIVATE_MODELS` (ids, separated by commas) and the secrets `LINK_KEYS` and
+    /// `LINK_TOKEN`.
     fn from_env(env: &Env) -> Result<Self, ConfigError> {
         let var = |name| env.var(name).map(|value| value.to_string()).map_err(|_| ConfigError::Missing(name));
         let gateways = var("IPFS_GATEWAYS")?;
@@ -82,6 +93,10 @@ impl Config {
             Ok("off") => false,
             Ok(other) => return Err(ConfigError::Switch("SEGMENT_CACHE", other.to_owned())),
         };
+        let subrequests = var("SUBREQUESTS").map_or(Ok(SUBREQUESTS), |text| {
+            let number = text.parse().ok().filter(|number| *number >= FEWEST_SUBREQUESTS);
+            number.ok_or(ConfigError::Number("SUBREQUESTS", FEWEST_SUBREQUESTS, text))
+        })?;
         let credential = if let Ok(account) = var("GCS_SERVICE_ACCOUNT") {
             Credential::Account(ServiceAccount::parse(&account)?)
         } else if let Ok(access_id) = var("GCS_HMAC_ACCESS_ID") {
@@ -94,7 +109,7 @@ impl Config {
         let keys = var("LINK_KEYS").ok().map(|keys| LinkKeys::parse(&keys)).transpose()?;
         let token = var("LINK_TOKEN").ok().map(|token| Digest::of(token.as_bytes()));
         let private = Private { models, keys, token };
-        Ok(Self { sources, private, segment_cache, credential, keys: PinnedKeys::parse(&var("PINNED_KEYS")?)? })
+        Ok(Self { sources, private, segment_cache, subrequests, credential, keys: PinnedKeys::parse(&var("PINNED_KEYS")?)? })
     }
 
     /// Where manifests and leaf tables are looked for.

@@ -1,10 +1,15 @@
 //! Answers below `/ipfs/`: blocks and archives of the models that are served, for other IPFS clients.
 
+use std::cell::RefCell;
+use std::ops::Range;
 use std::rc::Rc;
 
 use edge_net_core::blocks::{Blocks, Position};
 use edge_net_core::car::{self, Car, Piece, Stretch};
 use edge_net_core::gateway::{Asked, Format};
+use edge_net_core::verify::Bytes as _;
+use edge_net_driver::HostBytes;
+use edge_net_driver::session::Reader;
 use http::header::{ACCEPT, IF_NONE_MATCH, RETRY_AFTER};
 use http::{HeaderMap, Method, StatusCode};
 use js_sys::{Object, Uint8Array};
@@ -14,9 +19,9 @@ use web_sys::{ReadableStream, WritableStreamDefaultWriter};
 
 use crate::catalog::{self, Held, NoHolder};
 use crate::models::{Call, bad_gateway, fields_of, send, timing};
-use crate::origin::Origin;
+use crate::origin::{Origin, Store};
 use crate::registry;
-use crate::segments::{self, Body, NoPart, Segments};
+use crate::segments::{Body, NoPart, Part, Segments};
 use crate::{log, reply};
 
 /// The answer to a GET or HEAD of `path`, which is what follows `/ipfs/`.
@@ -113,7 +118,7 @@ async fn archive(call: &Call<'_>, asked: &Asked, held: Held, car: &Rc<Car>) -> w
     if call.method == Method::HEAD {
         return reply::with_fields(StatusCode::OK, &fields, None);
     }
-    let supply = Supply::open(call, origin(call, held)).await?;
+    let supply = Supply::open(call, origin(call, held), car.content().end).await?;
     let mut stretches = car.stretches();
     let first = match stretches.next() {
         Some(stretch) => supply.fill(&stretch, Some(&mut fields)).await,
@@ -133,47 +138,96 @@ fn origin(call: &Call<'_>, held: Held) -> Origin {
 }
 
 /// Where the leaves of an archive come from: verified, as all bytes of artifacts.
-enum Supply {
-    Kept(Segments),
-    /// Where there is no cache.
-    Uncached(Origin),
+struct Supply {
+    origin: Rc<Origin>,
+    /// Where there is a cache.
+    segments: Option<Segments>,
+    /// From when on too few subrequests are left for the cache.
+    past: RefCell<Option<Past>>,
+    /// Where the last leaf ends.
+    end: u64,
 }
 
 impl Supply {
-    async fn open(call: &Call<'_>, origin: Origin) -> Result<Self, JsValue> {
+    async fn open(call: &Call<'_>, origin: Origin, end: u64) -> Result<Self, JsValue> {
         if !call.config.segment_cache {
-            return Ok(Self::Uncached(origin));
+            return Ok(Self { origin: Rc::new(origin), segments: None, past: RefCell::default(), end });
         }
-        Segments::open(&call.url, origin, Rc::clone(&call.context)).await.map(Self::Kept)
+        let segments = Segments::open(&call.url, origin, Rc::clone(&call.context)).await?;
+        Ok(Self { origin: Rc::clone(&segments.origin), segments: Some(segments), past: RefCell::default(), end })
     }
 
-    /// The bytes of a stretch; `timed` is told where they came from.
+    /// The bytes of a stretch, which follows the one before; `timed` is told where they came from.
     async fn fill(&self, stretch: &Stretch, timed: Option<&mut HeaderMap>) -> Result<Uint8Array, NoPart> {
         let Some((segment, needs)) = stretch.needs() else {
             return Ok(assemble(stretch, &Uint8Array::new_with_length(0), 0));
         };
-        let (leaves, origin, cache) = match self {
-            Self::Uncached(origin) => {
-                let leaves = segments::download(origin, *segment, needs.clone()).await?.view;
-                (leaves, origin.came_from(*segment), "off")
-            }
-            Self::Kept(segments) => {
-                let part = segments.part(*segment, needs).await?;
-                let cache = if part.hit { "hit" } else { "miss" };
-                let leaves = match part.body {
-                    Body::Here(bytes) => bytes.view,
-                    Body::Cached(response) => at_hand(&response).await.map_err(|_| NoPart::Ended(*segment))?,
-                };
-                (leaves, part.origin, cache)
-            }
+        let cache_is_over = self.past.borrow().is_some();
+        let part = match &self.segments {
+            Some(segments) if !cache_is_over => segments.part(*segment, needs).await?,
+            _ => None,
+        };
+        let (leaves, origin, cache, verifying) = if let Some(Part { body, origin, hit, verifying, .. }) = part {
+            let leaves = match body {
+                Body::Here(bytes) => bytes.view,
+                Body::Cached(response) => at_hand(&response).await.map_err(|_| NoPart::Ended(*segment))?,
+            };
+            (leaves, origin, if hit { "hit" } else { "miss" }, verifying)
+        } else {
+            let leaves = self.read_past(*segment, needs).await?;
+            (leaves, self.origin.came_from(*segment), "off", self.origin.subrequests.verifying())
         };
         if u64::from(leaves.length()) != needs.end - needs.start {
             return Err(NoPart::Ended(*segment));
         }
         if let Some(fields) = timed {
-            timing(fields, &origin, cache);
+            timing(fields, &origin, cache, verifying);
         }
         Ok(assemble(stretch, &leaves, needs.start))
+    }
+
+    async fn read_past(&self, segment: u64, needs: &Range<u64>) -> Result<Uint8Array, NoPart> {
+        let past = self.past.take();
+        let mut past = match past {
+            Some(past) => past,
+            None => Past { reader: self.origin.read(needs.start..self.end).await?, ahead: None, at: needs.start },
+        };
+        let leaves = past.read(segment, needs).await?;
+        self.past.replace(Some(past));
+        Ok(leaves)
+    }
+}
+
+/// Verified bytes of an artifact one after the other, past the cache.
+struct Past {
+    reader: Reader<Store>,
+    /// What came and was not wanted yet.
+    ahead: Option<HostBytes>,
+    /// Where that begins, or else what comes next.
+    at: u64,
+}
+
+impl Past {
+    /// The bytes `bytes`, of segment `segment`; those between the last ones and these are left out.
+    async fn read(&mut self, segment: u64, bytes: &Range<u64>) -> Result<Uint8Array, NoPart> {
+        let all = Uint8Array::new_with_length(small(bytes.end - bytes.start));
+        while self.at < bytes.end {
+            let part = match self.ahead.take() {
+                Some(part) => part,
+                None => self.reader.next().await.ok_or(NoPart::Ended(segment))??,
+            };
+            let end = self.at + part.len();
+            let wanted = self.at.max(bytes.start)..end.min(bytes.end);
+            if !wanted.is_empty() {
+                let view = part.slice(wanted.start - self.at..wanted.end - self.at).view;
+                all.set(&view, small(wanted.start - bytes.start));
+            }
+            if end > bytes.end {
+                self.ahead = Some(part.slice(bytes.end - self.at..part.len()));
+            }
+            self.at = end.min(bytes.end);
+        }
+        Ok(all)
     }
 }
 
@@ -181,10 +235,13 @@ async fn at_hand(response: &web_sys::Response) -> Result<Uint8Array, JsValue> {
     JsFuture::from(response.array_buffer()?).await.map(|buffer| Uint8Array::new(&buffer))
 }
 
+/// A length within a stretch, which has a segment and a MiB at the most.
+fn small(n: u64) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
 /// The bytes of a stretch as one, from the `leaves` that it needs, the first of which starts at `start`.
 fn assemble(stretch: &Stretch, leaves: &Uint8Array, start: u64) -> Uint8Array {
-    // A stretch has a segment and a MiB at the most.
-    let small = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
     let all = Uint8Array::new_with_length(small(stretch.length()));
     let mut at = 0;
     for piece in stretch.pieces() {

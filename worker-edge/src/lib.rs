@@ -14,6 +14,7 @@ mod private;
 mod registry;
 mod reply;
 mod segments;
+mod subrequests;
 mod v1;
 
 use std::rc::Rc;

@@ -115,10 +115,11 @@ pub async fn send(
         None => return bad_gateway("there is nothing to send"),
     };
     let first = match first {
-        Ok(first) => first,
+        Ok(Some(first)) => first,
+        Ok(None) => return send_uncached(&segments.origin, status, fields, bytes).await,
         Err(error) => return bad_gateway(&error.to_string()),
     };
-    timing(&mut fields, &first.origin, if first.hit { "hit" } else { "miss" });
+    timing(&mut fields, &first.origin, if first.hit { "hit" } else { "miss" }, first.verifying);
     let body: Object = match first.body {
         Body::Cached(response) if first.length == length => {
             let body = response.body().map(Object::from).unwrap_or_default();
@@ -142,19 +143,18 @@ async fn send_uncached(
     mut fields: HeaderMap,
     bytes: Range<u64>,
 ) -> worker::Result<web_sys::Response> {
-    let session = match origin.session().await {
-        Ok(session) => session,
-        Err(error) => return bad_gateway(&error.to_string()),
-    };
     let length = bytes.end - bytes.start;
     let segment = bytes.start / SEGMENT_SIZE;
-    let mut reader = session.read(bytes);
+    let mut reader = match origin.read(bytes).await {
+        Ok(reader) => reader,
+        Err(error) => return bad_gateway(&error.to_string()),
+    };
     let first = match reader.next().await {
         Some(Ok(first)) => first,
         Some(Err(error)) => return bad_gateway(&error.to_string()),
         None => return bad_gateway("the download ended before it began"),
     };
-    timing(&mut fields, &origin.came_from(segment), "off");
+    timing(&mut fields, &origin.came_from(segment), "off", origin.subrequests.verifying());
     if first.len() == length {
         return reply::with_fields(status, &fields, Some(&first.view));
     }
@@ -162,9 +162,11 @@ async fn send_uncached(
     reply::with_fields(status, &fields, Some(body.as_ref()))
 }
 
-/// `Server-Timing`: where the first bytes came from, and what the cache had to do with it.
-pub fn timing(fields: &mut HeaderMap, origin: &str, cache: &str) {
-    if let Ok(timing) = HeaderValue::from_str(&format!("origin;desc=\"{origin}\", cache;desc={cache}")) {
+/// `Server-Timing`: where the first bytes came from, what the cache had to do with it, and how long they were verified, if they
+/// were (see [`Subrequests::verifying`](crate::subrequests::Subrequests::verifying)).
+pub fn timing(fields: &mut HeaderMap, origin: &str, cache: &str, verifying: Option<u64>) {
+    let verify = verifying.map(|milliseconds| format!(", verify;dur={milliseconds}")).unwrap_or_default();
+    if let Ok(timing) = HeaderValue::from_str(&format!("origin;desc=\"{origin}\", cache;desc={cache}{verify}")) {
         fields.insert(HeaderName::from_static("server-timing"), timing);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::rc::Rc;
 
 use edge_net_core::dag::cid_text;
@@ -10,18 +11,27 @@ use edge_net_core::layout::LEAVES_PER_SEGMENT;
 use edge_net_core::manifest::Artifact;
 use edge_net_core::source::Failure;
 use edge_net_driver::lookup::{Accepted, Access as _, NoLeafTable};
-use edge_net_driver::session::{Location, NoStore, Session};
+use edge_net_driver::rows::InRows;
+use edge_net_driver::session::{Location, Reader, Session};
 use js_sys::Object;
 
 use crate::config::Config;
+use crate::subrequests::{Counted, Subrequests};
 use crate::{catalog, log, segments};
 
 /// Requests to sources at once, of the six a Worker may have under way.
 const LANES: usize = 2;
 /// Segments in memory at the most.
 const HELD: usize = 3;
+/// The same where they come out of one body, besides the one on its way to the client.
+const HELD_OF_ROW: usize = 2;
 /// Times a source is asked for a segment: the client's own machine asks again.
 const ATTEMPTS: u32 = 3;
+
+/// Keeps nothing; counts.
+pub type Store = InRows<Subrequests>;
+/// A download for one request.
+pub type Download = Session<Store>;
 
 /// Where one artifact is downloaded from.
 pub struct Origin {
@@ -29,49 +39,75 @@ pub struct Origin {
     accepted: Rc<Accepted>,
     /// The artifact.
     pub artifact: Artifact,
-    session: OnceCell<Session<NoStore>>,
+    /// What may still be asked.
+    pub subrequests: Rc<Subrequests>,
+    session: OnceCell<Download>,
     came_from: Rc<RefCell<BTreeMap<u64, String>>>,
 }
 
 impl Origin {
     /// The origins of `artifact`, which `accepted` lists.
     pub fn new(config: Rc<Config>, accepted: Rc<Accepted>, artifact: Artifact) -> Self {
-        Self { config, accepted, artifact, session: OnceCell::new(), came_from: Rc::default() }
+        let subrequests = Rc::new(Subrequests::new(config.subrequests));
+        Self { config, accepted, artifact, subrequests, session: OnceCell::new(), came_from: Rc::default() }
     }
 
-    /// The download. Its leaf table is fetched when this is first called.
+    /// The download of single segments. Its leaf table is fetched when this is first called.
     ///
     /// # Errors
     /// Where there is no leaf table.
-    pub async fn session(&self) -> Result<&Session<NoStore>, NoLeafTable> {
+    pub async fn session(&self) -> Result<&Download, NoLeafTable> {
         if let Some(session) = self.session.get() {
             return Ok(session);
         }
-        let table = catalog::leaf_table(&self.config, &self.accepted.manifest, &self.artifact).await?;
+        let session = self.open(LANES, HELD, 0).await?;
+        Ok(self.session.get_or_init(|| session))
+    }
+
+    /// Reads bytes past the cache, as few requests as can be: one, unless something is wrong with what it brings.
+    ///
+    /// # Errors
+    /// Where there is no leaf table.
+    pub async fn read(&self, bytes: Range<u64>) -> Result<Reader<Store>, NoLeafTable> {
+        let layout = self.artifact.layout();
+        let segments = layout.segments_of_bytes(&bytes);
+        let session = if segments.end - segments.start > 1 {
+            let end = layout.bytes_of_segment(segments.end - 1).end;
+            &self.open(1, HELD_OF_ROW, end).await?
+        } else {
+            self.session().await?
+        };
+        Ok(session.read(bytes))
+    }
+
+    /// A download with so many lanes that holds so many segments, and asks for all that comes before `row_end` at once.
+    async fn open(&self, lanes: usize, held: usize, row_end: u64) -> Result<Download, NoLeafTable> {
+        let credential = &self.config.credential;
+        let counted = Counted(credential, &self.subrequests);
+        let table = catalog::leaf_table_by(&counted, &self.config, &self.accepted.manifest, &self.artifact).await?;
         let mut locations = Vec::new();
         for source in &self.config.sources {
             let url = source.artifact_url(&self.accepted.manifest, &self.artifact);
-            match self.config.credential.admit(source, url).await {
+            match credential.admit(source, url).await {
                 Ok(url) => locations.push(Location { name: source.kind.name().to_owned(), url }),
                 Err(failure) => log::error("not-signed").fact("source", source.kind.name()).say(failure),
             }
         }
-        Ok(self.session.get_or_init(|| {
-            // Whole segments: what the head says of the first is then true of all that follows it.
-            let limits = download::Config {
-                whole: true,
-                lanes: LANES,
-                held: HELD,
-                attempts: ATTEMPTS,
-                probe: LEAVES_PER_SEGMENT,
-                share: false,
-                store: false,
-                seed: seed(),
-                ..download::Config::default()
-            };
-            let report = self.report(locations.iter().map(|location| location.name.clone()).collect());
-            Session::new(table, locations, Object::new(), NoStore, limits, &[], report)
-        }))
+        // Whole segments: what the head says of the first is then true of all that follows it.
+        let limits = download::Config {
+            whole: true,
+            lanes,
+            held,
+            attempts: ATTEMPTS,
+            probe: LEAVES_PER_SEGMENT,
+            share: false,
+            store: false,
+            seed: seed(),
+            ..download::Config::default()
+        };
+        let report = self.report(locations.iter().map(|location| location.name.clone()).collect());
+        let store = InRows::new(Rc::clone(&self.subrequests), row_end);
+        Ok(Session::new(table, locations, Object::new(), store, limits, &[], report))
     }
 
     /// Where a segment was downloaded from, such as `gcs` or `gcs+ipfs`; empty while it was not.

@@ -32,14 +32,19 @@ use crate::{log, reply};
 const KEYS: &str = "/.segments/";
 /// Fills under way at once in the isolate: each holds its segment up to three times.
 const FILLS: usize = 4;
-/// A fill that shows no sign of life for this long was cancelled with its request, in milliseconds.
-const LEASE: u64 = 10_000;
+/// A fill that shows no sign of life for this long was cancelled with its request, in milliseconds: longer than a download waits
+/// for a source that stalls.
+const LEASE: u64 = 25_000;
 /// How long a request waits before it looks again, at the most, in milliseconds.
 const LOOK_AFTER: u64 = 100;
 /// How long a fill that failed speaks for those who waited for it, in milliseconds.
 const FAILED_FOR: u64 = 2_000;
 /// Segments whose fills are remembered at the most.
 const MAX_FILLED: usize = 4096;
+/// Subrequests that looking into the cache takes.
+const LOOK: u32 = 1;
+/// Subrequests that filling takes: a request to a source, putting what it brought, looking again.
+const FILL: u32 = 3;
 /// Field of an entry: where its bytes came from.
 const ORIGIN: &str = "X-Origin";
 
@@ -126,6 +131,20 @@ pub enum NoPart {
     Ended(u64),
 }
 
+/// Why a body was not sent to its end.
+enum NotSent {
+    /// Something is not to be had.
+    Part(NoPart),
+    /// The client has left.
+    Left,
+}
+
+impl From<NoPart> for NotSent {
+    fn from(error: NoPart) -> Self {
+        Self::Part(error)
+    }
+}
+
 /// Bytes of one segment.
 pub struct Part {
     /// The bytes.
@@ -136,6 +155,8 @@ pub struct Part {
     pub hit: bool,
     /// How many there are.
     pub length: u64,
+    /// How long it took to verify them, in milliseconds, if that was done for this request.
+    pub verifying: Option<u64>,
 }
 
 /// Where the bytes of a [`Part`] are.
@@ -156,14 +177,17 @@ impl Body {
                 let body = response.body().ok_or(JsValue::NULL)?;
                 JsFuture::from(body.pipe_to_with_options(writable, &options)).await.map(drop)
             }
-            Self::Here(bytes) => {
-                let writer = writable.get_writer()?;
-                let written = JsFuture::from(writer.write_with_chunk(&bytes.view)).await;
-                writer.release_lock();
-                written.map(drop)
-            }
+            Self::Here(bytes) => write(writable, bytes).await,
         }
     }
+}
+
+/// Writes bytes, and waits until they were taken.
+async fn write(writable: &WritableStream, bytes: &HostBytes) -> Result<(), JsValue> {
+    let writer = writable.get_writer()?;
+    let written = JsFuture::from(writer.write_with_chunk(&bytes.view)).await;
+    writer.release_lock();
+    written.map(drop)
 }
 
 /// The segments of one artifact, for one request.
@@ -174,7 +198,8 @@ pub struct Segments {
     pub prefix: String,
     cid: String,
     layout: Layout,
-    origin: Rc<Origin>,
+    /// What the cache does not have.
+    pub origin: Rc<Origin>,
     context: Rc<Context>,
 }
 
@@ -190,19 +215,27 @@ impl Segments {
         Ok(Self { cache, prefix, cid, layout: Layout::new(origin.artifact.size), origin: Rc::new(origin), context })
     }
 
-    /// The bytes `bytes` of the artifact, which lie in segment `segment`: from the cache, or filled first.
+    /// The bytes `bytes` of the artifact, which lie in segment `segment`: from the cache, or filled first. `None` when too few
+    /// subrequests are left for that: they, and what follows them, are to come past the cache.
     ///
     /// # Errors
     /// When no source has a good copy.
-    pub async fn part(&self, segment: u64, bytes: &Range<u64>) -> Result<Part, NoPart> {
+    pub async fn part(&self, segment: u64, bytes: &Range<u64>) -> Result<Option<Part>, NoPart> {
+        let subrequests = &self.origin.subrequests;
         let key = format!("{}/{segment}", self.cid);
         let length = bytes.end - bytes.start;
         let mut hit = true;
         let mut tries = 0;
         loop {
+            if !subrequests.allow(LOOK) {
+                return Ok(None);
+            }
             let seen = filled(&key);
             if let Some((response, origin)) = self.cached(segment, bytes).await {
-                return Ok(Part { body: Body::Cached(response), origin, hit, length });
+                return Ok(Some(Part { body: Body::Cached(response), origin, hit, length, verifying: None }));
+            }
+            if !subrequests.allow(FILL) {
+                return Ok(None);
             }
             hit = false;
             tries += 1;
@@ -223,12 +256,13 @@ impl Segments {
             };
             let Some(turn) = turn else { continue };
             let whole = self.fill(segment, turn).await?;
+            let verifying = subrequests.verifying();
             if let Some((response, origin)) = self.cached(segment, bytes).await {
-                return Ok(Part { body: Body::Cached(response), origin, hit, length });
+                return Ok(Some(Part { body: Body::Cached(response), origin, hit, length, verifying }));
             }
             let start = self.layout.bytes_of_segment(segment).start;
             let body = Body::Here(whole.slice(bytes.start - start..bytes.end - start));
-            return Ok(Part { body, origin: self.origin.came_from(segment), hit, length });
+            return Ok(Some(Part { body, origin: self.origin.came_from(segment), hit, length, verifying }));
         }
     }
 
@@ -237,32 +271,56 @@ impl Segments {
     pub fn stream(self, first: Part, rest: impl Iterator<Item = (u64, Range<u64>)> + 'static, length: u64) -> ReadableStream {
         let fixed = reply::FixedLengthStream::of(length);
         let (readable, writable) = (fixed.readable(), fixed.writable());
-        let mut rest = rest;
         wasm_bindgen_futures::spawn_local(async move {
-            let mut part = first;
-            loop {
-                let next = rest.next();
-                let ahead = async {
-                    match &next {
-                        Some((segment, bytes)) => Some(self.part(*segment, bytes).await),
-                        None => None,
-                    }
-                };
-                let (sent, ahead) = futures::future::join(part.body.send(&writable), ahead).await;
-                part = match (sent, ahead) {
-                    (Ok(()), Some(Ok(next))) => next,
-                    (Ok(()), Some(Err(error))) => {
-                        log::error("cut-short").fact("cid", &*self.cid).say(&error);
-                        let _ = JsFuture::from(writable.abort_with_reason(&error.to_string().into())).await;
-                        return;
-                    }
-                    (Ok(()), None) => return drop(JsFuture::from(writable.close()).await),
-                    // The client has left.
-                    (Err(_), _) => return,
-                };
-            }
+            let ended = match self.send(first, rest, &writable).await {
+                Ok(()) => writable.close(),
+                Err(NotSent::Part(error)) => {
+                    log::error("cut-short").fact("cid", &*self.cid).say(&error);
+                    writable.abort_with_reason(&error.to_string().into())
+                }
+                Err(NotSent::Left) => return,
+            };
+            let _ = JsFuture::from(ended).await;
         });
         readable
+    }
+
+    async fn send(
+        &self,
+        first: Part,
+        mut rest: impl Iterator<Item = (u64, Range<u64>)>,
+        writable: &WritableStream,
+    ) -> Result<(), NotSent> {
+        let mut part = first;
+        loop {
+            let next = rest.next();
+            let ahead = async {
+                match &next {
+                    Some((segment, bytes)) => self.part(*segment, bytes).await.map(Some),
+                    None => Ok(None),
+                }
+            };
+            let (sent, ahead) = futures::future::join(part.body.send(writable), ahead).await;
+            sent.map_err(|_| NotSent::Left)?;
+            part = match (ahead?, next) {
+                (Some(Some(next)), _) => next,
+                (Some(None), Some((_, bytes))) => {
+                    let end = rest.last().map_or(bytes.end, |(_, bytes)| bytes.end);
+                    return self.send_past(bytes.start..end, writable).await;
+                }
+                _ => return Ok(()),
+            };
+        }
+    }
+
+    /// Sends bytes past the cache: they are verified, but not kept. No more is read than the client takes, but for what the
+    /// download holds.
+    async fn send_past(&self, bytes: Range<u64>, writable: &WritableStream) -> Result<(), NotSent> {
+        let mut reader = self.origin.read(bytes).await.map_err(NoPart::from)?;
+        while let Some(bytes) = reader.next().await {
+            write(writable, &bytes.map_err(NoPart::from)?).await.map_err(|_| NotSent::Left)?;
+        }
+        Ok(())
     }
 
     /// Downloads a segment and puts it into the cache, even when the client leaves meanwhile.
@@ -271,9 +329,11 @@ impl Segments {
         let (origin, cache) = (Rc::clone(&self.origin), self.cache.clone());
         let bytes = self.layout.bytes_of_segment(segment);
         let url = format!("{}{segment}", self.prefix);
+        let subrequests = Rc::clone(&self.origin.subrequests);
         self.context.wait_until(async move {
             let whole = download(&origin, segment, bytes).await;
             if let Ok(whole) = &whole
+                && subrequests.take().is_ok()
                 && let Err(error) = put(&cache, &url, whole, &origin.came_from(segment)).await
             {
                 log::warn("not-cached").fact("key", url).say(host::message(&error));
@@ -286,6 +346,7 @@ impl Segments {
 
     /// What the cache has of a segment.
     async fn cached(&self, segment: u64, bytes: &Range<u64>) -> Option<(web_sys::Response, String)> {
+        self.origin.subrequests.take().ok()?;
         let all = self.layout.bytes_of_segment(segment);
         let headers = Headers::new().ok()?;
         if *bytes != all {
@@ -313,11 +374,7 @@ async fn cache() -> Result<Cache, JsValue> {
     Ok(cache)
 }
 
-/// The bytes `bytes`, which lie in segment `segment`, without the cache.
-///
-/// # Errors
-/// When no source has a good copy.
-pub async fn download(origin: &Origin, segment: u64, bytes: Range<u64>) -> Result<HostBytes, NoPart> {
+async fn download(origin: &Origin, segment: u64, bytes: Range<u64>) -> Result<HostBytes, NoPart> {
     let length = bytes.end - bytes.start;
     let mut reader = origin.session().await?.read(bytes);
     let mut next = async || Ok::<_, NoPart>(reader.next().await.ok_or(NoPart::Ended(segment))??);

@@ -1,0 +1,119 @@
+//! Segments that follow each other, out of one body: for hosts that may send few requests, and keep nothing of what comes.
+
+use std::cell::RefCell;
+use std::ops::Range;
+use std::rc::Rc;
+
+use edge_net_core::download::{Event, FetchId};
+use edge_net_core::layout::SEGMENT_SIZE;
+use edge_net_core::source::Failure;
+use js_sys::Uint8Array;
+use web_sys::AbortController;
+
+use crate::host::{self, ByteBody, HostBytes};
+use crate::session::{Fetched, Rest, SegmentStore, Session};
+
+/// Hears of what a session does that somebody counts.
+pub trait Ledger: 'static {
+    /// A request is to be sent.
+    ///
+    /// # Errors
+    /// Where it may not be.
+    fn ask(&self) -> Result<(), Failure>;
+    /// Bytes were hashed, which took `milliseconds`.
+    fn hashed(&self, milliseconds: u64);
+}
+
+/// Keeps nothing; a request for a segment is for those after it too, up to `end`, whose bytes wait in the body until they are
+/// wanted. A session with it has one lane: two segments cannot be read from one body at once.
+pub struct InRows<L> {
+    ledger: Rc<L>,
+    end: u64,
+    row: RefCell<Option<Row>>,
+}
+
+/// A body that has more segments.
+struct Row {
+    source: usize,
+    /// The bytes of the artifact that are still in it.
+    left: Range<u64>,
+    body: ByteBody,
+    origin: String,
+    controller: AbortController,
+}
+
+impl Drop for Row {
+    fn drop(&mut self) {
+        // A connection whose body was read to its end is good for another request.
+        if !self.left.is_empty() {
+            self.controller.abort();
+        }
+    }
+}
+
+impl<L> InRows<L> {
+    /// Rows up to `end`, a byte of the artifact where a segment ends; none where it is 0.
+    pub const fn new(ledger: Rc<L>, end: u64) -> Self {
+        Self { ledger, end, row: RefCell::new(None) }
+    }
+
+    /// What to ask for to have `bytes`: more, if what comes next begins where they end.
+    fn row_from(&self, bytes: &Range<u64>) -> Range<u64> {
+        let whole = bytes.end.is_multiple_of(SEGMENT_SIZE);
+        bytes.start..if whole { bytes.end.max(self.end) } else { bytes.end }
+    }
+}
+
+impl<L: Ledger> SegmentStore for InRows<L> {
+    const BLOBS: bool = false;
+    async fn load(&self, _: u64) -> Option<Uint8Array> {
+        None
+    }
+    async fn save(&self, _: u64, _: Vec<HostBytes>) {}
+    async fn forget(&self, _: u64) {}
+
+    async fn fetch(
+        session: &Session<Self>,
+        fetch: FetchId,
+        source: usize,
+        bytes: &Range<u64>,
+        _: bool,
+        rest: &Rest,
+    ) -> Result<Fetched, Failure> {
+        let this = session.store();
+        let open =
+            this.row.take().filter(|row| row.source == source && row.left.start == bytes.start && row.left.end >= bytes.end);
+        let mut row = if let Some(row) = open {
+            session.under_way().borrow_mut().push((fetch, row.controller.clone()));
+            row
+        } else {
+            this.ledger.ask()?;
+            let left = this.row_from(bytes);
+            let response = session.ask(fetch, source, &left, rest).await?;
+            let controller =
+                session.under_way().borrow().iter().find(|(id, _)| *id == fetch).map(|(_, controller)| controller.clone());
+            // Gone where the machine does not want it any more.
+            let controller = controller.ok_or(Failure::Stalled)?;
+            Row { source, left, body: ByteBody::of(&response)?, origin: session.origin(source, &response), controller }
+        };
+        let progressed = |bytes| session.step(Event::Progressed { fetch, bytes });
+        let want = bytes.end - bytes.start;
+        let body = row.body.read(want, progressed).await?;
+        let origin = row.origin.clone();
+        row.left.start = bytes.end;
+        if row.left.is_empty() {
+            row.body.end(want).await?;
+        } else {
+            // Before the host does anything else: the machine may ask for the next segment already.
+            this.row.replace(Some(row));
+        }
+        let from = host::now();
+        let hashed = host::hash_leaves(body.into()).await?;
+        this.ledger.hashed(host::now() - from);
+        Ok((hashed, origin))
+    }
+
+    fn left(&self) {
+        self.row.take();
+    }
+}
