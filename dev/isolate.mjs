@@ -62,12 +62,12 @@ async function inspect(port) {
   const { objects: memories } = await ask('Runtime.queryObjects', { prototypeObjectId: prototype.objectId });
 
   return {
-    /** Bytes that the isolate holds: JavaScript's heap, what the host holds for its objects, array buffers, and WASM memory. */
+    /** Bytes in use in the isolate, with what is not collected yet: JavaScript's heap, the host's objects in it, array buffers, WASM memory. */
     async memory() {
       const heap = await ask('Runtime.getHeapUsage');
       const sum = 'function () { return this.reduce((sum, memory) => sum + memory.buffer.byteLength, 0); }';
       const wasm = await ask('Runtime.callFunctionOn', { objectId: memories.objectId, functionDeclaration: sum, returnByValue: true });
-      return heap.totalSize + heap.embedderHeapUsedSize + heap.backingStorageSize + wasm.result.value;
+      return heap.usedSize + heap.embedderHeapUsedSize + heap.backingStorageSize + wasm.result.value;
     },
     close: () => socket.close(),
   };
