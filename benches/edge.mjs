@@ -1,18 +1,35 @@
-// The edge beside the same proxy written plainly in JavaScript, on the same workerd, and beside nginx with slices: `make bench-edge`.
-// Needs wrk, and nginx with its slice module. Each round does every way once, in another order; figures are medians of the rounds.
+// The edge beside the same proxy written in JavaScript, each alone in a bare workerd, and beside nginx with slices: `make bench-edge`.
+// Each round does every way once, in another order; figures are medians of the rounds, and ratios those of the same round.
 
-import { execFile } from 'node:child_process';
+import { execFile, spawnSync } from 'node:child_process';
 import { randomFillSync } from 'node:crypto';
-import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, readdirSync, rmSync, writeFileSync, writeSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs, promisify } from 'node:util';
+import { startIsolate } from '../dev/isolate.mjs';
 import { startProgram } from '../dev/program.mjs';
-import { KEYS, startStack } from '../dev/stack.mjs';
+import { KEYS, freePort, startStack } from '../dev/stack.mjs';
 
 const { values } = parseArgs({ options: { rounds: { type: 'string', default: '5' }, seconds: { type: 'string', default: '5' }, connections: { type: 'string', default: '16' } } });
 const ROUNDS = Number(values.rounds);
+const CONNECTIONS = Number(values.connections);
 const SIZE = 64 << 20;
+const SEGMENT = 4 << 20;
+/** Segments that each way is asked for in a round of misses. */
+const MISSES = 48;
+
+const version = (program, flag) => {
+  const { error, stdout, stderr } = spawnSync(program, [flag], { encoding: 'utf8' });
+  return error ? undefined : /[\d.]+\d/.exec(stdout + stderr)?.[0];
+};
+const [WRK, NGINX] = [version('wrk', '-v'), version('nginx', '-v')];
+if (!WRK || !NGINX) {
+  console.error('make bench-edge needs wrk, and nginx with its slice module. Debian: apt-get install wrk nginx-light');
+  process.exit(1);
+}
+const WORKERD = JSON.parse(readFileSync('node_modules/workerd/package.json', 'utf8')).version;
+
 const run = promisify(execFile);
 const median = (numbers) => numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)];
 const folder = mkdtempSync(join(tmpdir(), 'edge-net-bench-'));
@@ -30,69 +47,115 @@ function processor(group) {
   return ticks * 10;
 }
 
-/** What wrk sends: the whole file, or ranges at random places. */
-const SCRIPTS = {
-  '64 KiB ranges, kept': `request = function() local s = math.random(0, ${SIZE - 65536}); return wrk.format("GET", nil, {["Range"] = "bytes=" .. s .. "-" .. (s + 65535)}) end`,
-  '1 KiB ranges, kept': `request = function() local s = math.random(0, ${SIZE - 1024}); return wrk.format("GET", nil, {["Range"] = "bytes=" .. s .. "-" .. (s + 1023)}) end`,
-  'whole, kept': '',
-};
 const REPORT = 'done = function(s, l, r) io.write(string.format("FIGURES %d %d %d %d %d %d\\n", s.requests, s.duration, l:percentile(50), l:percentile(99), s.errors.status + s.errors.read + s.errors.timeout + s.errors.connect, s.bytes)) end';
 
-async function load(url, script, way) {
+/** What wrk sends: the whole file, or ranges at random places. */
+const ranges = (length) => `request = function() local s = math.random(0, ${SIZE} - ${length}); return wrk.format("GET", nil, {["Range"] = "bytes=" .. s .. "-" .. (s + ${length - 1})}) end`;
+
+/** Hits for some seconds. */
+async function hits(way, script) {
   const lua = join(folder, 'load.lua');
   writeFileSync(lua, `${script}\n${REPORT}\n`);
   const before = processor(way.pid);
-  const { stdout } = await run('wrk', ['-t1', `-c${values.connections}`, `-d${values.seconds}s`, '--timeout', '30s', '-s', lua, url]);
+  const { stdout } = await run('wrk', ['-t1', `-c${values.connections}`, `-d${values.seconds}s`, '--timeout', '30s', '-s', lua, `${way.url}bench/v1.0.0/model.bin`]);
   const used = processor(way.pid) - before;
   const [requests, duration, p50, p99, errors] = /FIGURES (.*)/.exec(stdout)[1].split(' ').map(Number);
   if (errors) throw new Error(`${way.name}: ${errors} errors\n${stdout}`);
   return { rate: (requests / duration) * 1e6, p50: p50 / 1000, p99: p99 / 1000, cpu: used / requests };
 }
 
+/** Misses: a range of 64 KiB of each of so many segments that nobody has asked for. */
+async function misses(way, _, round) {
+  const before = processor(way.pid);
+  const began = performance.now();
+  const times = [];
+  let next = round * MISSES;
+  const read = async () => {
+    while (next < (round + 1) * MISSES) {
+      const start = next++ * SEGMENT + 1000;
+      const asked = performance.now();
+      const response = await fetch(`${way.url}misses/v1.0.0/model.bin`, { headers: { range: `bytes=${start}-${start + 65_535}` } });
+      const { byteLength } = await response.arrayBuffer();
+      if (response.status !== 206 || byteLength !== 65_536) throw new Error(`${way.name}: ${response.status}, ${byteLength} bytes`);
+      times.push(performance.now() - asked);
+    }
+  };
+  await Promise.all(Array.from({ length: CONNECTIONS }, read));
+  const seconds = (performance.now() - began) / 1000;
+  times.sort((a, b) => a - b);
+  return { rate: MISSES / seconds, p50: median(times), p99: times[Math.floor(times.length * 0.99)], cpu: (processor(way.pid) - before) / MISSES };
+}
+
+/** What is timed. */
+const LOADS = [
+  { what: '64 KiB ranges, kept', load: hits, script: ranges(65_536) },
+  { what: '1 KiB ranges, kept', load: hits, script: ranges(1024) },
+  { what: 'whole, 64 MiB, kept', load: hits, script: '' },
+  // The shortest proxy would fetch all of the file for the first of them.
+  { what: '64 KiB ranges, each of another segment, not kept', load: misses, without: 'JavaScript, whole files' },
+];
+
 const stack = await startStack();
 stops.push(() => stack.stop());
 try {
-  const dir = join(folder, 'model');
-  mkdirSync(dir);
-  const bytes = randomFillSync(Buffer.alloc(SIZE));
-  writeFileSync(join(dir, 'model.bin'), bytes);
-  await stack.publish({ dir, id: 'bench', version: '1.0.0', type: 'embedding', name: 'bench' });
-  const path = '/models/bench/v1.0.0/model.bin';
+  const block = randomFillSync(Buffer.alloc(SEGMENT));
+  for (const [id, blocks] of [['bench', SIZE / SEGMENT], ['misses', ROUNDS * MISSES]]) {
+    const dir = join(folder, id);
+    mkdirSync(dir);
+    const file = openSync(join(dir, 'model.bin'), 'w');
+    for (let n = 0; n < blocks; n++) writeSync(file, block.fill(n, 0, 8));
+    closeSync(file);
+    await stack.publish({ dir, id, version: '1.0.0', type: 'embedding', name: id });
+  }
+  const bytes = readFileSync(join(folder, 'bench/model.bin'));
 
-  const start = async (name, command, env, url) => {
-    const child = startProgram(command, { cwd: process.cwd(), env, log: join(folder, `${name}.log`), died: console.error });
-    stops.push(child.stop);
-    await child.answers(url, new AbortController().signal);
-    return { name, url: `${url}${path}`, pid: child.pid };
+  const variables = { GCS_BASE: stack.urls.gcs, IPFS_GATEWAYS: '', PINNED_KEYS: JSON.stringify(KEYS) };
+  const worker = async (name, main) => {
+    const data = mkdtempSync(join(folder, 'worker-'));
+    const isolate = await startIsolate({ variables, data, main });
+    stops.push(isolate.stop);
+    return { name, url: `${isolate.url}/models/`, pid: isolate.pid };
   };
-  const wrangler = { WRANGLER_SEND_METRICS: 'false', WRANGLER_LOG_PATH: join(folder, 'wrangler'), CLOUDFLARE_CF_FETCH_ENABLED: 'false' };
-  const worker = (name, port, variables, config) =>
-    start(name, [process.execPath, 'dev/edge.mjs', `${port}`, join(folder, name), JSON.stringify(variables), config], wrangler, `http://127.0.0.1:${port}`);
-  const [a, b, c] = [0, 1, 2].map((n) => 18_700 + Math.floor(Math.random() * 900) * 10 + n);
-  writeFileSync(
-    join(folder, 'nginx.conf'),
-    `daemon off; ${process.getuid() === 0 ? 'user root;' : ''} pid ${folder}/nginx.pid; error_log ${folder}/error.log; worker_processes 1; events {}
+  const nginx = async (name) => {
+    const port = await freePort();
+    const conf = join(folder, 'nginx.conf');
+    writeFileSync(
+      conf,
+      `daemon off; ${process.getuid() === 0 ? 'user root;' : ''} pid ${folder}/nginx.pid; error_log ${folder}/error.log; worker_processes 1; events {}
 http { access_log off; client_body_temp_path ${folder}/b; proxy_temp_path ${folder}/p; fastcgi_temp_path ${folder}/f; uwsgi_temp_path ${folder}/u; scgi_temp_path ${folder}/s;
-proxy_cache_path ${folder}/nginx keys_zone=k:10m; server { listen 127.0.0.1:${c}; location /models/ { slice 4m; proxy_cache k; proxy_cache_key $uri$slice_range;
+proxy_cache_path ${folder}/nginx keys_zone=k:10m; server { listen 127.0.0.1:${port}; location /models/ { slice 4m; proxy_cache k; proxy_cache_key $uri$slice_range;
 proxy_set_header Range $slice_range; proxy_http_version 1.1; proxy_cache_valid 200 206 1h; proxy_pass ${stack.urls.gcs}/; } } }`,
-  );
+    );
+    const program = startProgram(['nginx', '-c', conf, '-p', folder], { cwd: folder, log: join(folder, 'nginx.log'), died: console.error });
+    stops.push(program.stop);
+    await program.answers(`http://127.0.0.1:${port}/`, new AbortController().signal);
+    return { name, url: `http://127.0.0.1:${port}/models/`, pid: program.pid };
+  };
   const ways = [
-    await worker('ours', a, { GCS_BASE: stack.urls.gcs, IPFS_GATEWAYS: '', PINNED_KEYS: JSON.stringify(KEYS) }, 'wrangler.toml'),
-    await worker('plain JavaScript', b, { GCS_BASE: stack.urls.gcs }, 'benches/plain/wrangler.toml'),
-    await start('nginx', ['nginx', '-c', join(folder, 'nginx.conf'), '-p', folder], {}, `http://127.0.0.1:${c}`),
+    await worker('ours'),
+    await worker('JavaScript, segments', 'benches/plain/segments.js'),
+    await worker('JavaScript, whole files', 'benches/plain/whole.js'),
+    await nginx('nginx'),
   ];
 
-  console.log(`wrk, ${values.connections} connections, ${values.seconds} s, ${ROUNDS} rounds; a file of 64 MiB; Node ${process.version}, ${cpus().length} × ${cpus()[0].model}\n`);
-  console.log('| what | way | requests/s | p50, ms | p99, ms | CPU a request, ms | ours is |\n|---|---|---|---|---|---|---|');
+  // All of it is kept from here on, and every segment was asked for by itself.
   for (const way of ways) {
-    const body = Buffer.from(await (await fetch(way.url)).arrayBuffer());
-    if (!body.equals(bytes)) throw new Error(`${way.name} sends other bytes`);
+    for (let segment = -1; segment < SIZE / SEGMENT; segment++) {
+      const [first, last] = segment < 0 ? [0, SIZE - 1] : [segment * SEGMENT, segment * SEGMENT + 99];
+      const response = await fetch(`${way.url}bench/v1.0.0/model.bin`, { headers: segment < 0 ? {} : { range: `bytes=${first}-${last}` } });
+      const body = Buffer.from(await response.arrayBuffer());
+      if (!body.equals(bytes.subarray(first, last + 1))) throw new Error(`${way.name} sends other bytes`);
+    }
   }
-  for (const [what, script] of Object.entries(SCRIPTS)) {
-    const figures = new Map(ways.map(({ name }) => [name, []]));
+
+  console.log(`workerd ${WORKERD}, nginx ${NGINX}, wrk ${WRK} (one thread, ${CONNECTIONS} connections, ${values.seconds} s), ${ROUNDS} rounds, Node ${process.version}, ${cpus().length} × ${cpus()[0].model}\n`);
+  console.log('| what | way | requests/s | p50, ms | p99, ms | CPU a request, ms | ours is |\n|---|---|---|---|---|---|---|');
+  for (const { what, load, script, without } of LOADS) {
+    const timed = ways.filter(({ name }) => name !== without);
+    const figures = new Map(timed.map(({ name }) => [name, []]));
     for (let round = 0; round < ROUNDS; round++) {
-      const order = round % 2 ? ways.toReversed() : ways;
-      for (const way of order) figures.get(way.name).push(await load(way.url, script, way));
+      const order = round % 2 ? timed.toReversed() : timed;
+      for (const way of order) figures.get(way.name).push(await load(way, script, round));
     }
     for (const [name, all] of figures) {
       const of = (key) => median(all.map((figure) => figure[key]));
