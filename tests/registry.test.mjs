@@ -171,7 +171,7 @@ describe('the registry', () => {
     const { stdout } = await run(
       '.tools/venv/bin/schemathesis',
       ['--config-file=tests/schemathesis.toml', 'run', `${stack.urls.edge}/v1/openapi.json`, `--url=${stack.urls.edge}`, '--suppress-health-check=all'],
-      { maxBuffer: 1 << 26, env: { ...process.env, PYTHONUTF8: '1', SCHEMATHESIS_HOOKS: '' } },
+      { maxBuffer: 1 << 26, env: { ...process.env, PYTHONUTF8: '1', HYPOTHESIS_STORAGE_DIRECTORY: join(stack.dataDir, 'hypothesis') } },
     ).catch((error) => assert.fail(`${error.stdout ?? ''}${error.stderr ?? error}`));
     assert.match(stdout, /No issues found|test cases? passed|✅/);
     context.diagnostic(/\d+ generated.*/.exec(stdout)?.[0] ?? '');
