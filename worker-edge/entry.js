@@ -11,8 +11,9 @@ import Rust from './build/index.js';
  * @property {number} size of the artifact
  * @property {Cache} cache what its segments are in
  * @property {string} key of its segments, but for the number
- * @property {Headers} headers of an answer; those that depend on the range are written anew each time
- * @property {Set<number>} segments that were seen in the cache
+ * @property {Headers} headers of an answer, without its length; those that depend on the range are written anew each time
+ * @property {Map<number, string>} segments that were seen in the cache, and what is said of each (Server-Timing)
+ * @property {string} [timing] what of that the headers say
  */
 
 /** Bytes of a segment: 16 leaves of 256 KiB. */
@@ -39,17 +40,17 @@ async function hit(request) {
   const last = Math.min(Number(to), size - 1);
   const segment = Math.floor(first / SEGMENT);
   // Not so either where there are no numbers.
-  if (!(first <= last && Math.floor(last / SEGMENT) === segment && known.segments.has(segment))) return;
+  if (!(first <= last && Math.floor(last / SEGMENT) === segment)) return;
+  const timing = known.segments.get(segment);
+  if (timing === undefined) return;
   const start = segment * SEGMENT;
   const part = new Request(known.key + segment, { headers: { range: `bytes=${first - start}-${last - start}` } });
   const found = await known.cache.match(part).catch(() => undefined);
-  const length = `${last - first + 1}`;
-  if (found?.headers.get('content-length') !== length) return;
+  if (found?.headers.get('content-length') !== `${last - first + 1}`) return;
   // From here to the copy that the response takes, no other request is in between.
   if (range === null) headers.delete('content-range');
   else headers.set('content-range', `bytes ${first}-${last}/${size}`);
-  headers.set('content-length', length);
-  headers.set('server-timing', `origin;desc="${found.headers.get('x-origin') ?? ''}", cache;desc=hit`);
+  if (known.timing !== timing) headers.set('server-timing', (known.timing = timing));
   return new Response(found.body, { status: range === null ? 200 : 206, headers });
 }
 

@@ -5,7 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 
-use js_sys::{Map, Object, Reflect, Set};
+use js_sys::{Map, Object, Reflect};
 use wasm_bindgen::prelude::*;
 use web_sys::{Cache, Headers, Response};
 
@@ -22,7 +22,7 @@ extern "C" {
     #[wasm_bindgen(method, getter)]
     fn lease(this: &Known) -> Object;
     #[wasm_bindgen(method, getter)]
-    fn segments(this: &Known) -> Set;
+    fn segments(this: &Known) -> Map;
 }
 
 thread_local! {
@@ -70,11 +70,12 @@ pub struct Meaning<'a> {
     pub key: &'a str,
 }
 
-/// Remembers that `url` means this, was answered by `response`, and that segment `segment` is in the cache.
+/// Remembers that `url` means this, was answered by `response`, and that segment `segment` is in the cache, of which `timing` is
+/// said (`Server-Timing`).
 ///
 /// # Errors
 /// When the host has no memory left.
-pub fn remember(url: &str, meaning: &Meaning, response: &Response, segment: u64) -> Result<(), JsValue> {
+pub fn remember(url: &str, meaning: &Meaning, response: &Response, segment: u64, timing: &str) -> Result<(), JsValue> {
     #[allow(clippy::cast_precision_loss)] // Sizes are below 2^53.
     let (size, segment) = (JsValue::from(meaning.size as f64), JsValue::from(segment as f64));
     let hits = hits();
@@ -85,8 +86,8 @@ pub fn remember(url: &str, meaning: &Meaning, response: &Response, segment: u64)
         if Object::is(&known.lease(), &meaning.lease) {
             if !known.segments().has(&segment) {
                 make_room(&hits);
-                known.segments().add(&segment);
             }
+            known.segments().set(&segment, &timing.into());
             return Ok(());
         }
     }
@@ -97,8 +98,13 @@ pub fn remember(url: &str, meaning: &Meaning, response: &Response, segment: u64)
     put("size", &size)?;
     put("cache", meaning.cache)?;
     put("key", &meaning.key.into())?;
-    put("headers", &Headers::new_with_headers(&response.headers())?.into())?;
-    put("segments", &Set::new(&js_sys::Array::of1(&segment)))?;
+    let headers = Headers::new_with_headers(&response.headers())?;
+    // The host knows how long a body from the cache is.
+    headers.delete("Content-Length")?;
+    put("headers", &headers)?;
+    let segments = Map::new();
+    segments.set(&segment, &timing.into());
+    put("segments", &segments)?;
     hits.set(&url, &known);
     Ok(())
 }

@@ -126,7 +126,8 @@ pub async fn send(
             let answer = reply::with_fields(status, &fields, Some(&body))?;
             if let Some(lease) = lease {
                 let meaning = Meaning { lease, size, cache: &segments.cache, key: &segments.prefix };
-                hit::remember(&call.request.url(), &meaning, &answer, bytes.start / SEGMENT_SIZE)?;
+                let timing = timing_of(&first.origin, "hit");
+                hit::remember(&call.request.url(), &meaning, &answer, bytes.start / SEGMENT_SIZE, &timing)?;
             }
             return Ok(answer);
         }
@@ -166,9 +167,13 @@ async fn send_uncached(
 /// were (see [`Subrequests::verifying`](crate::subrequests::Subrequests::verifying)).
 pub fn timing(fields: &mut HeaderMap, origin: &str, cache: &str, verifying: Option<u64>) {
     let verify = verifying.map(|milliseconds| format!(", verify;dur={milliseconds}")).unwrap_or_default();
-    if let Ok(timing) = HeaderValue::from_str(&format!("origin;desc=\"{origin}\", cache;desc={cache}{verify}")) {
+    if let Ok(timing) = HeaderValue::from_str(&format!("{}{verify}", timing_of(origin, cache))) {
         fields.insert(HeaderName::from_static("server-timing"), timing);
     }
+}
+
+fn timing_of(origin: &str, cache: &str) -> String {
+    format!("origin;desc=\"{origin}\", cache;desc={cache}")
 }
 
 /// A small body that is at hand.
