@@ -45,7 +45,7 @@ impl Health {
 
     /// Whether asking twice for half as much takes hardly longer.
     pub(crate) fn is_near(&self) -> bool {
-        self.pace.is_some_and(|pace| pace.latency * 8000 <= pace.leaf * LEAVES_PER_SEGMENT)
+        self.pace.is_some_and(|pace| pace.latency * 4000 <= pace.leaf * LEAVES_PER_SEGMENT)
     }
 
     /// A request brought `leaves` leaves: the first bytes after `latency`, the last after `elapsed`.

@@ -244,6 +244,8 @@ impl<S: SegmentStore> Session<S> {
         rest: &Rest,
     ) -> Result<Fetched, Failure> {
         let response = self.ask(fetch, source, bytes, rest).await?;
+        // The head is what a request takes besides its bytes.
+        self.step(Event::Progressed { fetch, bytes: 0 });
         let want = bytes.end - bytes.start;
         // A body that does not say how long it is, or says something else, is read with care.
         let as_long = host::field(&response, "Content-Length").is_some_and(|length| length.parse() == Ok(want));

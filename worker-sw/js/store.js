@@ -75,11 +75,18 @@ export const manifests = async () => (await transact('manifests', 'readonly', (o
 /** @returns {Promise<Row[]>} */
 export const rows = async () => (await transact('artifacts', 'readonly', (of) => of.getAll())) ?? [];
 
+/** The segments that each artifact's row names, as this context saw it last: what it does not name need not be looked for. */
+const named = new Map();
+
 /** Changes the row of an artifact, in one transaction: other contexts change it too. */
 function change(cid, size, alter) {
   return transact('artifacts', 'readwrite', (of) => {
     const request = of.get(cid);
-    request.onsuccess = () => of.put(alter(request.result ?? { cid, size, have: [], used: Date.now(), pinned: false }));
+    request.onsuccess = () => {
+      const row = alter(request.result ?? { cid, size, have: [], used: Date.now(), pinned: false });
+      named.set(cid, row.have);
+      of.put(row);
+    };
   });
 }
 
@@ -97,6 +104,7 @@ const segmentsOfPack = (pack, size) => Array.from({ length: Math.min(PACK, segme
  * @returns {Promise<{first: number, count: number, blob: Blob} | undefined>}
  */
 export async function piece(cid, size, segment) {
+  if (named.get(cid)?.includes(segment) === false) return undefined;
   try {
     const cache = await caches.open(CACHE);
     const pack = Math.floor(segment / PACK);
@@ -189,6 +197,7 @@ export async function drop(cid, size) {
       if (segment % PACK === 0) await cache.delete(key(cid, `pack-${segment / PACK}`));
     }
   } catch {}
+  named.delete(cid);
   await transact('artifacts', 'readwrite', (of) => of.delete(cid));
   await transact('leaf-tables', 'readwrite', (of) => of.delete(cid));
 }
@@ -196,6 +205,7 @@ export async function drop(cid, size) {
 /** Lets go of all bytes. The manifests stay: they are the floor. */
 export async function clear() {
   await Promise.resolve().then(() => caches.delete(CACHE)).catch(() => {});
+  named.clear();
   for (const name of ['artifacts', 'leaf-tables']) await transact(name, 'readwrite', (of) => of.clear());
 }
 
