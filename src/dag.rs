@@ -112,7 +112,6 @@ pub(crate) fn inner_levels(leaves: &[Digest], layout: Layout) -> Vec<Vec<Subtree
     let mut levels = Vec::new();
     let top = climb(over_leaves(leaves, 0, layout), |level| levels.push(level));
     levels.extend(top.map(|root| vec![root]));
-    // The lowest is the leaves themselves.
     // The lowest of all is the leaves themselves.
     levels.into_iter().skip(1).collect()
 }

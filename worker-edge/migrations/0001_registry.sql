@@ -25,8 +25,6 @@ CREATE TABLE versions (
   PRIMARY KEY (model, version)
 ) STRICT;
 
-CREATE INDEX versions_by_type ON versions (type, model);
-
 -- The roots of the files, for who asks for them by CID.
 CREATE TABLE artifacts (
   cid TEXT NOT NULL,

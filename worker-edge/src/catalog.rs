@@ -63,8 +63,7 @@ pub async fn manifest(config: &Config, id: &str, version: Option<&Version>) -> R
     {
         return Ok(Rc::clone(accepted));
     }
-    let bundled = bundled(config, id, version);
-    let known = known.map(|(accepted, _)| accepted).or(bundled);
+    let known = known.map(|(accepted, _)| accepted).or_else(|| bundled(config, id, version));
     let floor: Option<Floor> = known.as_ref().map(|known| known.manifest.floor());
     let found = lookup::manifest(&config.places(&Object::new()), &config.keys, id, version, floor.as_ref()).await;
     let accepted = match (found, known) {

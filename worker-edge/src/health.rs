@@ -67,23 +67,23 @@ fn named(sources: &[Source]) -> impl Iterator<Item = (String, &Source)> {
 }
 
 async fn check_source(config: &Config, name: String, source: &Source) -> Check {
-    let from = host::now();
-    let failure = ask(config, source).await.err();
-    if let Some(failure) = &failure {
-        log::warn("check-failed").fact("source", &*name).say(failure);
-    }
-    Check { name, serves: true, took: host::now() - from, failure }
+    check(name, true, ask(config, source)).await
 }
 
 /// The registry, where there is one.
 async fn check_registry(env: &Env) -> Option<Check> {
-    let registry = Registry::open(env).ok()?;
+    let registry = Registry::of(env);
+    let asked = async { registry.check().await.map_err(|error| Failure::Unreachable(error.to_string())) };
+    if registry.is_bound() { Some(check("registry".into(), false, asked).await) } else { None }
+}
+
+async fn check(name: String, serves: bool, asked: impl Future<Output = Result<(), Failure>>) -> Check {
     let from = host::now();
-    let failure = registry.check().await.err().map(|error| Failure::Unreachable(error.to_string()));
+    let failure = asked.await.err();
     if let Some(failure) = &failure {
-        log::warn("check-failed").fact("source", "registry").say(failure);
+        log::warn("check-failed").fact("source", &*name).say(failure);
     }
-    Some(Check { name: "registry".into(), serves: false, took: host::now() - from, failure })
+    Check { name, serves, took: host::now() - from, failure }
 }
 
 /// Asks a source for next to nothing, in the way that it is asked for models.

@@ -50,7 +50,6 @@ pub async fn answer(call: &Call<'_>, path: &ModelPath) -> worker::Result<web_sys
         Err(error) => return no_manifest(&error),
     };
     let manifest = &accepted.manifest;
-    let fields = fields_of(request, &CONDITIONS);
     let file = match &path.resource {
         Resource::Manifest => {
             return small(call, path.freshness(), "application/json", accepted.text.as_bytes());
@@ -68,6 +67,7 @@ pub async fn answer(call: &Call<'_>, path: &ModelPath) -> worker::Result<web_sys
             Err(error) => bad_gateway(&error.to_string()),
         };
     }
+    let fields = fields_of(request, &CONDITIONS);
     let (head, bytes) = semantics::answer(method, &fields, manifest, artifact, path.freshness()).into_parts();
     match (head.status, bytes) {
         (StatusCode::RANGE_NOT_SATISFIABLE, _) => {

@@ -100,11 +100,7 @@ pub async fn instead(
     version: Option<&Version>,
     absent: NoManifest,
 ) -> Result<Rc<Accepted>, NoManifest> {
-    let found = match Registry::open(env) {
-        Ok(registry) => registry.manifest(config, id, version).await,
-        Err(error) => Err(error),
-    };
-    match found {
+    match Registry::of(env).manifest(config, id, version).await {
         Ok(Found::Manifest(accepted)) => Ok(accepted),
         Ok(Found::Yanked | Found::Nothing) => Err(absent),
         Err(error) => {
@@ -116,11 +112,7 @@ pub async fn instead(
 
 /// Makes the catalog know the model that has an artifact with this root, if the registry has one. Whether it has.
 pub async fn introduce(env: &Env, config: &Config, root: &Cid) -> bool {
-    let found = match Registry::open(env) {
-        Ok(registry) => registry.holder(config, &cid_text(root)).await,
-        Err(error) => Err(error),
-    };
-    match found {
+    match Registry::of(env).holder(config, &cid_text(root)).await {
         Ok(Some(accepted)) => {
             catalog::introduce(&accepted);
             true
@@ -133,16 +125,22 @@ pub async fn introduce(env: &Env, config: &Config, root: &Cid) -> bool {
     }
 }
 
-/// The database.
-pub struct Registry(D1Database);
+/// The database, if one is bound.
+pub struct Registry(Option<D1Database>);
 
 impl Registry {
     /// The database that is bound.
-    ///
-    /// # Errors
-    /// [`Unavailable::Unbound`].
-    pub fn open(env: &Env) -> Result<Self, Unavailable> {
-        env.d1(BINDING).map(Self).map_err(|_| Unavailable::Unbound)
+    pub fn of(env: &Env) -> Self {
+        Self(env.d1(BINDING).ok())
+    }
+
+    /// Whether there is one.
+    pub const fn is_bound(&self) -> bool {
+        self.0.is_some()
+    }
+
+    fn database(&self) -> Result<&D1Database, Unavailable> {
+        self.0.as_ref().ok_or(Unavailable::Unbound)
     }
 
     /// Whether it answers.
@@ -150,7 +148,7 @@ impl Registry {
     /// # Errors
     /// [`Unavailable`].
     pub async fn check(&self) -> Result<(), Unavailable> {
-        bounded(self.0.prepare("SELECT id FROM models LIMIT 1").all()).await.map(drop)
+        bounded(self.bind("SELECT id FROM models LIMIT 1", &[])?.all()).await.map(drop)
     }
 
     /// The manifest of a version, or of the newest that is not yanked. It is verified here: a key may have been taken out of
@@ -317,7 +315,7 @@ impl Registry {
             manifest: String,
         }
         let (id, version) = (offer.manifest().id.as_str(), offer.manifest().version.to_string());
-        let found = bounded(self.0.batch(vec![
+        let found = bounded(self.database()?.batch(vec![
             self.bind("SELECT owner, replaced, signed, revision FROM models WHERE id = ?1", &[id.into()])?,
             self.bind("SELECT version, yanked FROM versions WHERE model = ?1", &[id.into()])?,
             self.bind("SELECT manifest FROM versions WHERE model = ?1 AND version = ?2", &[id.into(), version.into()])?,
@@ -358,7 +356,7 @@ impl Registry {
         let number = |number: u64| JsValue::from(number as f64);
         let some = |value: Option<&String>| value.map_or(JsValue::NULL, JsValue::from);
         let digest = Digest::of(text.as_bytes()).to_hex();
-        let written = bounded(self.0.batch(vec![
+        let written = bounded(self.database()?.batch(vec![
             self.bind(
                 MODEL,
                 &[
@@ -396,7 +394,7 @@ impl Registry {
     }
 
     fn bind(&self, query: &str, values: &[JsValue]) -> Result<D1PreparedStatement, Unavailable> {
-        Ok(self.0.prepare(query).bind(values)?)
+        Ok(self.database()?.prepare(query).bind(values)?)
     }
 }
 

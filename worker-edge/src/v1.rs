@@ -94,11 +94,7 @@ async fn list(call: &Call<'_>) -> Answer {
         Ok(filter) => filter,
         Err(error) => return reply::problem(StatusCode::BAD_REQUEST, &error.to_string()),
     };
-    let found = match Registry::open(call.env) {
-        Ok(registry) => registry.list(&filter, &call.config.private.models).await,
-        Err(error) => Err(error),
-    };
-    let (page, from) = match found {
+    let (page, from) = match Registry::of(call.env).list(&filter, &call.config.private.models).await {
         Ok(page) => (page, "d1"),
         Err(error) => (Rc::new(bundled(call, &filter, &error)), "bundle"),
     };
@@ -127,11 +123,7 @@ fn bundled(call: &Call<'_>, filter: &Filter, error: &Unavailable) -> Page {
 
 /// The manifest of a version, or of the newest: from the registry, else from where the workers get theirs.
 async fn accepted(call: &Call<'_>, id: &str, version: Option<&Version>) -> Result<Rc<Accepted>, NoManifest> {
-    let found = match Registry::open(call.env) {
-        Ok(registry) => registry.manifest(&call.config, id, version).await,
-        Err(error) => Err(error),
-    };
-    match found {
+    match Registry::of(call.env).manifest(&call.config, id, version).await {
         Ok(Found::Manifest(accepted)) => return Ok(accepted),
         Ok(Found::Yanked) => return Err(NoManifest::NotFound(format!("all versions of {id} are yanked; name one"))),
         Ok(Found::Nothing) => {}
@@ -152,11 +144,7 @@ async fn manifest(call: &Call<'_>, id: &str, version: Option<&Version>) -> Answe
 
 /// The versions of a model; where the registry does not know it, the newest of the bucket or the bundle.
 async fn versions(call: &Call<'_>, id: &str) -> Answer {
-    let found = match Registry::open(call.env) {
-        Ok(registry) => registry.releases(id).await,
-        Err(error) => Err(error),
-    };
-    let releases = found.unwrap_or_else(|error| {
+    let releases = Registry::of(call.env).releases(id).await.unwrap_or_else(|error| {
         log::warn("registry-failed").fact("model", id).say(format!("{error}; only the newest version is told"));
         Vec::new()
     });
@@ -193,11 +181,7 @@ async fn publish(call: &Call<'_>) -> Answer {
     let Ok(text) = text else {
         return reply::problem(StatusCode::BAD_REQUEST, "the manifest is not UTF-8");
     };
-    let published = match Registry::open(call.env) {
-        Ok(registry) => registry.publish(&call.config, &text, host::now()).await,
-        Err(error) => Err(error.into()),
-    };
-    let publication = match published {
+    let publication = match Registry::of(call.env).publish(&call.config, &text, host::now()).await {
         Ok(publication) => publication,
         Err(NotPublished::Rejected(rejection)) => return reply::problem(rejection.status(), &rejection.to_string()),
         Err(error) => {
