@@ -1,0 +1,44 @@
+//! Layer normalisation.
+
+use wide::f32x4;
+
+use super::float::sum;
+
+/// Normalises each row of `x` to mean 0 and variance 1, then multiplies by `scale` and adds `bias`, which are of a row's length.
+/// The mean is taken first, and the variance of what remains, as ONNX's LayerNormalization says.
+pub fn layer_norm(x: &mut [f32], scale: &[f32], bias: &[f32], epsilon: f32) {
+    let width = scale.len();
+    #[allow(clippy::cast_precision_loss)] // Widths are small.
+    let share = 1.0 / width as f32;
+    for row in x.chunks_exact_mut(width) {
+        let mean = total(row, |x| x) * share;
+        let variance = total(row, |x| (x - f32x4::splat(mean)) * (x - f32x4::splat(mean))) * share;
+        // What fills up the last four was 0, not the mean.
+        let filled = (4 - width % 4) % 4;
+        #[allow(clippy::cast_precision_loss)]
+        let variance = variance - filled as f32 * mean * mean * share;
+        let factor = 1.0 / (variance + epsilon).sqrt();
+        let (fours, rest) = row.as_chunks_mut::<4>();
+        let (scales, scale_rest) = scale.as_chunks::<4>();
+        let (biases, bias_rest) = bias.as_chunks::<4>();
+        for ((four, scale), bias) in fours.iter_mut().zip(scales).zip(biases) {
+            let x = (f32x4::from(*four) - f32x4::splat(mean)) * f32x4::splat(factor);
+            *four = x.mul_add(f32x4::from(*scale), f32x4::from(*bias)).to_array();
+        }
+        for ((x, scale), bias) in rest.iter_mut().zip(scale_rest).zip(bias_rest) {
+            *x = (*x - mean) * factor * scale + bias;
+        }
+    }
+}
+
+/// The sum of `of` over a row; the last four are filled up by zeros.
+fn total(row: &[f32], of: impl Fn(f32x4) -> f32x4) -> f32 {
+    let (fours, rest) = row.as_chunks::<4>();
+    let mut sums = fours.iter().fold(f32x4::ZERO, |sums, four| sums + of(f32x4::from(*four)));
+    if !rest.is_empty() {
+        let mut last = [0.0; 4];
+        last[..rest.len()].copy_from_slice(rest);
+        sums += of(f32x4::from(last));
+    }
+    sum(sums)
+}

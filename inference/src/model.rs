@@ -1,0 +1,160 @@
+//! A model of the BERT family, ready to run.
+
+use std::sync::Arc;
+
+use tract_onnx::prelude::*;
+use tract_onnx::tract_hir::internal::{DimLike, expand};
+
+use crate::fuse::{PLACEHOLDER, fuse};
+use crate::onnx::{ReadError, Reader};
+
+/// Why a file is no model that can be run here.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// It could not be read.
+    #[error(transparent)]
+    Unread(#[from] ReadError),
+    /// It is not of the BERT family.
+    #[error("this model has an input {0:?}; models that are run here have input_ids, attention_mask, and perhaps token_type_ids")]
+    Input(String),
+    /// It gives nothing that can be pooled.
+    #[error("this model has no output of batch × sequence × width, such as last_hidden_state")]
+    Output,
+    /// It asks for what cannot be run.
+    #[error("this model cannot be run: {0}")]
+    Graph(String),
+}
+
+/// Why a run failed.
+#[derive(Debug, thiserror::Error)]
+#[error("the model failed: {0}")]
+pub struct RunError(pub String);
+
+/// Reads a model, piece by piece.
+pub struct ModelReader(Reader);
+
+impl ModelReader {
+    /// For a file of `size` bytes.
+    #[must_use]
+    pub fn new(size: u64) -> Self {
+        Self(Reader::new(size))
+    }
+
+    /// Takes in the next bytes of the file.
+    ///
+    /// # Errors
+    /// [`ModelError::Unread`].
+    pub fn push(&mut self, piece: &[u8]) -> Result<(), ModelError> {
+        Ok(self.0.push(piece)?)
+    }
+
+    /// The model, when all bytes came.
+    ///
+    /// # Errors
+    /// [`ModelError`].
+    pub fn finish(self) -> Result<Model, ModelError> {
+        let mut file = self.0.finish()?;
+        let graph = file.model.graph.as_mut().ok_or(ModelError::Output)?;
+        let fused = fuse(graph, file.large);
+        let failed = |error: TractError| ModelError::Graph(format!("{error:#}"));
+        let mut model = tract_onnx::onnx().model_for_proto_model(&file.model).map_err(failed)?;
+        drop(file.model);
+        for node in model.nodes_mut() {
+            if let Some(op) = fused.get(&node.name) {
+                node.op = expand(op.clone());
+            } else if node.name.starts_with(PLACEHOLDER) {
+                return Err(ModelError::Graph(format!("{:?} is no name for a node", node.name)));
+            }
+        }
+        drop(fused);
+        Model::of(model)
+    }
+}
+
+/// What an input of a model is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Input {
+    Tokens,
+    Mask,
+    Types,
+    Positions,
+}
+
+/// See the [module](self).
+pub struct Model {
+    plan: Arc<TypedRunnableModel>,
+    inputs: Vec<Input>,
+    width: usize,
+}
+
+impl Model {
+    fn of(mut model: InferenceModel) -> Result<Self, ModelError> {
+        let failed = |error: TractError| ModelError::Graph(format!("{error:#}"));
+        let mut inputs = Vec::new();
+        let (batch, sequence) = (model.symbols.sym("batch"), model.symbols.sym("sequence"));
+        for at in 0..model.input_outlets().map_err(failed)?.len() {
+            let outlet = model.input_outlets().map_err(failed)?[at];
+            let name = model.node(outlet.node).name.clone();
+            inputs.push(match &*name {
+                "input_ids" => Input::Tokens,
+                "attention_mask" => Input::Mask,
+                "token_type_ids" => Input::Types,
+                "position_ids" => Input::Positions,
+                _ => return Err(ModelError::Input(name)),
+            });
+            let shape: TVec<TDim> = tvec![batch.clone().into(), sequence.clone().into()];
+            model.set_input_fact(at, InferenceFact::dt_shape(i64::datum_type(), shape)).map_err(failed)?;
+        }
+        if !inputs.contains(&Input::Tokens) {
+            return Err(ModelError::Input("something else than input_ids".to_owned()));
+        }
+        let output = model.output_outlets().map_err(failed)?.iter().position(|outlet| {
+            let label = model.outlet_label(*outlet).unwrap_or_default();
+            label == "last_hidden_state" || label == "token_embeddings"
+        });
+        let output = model.output_outlets().map_err(failed)?[output.unwrap_or(0)];
+        model.select_output_outlets(&[output]).map_err(failed)?;
+        // What exporters say of the output's shape may name its dimensions otherwise.
+        model.set_output_fact(0, InferenceFact::default()).map_err(failed)?;
+        let model = model.into_typed().and_then(TypedModel::into_decluttered).map_err(failed)?;
+        let fact = model.output_fact(0).map_err(failed)?;
+        let width = match &*fact.shape {
+            [_, _, width] if fact.datum_type == f32::datum_type() => width.to_usize().map_err(|_| ModelError::Output)?,
+            _ => return Err(ModelError::Output),
+        };
+        let plan = model.into_optimized().and_then(TypedModel::into_runnable).map_err(failed)?;
+        Ok(Self { plan, inputs, width })
+    }
+
+    /// Width of what it gives for each token.
+    #[must_use]
+    pub const fn width(&self) -> usize {
+        self.width
+    }
+
+    /// What it gives for the tokens of `sequences` sequences of one length: rows of [`width`](Self::width), one after the other.
+    ///
+    /// # Errors
+    /// [`RunError`].
+    pub fn run(&self, tokens: &[u32], sequences: usize) -> Result<Vec<f32>, RunError> {
+        let failed = |error: TractError| RunError(format!("{error:#}"));
+        let length = tokens.len().checked_div(sequences).unwrap_or(0);
+        let input = |input: &Input| {
+            let value = |at: usize| match input {
+                Input::Tokens => i64::from(tokens[at]),
+                Input::Mask => 1,
+                Input::Types => 0,
+                Input::Positions => (at % length).cast_signed() as i64,
+            };
+            let values: Vec<i64> = (0..sequences * length).map(value).collect();
+            Ok(tensor1(&values).into_shape(&[sequences, length])?.into_tvalue())
+        };
+        let inputs = self.inputs.iter().map(input).collect::<TractResult<TVec<TValue>>>().map_err(failed)?;
+        let outputs = self.plan.run(inputs).map_err(failed)?;
+        let out = outputs[0].try_as_plain_ram().and_then(|view| view.as_slice::<f32>()).map_err(failed)?;
+        if out.len() != sequences * length * self.width {
+            return Err(RunError(format!("it gave {} numbers for {sequences} × {length} tokens", out.len())));
+        }
+        Ok(out.to_vec())
+    }
+}
