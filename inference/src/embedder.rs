@@ -127,7 +127,9 @@ impl Embedder {
                 1.0 / if self.settings.pooling == Pooling::Mean { length } else { length.sqrt() }
             }
         };
-        vector.iter_mut().for_each(|x| *x *= share);
+        for x in &mut vector {
+            *x *= share;
+        }
         if self.settings.normalize {
             normalize(&mut vector);
         }
@@ -139,6 +141,8 @@ impl Embedder {
 pub fn normalize(vector: &mut [f32]) {
     let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
     if length > 0.0 {
-        vector.iter_mut().for_each(|x| *x /= length);
+        for x in vector {
+            *x /= length;
+        }
     }
 }

@@ -1,7 +1,9 @@
 //! A model of the BERT family, ready to run.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use tract_onnx::pb::GraphProto;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::{DimLike, expand};
 
@@ -55,20 +57,49 @@ impl ModelReader {
     pub fn finish(self) -> Result<Model, ModelError> {
         let mut file = self.0.finish()?;
         let graph = file.model.graph.as_mut().ok_or(ModelError::Output)?;
+        check(graph).map_err(ModelError::Graph)?;
         let fused = fuse(graph, file.large);
-        let failed = |error: TractError| ModelError::Graph(format!("{error:#}"));
-        let mut model = tract_onnx::onnx().model_for_proto_model(&file.model).map_err(failed)?;
-        drop(file.model);
-        for node in model.nodes_mut() {
-            if let Some(op) = fused.get(&node.name) {
-                node.op = expand(op.clone());
-            } else if node.name.starts_with(PLACEHOLDER) {
-                return Err(ModelError::Graph(format!("{:?} is no name for a node", node.name)));
+        let made = guarded(|| {
+            let mut model = tract_onnx::onnx().model_for_proto_model(&file.model).map_err(cannot_run)?;
+            drop(file.model);
+            for node in model.nodes_mut() {
+                if let Some(op) = fused.get(&node.name) {
+                    node.op = expand(op.clone());
+                } else if node.name.starts_with(PLACEHOLDER) {
+                    return Err(ModelError::Graph(format!("{:?} is no name for a node", node.name)));
+                }
             }
-        }
-        drop(fused);
-        Model::of(model)
+            drop(fused);
+            Model::of(model)
+        });
+        made.unwrap_or_else(|panic| Err(ModelError::Graph(panic)))
     }
+}
+
+#[allow(clippy::needless_pass_by_value)] // As `map_err` gives it.
+fn cannot_run(error: TractError) -> ModelError {
+    ModelError::Graph(format!("{error:#}"))
+}
+
+/// What of a foreign graph would keep tract from coming to an end.
+fn check(graph: &GraphProto) -> Result<(), String> {
+    for node in &graph.node {
+        let Some(perm) = node.attribute.iter().find(|attribute| attribute.name == "perm") else { continue };
+        let places: BTreeSet<i64> = perm.ints.iter().copied().collect();
+        if !places.into_iter().eq(0..i64::try_from(perm.ints.len()).unwrap_or_default()) {
+            return Err(format!("{:?}: {:?} is no order of dimensions", node.name, perm.ints));
+        }
+    }
+    Ok(())
+}
+
+/// Runs `act`; a panic of tract about a graph that it did not expect is an error like others, where panics can be caught: in WASM
+/// they cannot, and whoever runs this there starts anew.
+fn guarded<T>(act: impl FnOnce() -> T) -> Result<T, String> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(act)).map_err(|panic| {
+        let said = panic.downcast_ref::<String>().cloned();
+        said.or_else(|| panic.downcast_ref::<&str>().map(|said| (*said).to_owned())).unwrap_or_default()
+    })
 }
 
 /// What an input of a model is given.
@@ -89,7 +120,7 @@ pub struct Model {
 
 impl Model {
     fn of(mut model: InferenceModel) -> Result<Self, ModelError> {
-        let failed = |error: TractError| ModelError::Graph(format!("{error:#}"));
+        let failed = cannot_run;
         let mut inputs = Vec::new();
         let (batch, sequence) = (model.symbols.sym("batch"), model.symbols.sym("sequence"));
         for at in 0..model.input_outlets().map_err(failed)?.len() {
@@ -126,6 +157,16 @@ impl Model {
         Ok(Self { plan, inputs, width })
     }
 
+    /// How many operators of each name it is made of: those of ours are Linear8, Lookup8, LayerNorm and Attention.
+    #[must_use]
+    pub fn operators(&self) -> BTreeMap<String, usize> {
+        let mut operators = BTreeMap::new();
+        for node in self.plan.model().nodes() {
+            *operators.entry(node.op.name().into_owned()).or_default() += 1;
+        }
+        operators
+    }
+
     /// Width of what it gives for each token.
     #[must_use]
     pub const fn width(&self) -> usize {
@@ -137,6 +178,10 @@ impl Model {
     /// # Errors
     /// [`RunError`].
     pub fn run(&self, tokens: &[u32], sequences: usize) -> Result<Vec<f32>, RunError> {
+        guarded(|| self.eval(tokens, sequences)).unwrap_or_else(|panic| Err(RunError(panic)))
+    }
+
+    fn eval(&self, tokens: &[u32], sequences: usize) -> Result<Vec<f32>, RunError> {
         let failed = |error: TractError| RunError(format!("{error:#}"));
         let length = tokens.len().checked_div(sequences).unwrap_or(0);
         let input = |input: &Input| {

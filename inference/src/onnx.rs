@@ -63,6 +63,7 @@ pub enum ReadError {
 }
 
 /// A large tensor of 8-bit integers.
+#[derive(Clone)]
 pub struct Bytes {
     /// Its dimensions.
     pub dims: Vec<usize>,

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use tract_onnx::tract_core::broadcast::multi_broadcast;
 use tract_onnx::tract_core::{as_op, not_out_of_plan, op_as_typed_op};
+#[allow(clippy::wildcard_imports)] // Its macros want nearly all of it.
 use tract_onnx::tract_hir::internal::*;
 
 use crate::kernel::attention::{Heads, Shape, attention};
-use crate::kernel::linear::{Activation, Rounded, Weights, linear};
+use crate::kernel::linear::{Activation, Rounded, Rounding, Weights, linear};
 use crate::kernel::norm::layer_norm;
 
 /// An operator of ours.
@@ -27,6 +28,8 @@ pub enum Fused {
 pub struct Linear {
     /// The matrix.
     pub weights: Weights,
+    /// How `x` is made integers.
+    pub rounding: Rounding,
     /// Of as many as the matrix has columns.
     pub bias: Option<Box<[f32]>>,
     /// What follows.
@@ -221,7 +224,8 @@ impl Linear {
         let last = shape.last_mut().context("Linear8 of a scalar")?;
         ensure!(*last == self.weights.inputs(), "{last} columns for {} weights", self.weights.inputs());
         *last = self.weights.outputs();
-        let rounded = Rounded::of(floats(x)?, self.weights.inputs());
+        let length = if shape.len() > 1 { shape[shape.len() - 2] } else { 1 };
+        let rounded = Rounded::of(floats(x)?, self.weights.inputs(), length, self.rounding);
         made(&shape, |out| {
             linear(&rounded, &self.weights, self.bias.as_deref(), self.activation, out);
             Ok(())

@@ -100,12 +100,11 @@ fn read<'a, T: serde::de::DeserializeOwned>(
 
 /// What `1_Pooling/config.json` says: `pooling_mode_mean_tokens` and the like, or `pooling_mode`.
 fn pooling_of(said: &serde_json::Map<String, serde_json::Value>) -> Result<Pooling, SettingsError> {
-    let modes: Vec<&str> = match said.get("pooling_mode").and_then(|mode| mode.as_str()) {
-        Some(mode) => vec![mode],
-        None => {
-            let set = said.iter().filter(|(_, value)| **value == serde_json::Value::Bool(true));
-            set.filter_map(|(name, _)| name.strip_prefix("pooling_mode_")).collect()
-        }
+    let modes: Vec<&str> = if let Some(mode) = said.get("pooling_mode").and_then(|mode| mode.as_str()) {
+        vec![mode]
+    } else {
+        let set = said.iter().filter(|(_, value)| **value == serde_json::Value::Bool(true));
+        set.filter_map(|(name, _)| name.strip_prefix("pooling_mode_")).collect()
     };
     match *modes {
         ["mean" | "mean_tokens"] => Ok(Pooling::Mean),

@@ -48,21 +48,21 @@ pub struct Shape {
 struct Panels {
     rows: usize,
     columns: usize,
-    panels: Vec<Panel>,
+    all: Vec<Panel>,
 }
 
 impl Panels {
     fn new() -> Self {
-        Self { rows: 0, columns: 0, panels: Vec::new() }
+        Self { rows: 0, columns: 0, all: Vec::new() }
     }
 
     /// Takes in `rows` × `columns` values of `from`, whose neighbours are `strides` apart, in place of what was there.
     fn pack(&mut self, from: &[f32], strides: [usize; 2], rows: usize, columns: usize) {
         (self.rows, self.columns) = (rows, columns);
-        self.panels.clear();
+        self.all.clear();
         for first in (0..columns).step_by(COLUMNS) {
             let width = COLUMNS.min(columns - first);
-            self.panels.extend((0..rows).map(|row| {
+            self.all.extend((0..rows).map(|row| {
                 let at = row * strides[0] + first * strides[1];
                 let mut panel = [0.0; COLUMNS];
                 if strides[1] == 1 {
@@ -77,7 +77,7 @@ impl Panels {
 
     /// The product of `left`, of as many fours as there are rows, and the columns; `take` gets each column's four.
     fn product(&self, left: &[Four], mut take: impl FnMut(usize, f32x4)) {
-        for (index, panels) in self.panels.chunks_exact(self.rows.max(1)).enumerate() {
+        for (index, panels) in self.all.chunks_exact(self.rows.max(1)).enumerate() {
             let mut sums = [f32x4::ZERO; COLUMNS];
             for (four, panel) in left.iter().zip(panels) {
                 let four = f32x4::from(*four);
@@ -102,12 +102,12 @@ pub fn attention(
     strides: [usize; 4],
 ) {
     let Shape { batch, heads, queries, keys, width, value_width } = shape;
-    let (mut key_panels, mut value_panels) = (Panels::new(), Panels::new());
+    let (mut transposed_keys, mut values) = (Panels::new(), Panels::new());
     let mut left = vec![[0.0; 4]; width];
     let mut scores = vec![[0.0; 4]; keys];
     for (batch, head) in (0..batch).flat_map(|batch| (0..heads).map(move |head| (batch, head))) {
-        key_panels.pack(&k.values[k.base(batch, head)..], [k.strides[3], k.strides[2]], width, keys);
-        value_panels.pack(&v.values[v.base(batch, head)..], [v.strides[2], v.strides[3]], keys, value_width);
+        transposed_keys.pack(&k.values[k.base(batch, head)..], [k.strides[3], k.strides[2]], width, keys);
+        values.pack(&v.values[v.base(batch, head)..], [v.strides[2], v.strides[3]], keys, value_width);
         for first in (0..queries).step_by(4) {
             let rows = 4.min(queries - first);
             let from = q.base(batch, head) + first * q.strides[2];
@@ -115,7 +115,7 @@ pub fn attention(
                 (0..rows).for_each(|row| four[row] = scale * q.values[from + row * q.strides[2] + i * q.strides[3]]);
             }
             let mut most = f32x4::splat(f32::NEG_INFINITY);
-            key_panels.product(&left, |key, score| {
+            transposed_keys.product(&left, |key, score| {
                 let score = mask.map_or(score, |mask| {
                     let from = mask.base(batch, head) + key * mask.strides[3];
                     let of = |row: usize| mask.values[from + (first + row.min(rows - 1)) * mask.strides[2]];
@@ -132,10 +132,10 @@ pub fn attention(
                 total += e;
                 *four = e.to_array();
             }
-            let share = total.to_array().map(|total| if total > 0.0 { 1.0 / total } else { 0.0 });
+            let each = total.to_array().map(|total| if total > 0.0 { 1.0 / total } else { 0.0 });
             let to = batch * strides[0] + head * strides[1] + first * strides[2];
-            value_panels.product(&scores, |column, value| {
-                let value = (value * f32x4::from(share)).to_array();
+            values.product(&scores, |column, value| {
+                let value = (value * f32x4::from(each)).to_array();
                 (0..rows).for_each(|row| out[to + row * strides[2] + column * strides[3]] = value[row]);
             });
         }

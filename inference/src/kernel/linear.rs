@@ -1,7 +1,7 @@
 //! Multiplication by a matrix of 8-bit integers.
 //!
-//! Activations are rounded to integers of 14 to 16 bits, row by row, and multiplied by the weights as they are stored: two products
-//! at a time into 32 bits (`i32x4.dot_i16x8_s`, `pmaddwd`), twice what single floats give. No sum can overflow, see [`most`].
+//! Activations are rounded to integers of up to 16 bits and multiplied by the weights as they are stored: two products at a time into
+//! 32 bits (`i32x4.dot_i16x8_s`, `pmaddwd`), twice what single floats give. No sum can overflow, see [`most`].
 
 use wide::{bytemuck, f32x4, i16x8, i32x4};
 
@@ -30,21 +30,23 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Packs `q`, row by row as ONNX has it, of `inputs` rows. `scales` are one for each column.
+    /// Packs `values`, row by row as ONNX has them, of which `value` makes weights; `scales` are one for each column.
     ///
     /// # Panics
-    /// Where the lengths do not fit each other.
+    /// Where there are not as many values as `inputs` rows of as many columns have.
     #[must_use]
-    pub fn pack(q: impl Fn(usize, usize) -> i8, inputs: usize, scales: Box<[f32]>) -> Self {
+    pub fn pack(values: &[u8], value: impl Fn(u8) -> i8, inputs: usize, scales: Box<[f32]>) -> Self {
         let outputs = scales.len();
+        assert_eq!(values.len(), inputs * outputs, "{inputs} × {outputs} weights");
         let pairs = inputs.div_ceil(2);
-        let at = |row, column| if row < inputs && column < outputs { q(row, column) } else { 0 };
-        let panel = |index: usize| {
-            let (first, pair) = (index / pairs * COLUMNS, index % pairs);
-            std::array::from_fn(|i| at(2 * pair + i % 2, first + i / 2))
-        };
-        let panels = (0..outputs.div_ceil(COLUMNS) * pairs).map(panel).collect();
-        Self { inputs, outputs, panels, scales }
+        let mut panels = vec![[0; 2 * COLUMNS]; outputs.div_ceil(COLUMNS) * pairs];
+        for (row, values) in values.chunks_exact(outputs.max(1)).enumerate() {
+            for (index, values) in values.chunks(COLUMNS).enumerate() {
+                let panel = &mut panels[index * pairs + row / 2];
+                values.iter().enumerate().for_each(|(column, byte)| panel[2 * column + row % 2] = value(*byte));
+            }
+        }
+        Self { inputs, outputs, panels: panels.into(), scales }
     }
 
     /// Columns.
@@ -69,10 +71,23 @@ pub enum Activation {
     Gelu,
 }
 
+/// How activations are made integers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Rounding {
+    /// Each row to as many bits as can be, 14 to 16: as good as single floats for a model whose weights have 8.
+    Rows,
+    /// Each sequence to 8 bits, as ONNX's DynamicQuantizeLinear says: for models that were made and measured with it.
+    Bytes,
+}
+
+/// Rows of weights at the most, so that 255 × 128 × rows has place in 31 bits.
+pub const MAX_INPUTS: usize = 1 << 16;
+
 /// The largest activation, as an integer, of which `inputs` products with weights of 8 bits cannot overflow 32 bits.
-const fn most(inputs: usize) -> i32 {
-    let most = i32::MAX / 128 / if inputs == 0 { 1 } else { inputs as i32 };
-    if most > 32_767 { 32_767 } else { most }
+#[allow(clippy::cast_precision_loss)] // Below 2^15.
+fn most(inputs: usize) -> f32 {
+    let most = (1_usize << 24).saturating_sub(1).checked_div(inputs).unwrap_or_default();
+    most.min(32_767) as f32
 }
 
 /// Activations as integers.
@@ -84,55 +99,95 @@ pub struct Rounded {
 }
 
 impl Rounded {
-    /// Rounds rows of `inputs` activations. What is not finite becomes so: a sum of it would not be a number either.
+    /// Rounds sequences of `length` rows of `inputs` activations. What is not finite becomes so: a sum of it would be no number either.
     #[must_use]
-    pub fn of(rows: &[f32], inputs: usize) -> Self {
-        let count = rows.len().checked_div(inputs).unwrap_or(0);
+    pub fn of(x: &[f32], inputs: usize, length: usize, rounding: Rounding) -> Self {
+        let count = x.len().checked_div(inputs).unwrap_or(0);
         let pairs = inputs.div_ceil(2);
         let mut blocks = vec![[0; ROWS]; count.div_ceil(ROWS) * pairs];
         let mut scales = vec![0.0; count.next_multiple_of(ROWS)];
-        let most = most(inputs) as f32;
-        for (at, row) in rows.chunks_exact(inputs).enumerate() {
-            let largest = largest(row);
-            if !(largest > 0.0) {
-                continue;
+        let mut row = 0;
+        for sequence in x.chunks((inputs * length).max(1)) {
+            let steps = match rounding {
+                Rounding::Rows => None,
+                Rounding::Bytes => Some(Steps::of_bytes(sequence)),
+            };
+            for values in sequence.chunks_exact(inputs) {
+                let steps = steps.unwrap_or_else(|| Steps::of_row(values));
+                scales[row] = steps.size;
+                steps.round(values, &mut blocks[row / ROWS * pairs..][..pairs], row % ROWS);
+                row += 1;
             }
-            let largest = largest.min(f32::MAX);
-            scales[at] = largest / most;
-            let factor = most / largest;
-            let block = &mut blocks[at / ROWS * pairs..][..pairs];
-            round(row, factor, block, at % ROWS);
         }
         Self { blocks, scales }
     }
 }
 
-/// The largest magnitude of a row.
-fn largest(row: &[f32]) -> f32 {
-    let (fours, rest) = row.as_chunks::<4>();
-    let largest = fours.iter().fold(f32x4::ZERO, |most, four| most.fast_max(f32x4::from(*four).abs()));
-    let largest = largest.to_array().into_iter().fold(0.0, f32::max);
-    rest.iter().fold(largest, |most, x| most.max(x.abs()))
+/// The integers that activations are rounded to.
+#[derive(Clone, Copy)]
+struct Steps {
+    /// What one is worth.
+    size: f32,
+    /// The smallest and the largest.
+    ends: [f32; 2],
 }
 
-/// Writes a row into its place of a block.
-fn round(row: &[f32], factor: f32, block: &mut [Pairs], place: usize) {
-    let pair = |low: i32, high: i32| (low & 0xFFFF) | (high << 16);
-    let (fours, rest) = row.as_chunks::<4>();
-    let (pairs, last) = block.split_at_mut(2 * fours.len());
-    for (four, pairs) in fours.iter().zip(pairs.as_chunks_mut::<2>().0) {
-        let [a, b, c, d] = (f32x4::from(*four) * f32x4::splat(factor)).round_int().to_array();
-        pairs[0][place] = pair(a, b);
-        pairs[1][place] = pair(c, d);
+impl Steps {
+    fn of_row(row: &[f32]) -> Self {
+        let most = most(row.len());
+        let [low, high] = ends(row);
+        Self { size: high.max(-low) / most, ends: [-most, most] }
     }
-    for (two, last) in rest.chunks(2).zip(last) {
-        let [low, high] = [0, 1].map(|i| two.get(i).map_or(0, |x| (x * factor).round_ties_even() as i32));
-        last[place] = pair(low, high);
+
+    /// 0 to 255, less what stands for 0.
+    fn of_bytes(x: &[f32]) -> Self {
+        let [low, high] = ends(x);
+        let size = (high - low) / 255.0;
+        let zero = if size > 0.0 { (-low / size).round_ties_even() } else { 0.0 };
+        Self { size, ends: [-zero, 255.0 - zero] }
     }
+
+    /// Writes a row into its place of a block.
+    fn round(self, row: &[f32], block: &mut [Pairs], place: usize) {
+        if self.size <= 0.0 {
+            return;
+        }
+        let pair = |low: i32, high: i32| (low & 0xFFFF) | (high << 16);
+        let [low, high] = self.ends.map(f32x4::splat);
+        let integers = |four: f32x4| (four / f32x4::splat(self.size)).fast_max(low).fast_min(high).round_int().to_array();
+        let (fours, rest) = row.as_chunks::<4>();
+        let (pairs, last) = block.split_at_mut(2 * fours.len());
+        for (four, pairs) in fours.iter().zip(pairs.as_chunks_mut::<2>().0) {
+            let [a, b, c, d] = integers(f32x4::from(*four));
+            pairs[0][place] = pair(a, b);
+            pairs[1][place] = pair(c, d);
+        }
+        if !rest.is_empty() {
+            let mut four = [0.0; 4];
+            four[..rest.len()].copy_from_slice(rest);
+            let [a, b, c, _] = integers(f32x4::from(four));
+            last.iter_mut().zip([pair(a, b), c]).for_each(|(last, pair)| last[place] = pair);
+        }
+    }
+}
+
+/// The smallest and the largest of `x` and 0, both finite.
+fn ends(x: &[f32]) -> [f32; 2] {
+    let (fours, rest) = x.as_chunks::<4>();
+    let mut least = f32x4::ZERO;
+    let mut most = f32x4::ZERO;
+    for four in fours {
+        let four = f32x4::from(*four);
+        least = least.fast_min(four);
+        most = most.fast_max(four);
+    }
+    let least = least.to_array().into_iter().chain(rest.iter().copied()).fold(0.0, f32::min);
+    let most = most.to_array().into_iter().chain(rest.iter().copied()).fold(0.0, f32::max);
+    [least.max(f32::MIN), most.min(f32::MAX)]
 }
 
 /// The sums of products of a block with eight columns.
-#[inline(always)]
+#[inline]
 fn tile(block: &[Pairs], panels: &[Panel]) -> [[i32x4; 2]; ROWS] {
     let mut sums = [[i32x4::ZERO; 2]; ROWS];
     for (pairs, panel) in block.iter().zip(panels) {
