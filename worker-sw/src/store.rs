@@ -116,7 +116,7 @@ impl Piece {
 pub struct Budget {
     /// Bytes; without, the browser decides.
     pub limit: Option<u64>,
-    /// With a limit one writes at a time: what is being written is in no row yet.
+    /// With a limit one writes at a time: what is being written is in no row yet. Without, one makes room at a time.
     pub turn: Mutex<()>,
 }
 
@@ -125,13 +125,20 @@ impl Budget {
     pub async fn save(&self, cid: &str, size: u64, segment: u64, parts: &Array, in_use: impl Fn(&str) -> bool) {
         let bytes = Layout::new(size).bytes_of_segment(segment);
         let (need, size) = (bytes.end - bytes.start, number(size));
-        let _turn = if self.limit.is_some() { Some(self.turn.lock().await) } else { None };
-        let room = match self.limit {
-            Some(limit) => make_room(limit, need, &in_use).await,
-            None => true,
-        };
-        // When the disk is full before the budget is, others go one by one.
-        while room && !save(cid, size, number(segment), parts).await.is_truthy() {
+        let mut turn = None;
+        if let Some(limit) = self.limit {
+            turn = Some(self.turn.lock().await);
+            if !make_room(limit, need, &in_use).await {
+                return;
+            }
+        }
+        while !save(cid, size, number(segment), parts).await.is_truthy() {
+            // The disk is full before the budget is. Whoever had the turn before may have made room for this too.
+            if turn.is_none() {
+                turn = Some(self.turn.lock().await);
+                continue;
+            }
+            // Others go one by one.
             let kept: u64 = index().await.iter().map(|row| row.bytes).sum();
             if kept == 0 || !make_room(kept - 1, 0, &in_use).await {
                 break;
