@@ -107,8 +107,11 @@ describe('what is kept', () => {
     const page = await openPage(browser.context, stack.urls);
     const session = await browser.context.newCDPSession(page);
     const quota = (quotaSize) => session.send('Storage.overrideQuotaForOrigin', { origin: new URL(stack.urls.page).origin, quotaSize });
-    await quota(50 * MB);
-    for (const id of ['one', 'two']) await load(page, id);
+    await load(page, 'one');
+    // Room for one of them, and beside it not for a single segment of the other: Chromium counts what is stored afterwards, so of
+    // segments that are stored at once it takes more than fit as long as there is room for one.
+    await quota(33 * MB);
+    await load(page, 'two');
     assert.deepEqual(await whole(page), ['two']);
     await quota(1000);
     await load(page, 'three');
