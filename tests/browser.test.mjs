@@ -217,6 +217,7 @@ describe('in Chromium', () => {
 
   test('a kept segment that was altered heals itself', async () => {
     await fetchInPage(page, URL_OF_MODEL);
+    await page.evaluate(() => edgeNet.idle());
     await page.evaluate(async () => {
       const cache = await caches.open('edge-net-segments-v1');
       const [request] = await cache.keys();
@@ -227,6 +228,7 @@ describe('in Chromium', () => {
 
   test('what is kept can be listed and removed', async () => {
     await fetchInPage(page, URL_OF_MODEL);
+    await page.evaluate(() => edgeNet.idle());
     const [row] = await page.evaluate(() => edgeNet.list());
     assert.deepEqual([row.model, row.file, row.size, row.cachedBytes], ['minilm-l6-v2-q8', 'model.onnx', MODEL.length, MODEL.length]);
     await page.evaluate(() => edgeNet.remove('minilm-l6-v2-q8'));

@@ -84,9 +84,17 @@ export function fetchInPage(page, url, headers = {}) {
 }
 
 /** The events since the last call. @returns {Promise<Array<Record<string, any>>>} */
-export async function heard(page) {
-  await page.waitForTimeout(100); // Messages of the worker come a task later.
-  return page.evaluate(() => window.heard.splice(0));
+export function heard(page) {
+  return page.evaluate(async () => {
+    // The worker says of each request that it came, on the channel that its events take: when that is here, so are they. This request
+    // names no file, so nothing else comes of it.
+    const channel = new BroadcastChannel('edge-net');
+    const told = new Promise((resolve) => (channel.onmessage = ({ data }) => data.type === 'request' && resolve()));
+    await fetch('/models/');
+    await told;
+    channel.close();
+    return window.heard.splice(0);
+  });
 }
 
 /** Forgets every kept byte, manifest and floor of the origin. */

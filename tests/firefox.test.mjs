@@ -45,7 +45,12 @@ describe('in Firefox', () => {
       window.sources.length = 0;
       const response = await fetch('/models/minilm-l6-v2-q8/model.onnx', range ? { headers: { range } } : {});
       const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', await response.arrayBuffer()));
-      await new Promise((resolve) => setTimeout(resolve, 100));
+      // As in chromium.mjs: when this is told, what was told before is here.
+      const channel = new BroadcastChannel('edge-net');
+      const told = new Promise((resolve) => (channel.onmessage = ({ data }) => data.type === 'request' && resolve()));
+      await fetch('/models/');
+      await told;
+      channel.close();
       return { status: response.status, sha256: [...digest].map((byte) => byte.toString(16).padStart(2, '0')).join(''), sources: [...new Set(window.sources)] };
     }, range);
   const keys = () => page.evaluate(async () => (await (await caches.open('edge-net-segments-v1')).keys()).map(({ url }) => url.split('/').at(-1)));
