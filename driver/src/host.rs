@@ -124,48 +124,15 @@ const BATCH: u64 = 65_536;
 /// # Errors
 /// [`Failure::WrongLength`], or [`Failure::Unreachable`] when the connection breaks.
 pub async fn read_exactly(response: &Response, want: u64, progressed: impl Fn(u64)) -> Result<Uint8Array, Failure> {
-    let broken = |error: JsValue| Failure::Unreachable(message(&error));
-    let Some(body) = response.body() else {
-        return Err(Failure::WrongLength { got: 0, want });
-    };
-    let byob = Object::new();
-    let _ = Reflect::set(&byob, &"mode".into(), &"byob".into());
-    let Ok(reader) = body.unchecked_ref::<ByteStream>().get_reader(&byob) else {
+    let Ok(body) = ByteBody::of(response) else {
         return read_chunks(response, want, progressed).await;
     };
-    // The buffer goes to the stream with each read and comes back filled further; the last read, with
-    // room for a byte more, must find the end.
-    let mut buffer = Uint8Array::new_with_length(small(want + 1)).buffer();
-    let mut got = 0;
-    loop {
-        let room = (want + 1 - got).min(LEAF_SIZE);
-        let least = Object::new();
-        let _ = Reflect::set(&least, &"min".into(), &small(room.min(BATCH)).into());
-        let view = Uint8Array::new_with_byte_offset_and_length(&buffer, small(got), small(room));
-        let read = JsFuture::from(reader.read(&view, &least)).await.map_err(broken)?;
-        let value: Uint8Array = Reflect::get(&read, &"value".into()).map_err(broken)?.unchecked_into();
-        let done = Reflect::get(&read, &"done".into()).is_ok_and(|done| done.is_truthy());
-        if !value.is_undefined() {
-            got += u64::from(value.length());
-            buffer = value.buffer();
-        }
-        if got > want {
-            // Not awaited: nobody needs to know when the source noticed.
-            let _ = reader.cancel();
-        }
-        if done || got > want {
-            break;
-        }
-        progressed(got);
-    }
-    if got == want {
-        Ok(Uint8Array::new_with_byte_offset_and_length(&buffer, 0, small(want)))
-    } else {
-        Err(Failure::WrongLength { got, want })
-    }
+    let bytes = body.read(want, progressed).await?;
+    body.end(want).await?;
+    Ok(bytes)
 }
 
-/// A body that is read piece by piece, by a host whose bodies are all byte streams.
+/// A body that is read piece by piece, where it is a byte stream.
 pub struct ByteBody(ByobReader);
 
 impl ByteBody {
