@@ -200,6 +200,14 @@ impl<S: SegmentStore> Session<S> {
         }
     }
 
+    /// Ends a reader, unless it has ended.
+    fn leave(&self, reader: ReaderId) {
+        if take(&self.0.readers, reader).is_some() {
+            self.step(Event::Cancelled(reader));
+            self.0.store.left();
+        }
+    }
+
     async fn load(&self, segment: u64) -> Option<Hashed<HostBytes>> {
         host::hash_leaves(self.0.store.load(segment).await?.into()).await.ok()
     }
@@ -315,19 +323,12 @@ impl<S: SegmentStore> Reader<S> {
     /// A way to end this reader while it waits.
     pub(crate) fn canceller(&self) -> impl Fn() + 'static {
         let (session, id) = (self.session.clone(), self.id);
-        move || {
-            take(&session.0.readers, id);
-            session.step(Event::Cancelled(id));
-            session.0.store.left();
-        }
+        move || session.leave(id)
     }
 }
 
 impl<S: SegmentStore> Drop for Reader<S> {
     fn drop(&mut self) {
-        if take(&self.session.0.readers, self.id).is_some() {
-            self.session.step(Event::Cancelled(self.id));
-            self.session.0.store.left();
-        }
+        self.session.leave(self.id);
     }
 }
