@@ -429,7 +429,8 @@ impl Offer {
 }
 
 /// What a version is, without what it may be signed again with.
-fn content(document: &Map<String, Value>) -> Map<String, Value> {
+#[must_use]
+pub fn content(document: &Map<String, Value>) -> Map<String, Value> {
     document
         .iter()
         .filter(|(name, _)| !RENEWED.contains(&name.as_str()))

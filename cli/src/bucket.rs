@@ -1,7 +1,8 @@
 //! A Google Cloud Storage bucket, through its JSON API (<https://cloud.google.com/storage/docs/json_api>).
 
-use std::env;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
+use std::thread::sleep;
+use std::time::Duration;
 
 use base64ct::{Base64, Encoding as _};
 use edge_net_core::manifest::MAX_MANIFEST_BYTES;
@@ -9,8 +10,9 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use ureq::Agent;
 
+use crate::credentials::Credentials;
 use crate::digest::Fingerprint;
-use crate::error::Error;
+use crate::error::{Error, of_file};
 use crate::upload::{self, Framed};
 
 /// All but the unreserved characters of RFC 3986.
@@ -21,16 +23,22 @@ pub struct Bucket {
     agent: Agent,
     endpoint: String,
     name: String,
-    token: Option<String>,
+    credentials: Credentials,
 }
 
+/// Bytes that are sent at once of a file that is sent in parts: a multiple of 256 KiB, as the API wants it. What is smaller than that
+/// goes in one request.
+const PART: u64 = 8 << 20;
+/// How often a part is sent again.
+const RETRIES: u32 = 5;
+
 impl Bucket {
-    /// The bucket `name` at `endpoint`, with the OAuth token in `GOOGLE_OAUTH_ACCESS_TOKEN` if there is one.
-    pub fn new(endpoint: &str, name: String) -> Self {
+    /// The bucket `name` at `endpoint`.
+    pub fn new(endpoint: &str, name: String, credentials: Credentials) -> Self {
         let endpoint = endpoint.trim_end_matches('/');
         // STORAGE_EMULATOR_HOST may be host:port without a scheme, as Google's own tools read it.
         let endpoint = if endpoint.contains("://") { endpoint.to_owned() } else { format!("http://{endpoint}") };
-        Self { agent: upload::agent(), endpoint, name, token: env::var("GOOGLE_OAUTH_ACCESS_TOKEN").ok() }
+        Self { agent: upload::agent(), endpoint, name, credentials }
     }
 
     /// Public base URL of the objects.
@@ -44,7 +52,7 @@ impl Bucket {
 
     fn get(&self, url: &str) -> Result<Option<ureq::http::Response<ureq::Body>>, Error> {
         let mut request = self.agent.get(url);
-        if let Some(token) = &self.token {
+        if let Some(token) = self.credentials.token(&self.agent)? {
             request = request.header("Authorization", format!("Bearer {token}"));
         }
         let response = request.call().map_err(|error| Error::Unreachable { url: url.to_owned(), error: error.into() })?;
@@ -81,20 +89,141 @@ impl Bucket {
         media_type: &str,
         cache_control: &str,
     ) -> Result<(), Error> {
-        let url = format!("{}/upload/storage/v1/b/{}/o?uploadType=multipart", self.endpoint, self.name);
         let metadata = json!({ "name": object, "contentType": media_type, "cacheControl": cache_control });
+        let stored = if expected.size > PART {
+            self.write_in_parts(&metadata, content, expected.size, media_type)?
+        } else {
+            self.write_at_once(&metadata, content, expected.size, media_type)?
+        };
+        if stored == Some(expected) { Ok(()) } else { Err(Error::StoredOtherwise(object.to_owned())) }
+    }
+
+    fn write_at_once(
+        &self,
+        metadata: &Value,
+        content: impl Read,
+        size: u64,
+        media_type: &str,
+    ) -> Result<Option<Fingerprint>, Error> {
+        let url = format!("{}/upload/storage/v1/b/{}/o?uploadType=multipart", self.endpoint, self.name);
         let head = |boundary: &str| {
             format!(
                 "--{boundary}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n{metadata}\r\n--{boundary}\r\nContent-Type: {media_type}\r\n\r\n"
             )
         };
-        let body = Framed::new(head, content, expected.size)?;
-        let response = upload::post(&self.agent, &url, self.token.as_deref(), "related", body)?;
-        match fingerprint(url, response)? {
-            Some(stored) if stored == expected => Ok(()),
-            _ => Err(Error::StoredOtherwise(object.to_owned())),
+        let body = Framed::new(head, content, size)?;
+        let token = self.credentials.token(&self.agent)?;
+        let response = upload::post(&self.agent, &url, token.as_deref(), "related", body)?;
+        fingerprint(url, response)
+    }
+
+    /// A resumable upload (<https://cloud.google.com/storage/docs/performing-resumable-uploads>): a part that fails is sent again, from
+    /// where the bucket has it.
+    fn write_in_parts(
+        &self,
+        metadata: &Value,
+        mut content: impl Read,
+        size: u64,
+        media_type: &str,
+    ) -> Result<Option<Fingerprint>, Error> {
+        let url = format!("{}/upload/storage/v1/b/{}/o?uploadType=resumable", self.endpoint, self.name);
+        let mut request = self.agent.post(&url).content_type("application/json; charset=UTF-8");
+        if let Some(token) = self.credentials.token(&self.agent)? {
+            request = request.header("Authorization", format!("Bearer {token}"));
+        }
+        request = request.header("X-Upload-Content-Type", media_type).header("X-Upload-Content-Length", size.to_string());
+        let begun = request.send(metadata.to_string());
+        let begun = upload::accepted(&url, begun.map_err(|error| Error::Unreachable { url: url.clone(), error: error.into() })?)?;
+        let session = begun.headers().get("Location").and_then(|location| location.to_str().ok()).map(str::to_owned);
+        let session = session.ok_or_else(|| Error::BadAnswer { url, problem: "no session for an upload".into() })?;
+
+        let mut part = vec![0; usize::try_from(PART).unwrap_or(usize::MAX)];
+        let (mut start, mut length) = (0, 0);
+        // Bytes that the bucket has.
+        let mut has = 0;
+        let mut failures = 0;
+        loop {
+            if has >= start + length as u64 {
+                start = has;
+                length = fill(&mut content, &mut part).map_err(of_file("the file that is uploaded"))?;
+            }
+            // What it has of this part already is not sent again. A file that is shorter than it was ends here, and is not what was hashed.
+            let from = usize::try_from(has.saturating_sub(start)).unwrap_or(usize::MAX).min(length);
+            let end = start + length as u64;
+            let range =
+                if from < length { format!("bytes {has}-{}/{size}", end.min(size) - 1) } else { format!("bytes */{size}") };
+            let last = usize::try_from(end.min(size) - start).unwrap_or(usize::MAX);
+            match self.put(&session, &range, &part[from..last]) {
+                Ok(Progress::Has(bytes)) if bytes > has && bytes <= end => {
+                    failures = 0;
+                    has = bytes;
+                }
+                Ok(Progress::Done(response)) => return fingerprint(session, response),
+                // It went back, or ahead of us, or nowhere.
+                Ok(Progress::Has(_)) => {
+                    return Err(Error::BadAnswer { url: session, problem: "of another upload than ours".into() });
+                }
+                Err(error) if failures >= RETRIES || !may_pass(&error) => return Err(error),
+                Err(_) => {
+                    sleep(Duration::from_millis(250 << failures));
+                    failures += 1;
+                    match self.put(&session, &format!("bytes */{size}"), &[]) {
+                        Ok(Progress::Has(bytes)) if (start..=end).contains(&bytes) => has = bytes,
+                        Ok(Progress::Done(response)) => return fingerprint(session, response),
+                        // The next try tells.
+                        _ => {}
+                    }
+                }
+            }
         }
     }
+
+    fn put(&self, session: &str, range: &str, bytes: &[u8]) -> Result<Progress, Error> {
+        let mut request = self.agent.put(session).header("Content-Range", range);
+        if let Some(token) = self.credentials.token(&self.agent)? {
+            request = request.header("Authorization", format!("Bearer {token}"));
+        }
+        let response = request.send(bytes);
+        let response = response.map_err(|error| Error::Unreachable { url: session.to_owned(), error: error.into() })?;
+        if response.status() != 308 {
+            return upload::accepted(session, response).map(Progress::Done);
+        }
+        // `bytes=0-N`; nothing, where it has nothing.
+        let range = response.headers().get("Range").and_then(|range| range.to_str().ok());
+        let last: Option<u64> = range.and_then(|range| range.rsplit_once('-')?.1.parse().ok());
+        Ok(Progress::Has(last.map_or(0, |last| last.saturating_add(1))))
+    }
+}
+
+/// What the bucket has of an upload.
+enum Progress {
+    /// This many bytes.
+    Has(u64),
+    /// All.
+    Done(ureq::http::Response<ureq::Body>),
+}
+
+/// Whether the same may succeed a little later.
+const fn may_pass(error: &Error) -> bool {
+    match error {
+        Error::Unreachable { .. } => true,
+        Error::Status { status, .. } => matches!(status, 408 | 429 | 500..=599),
+        _ => false,
+    }
+}
+
+/// Reads until the buffer is full or the source ends.
+fn fill(source: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match source.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
 }
 
 /// Reads the object resource in an answer; `None` when it has no size or CRC32C.

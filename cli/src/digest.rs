@@ -8,6 +8,7 @@ use clap::Args;
 use edge_net_core::dag::{FileDigests, FileHasher, cid_text};
 use serde_json::json;
 
+use crate::Context;
 use crate::error::{Error, of_file};
 
 /// `cid`
@@ -15,21 +16,18 @@ use crate::error::{Error, of_file};
 pub struct Cid {
     /// The file; - is standard input
     file: PathBuf,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
 }
 
 impl Cid {
     /// Prints the digests.
-    pub fn run(self) -> Result<(), Error> {
+    pub fn run(self, context: &Context) -> Result<(), Error> {
         let found = if self.file == Path::new("-") {
             read(stdin().lock(), |_| {}).map_err(of_file(&self.file))?
         } else {
             file(&self.file, |_| {})?
         };
         let (sha256, cid) = (found.sha256.to_hex(), cid_text(&found.cid));
-        if self.json {
+        if context.json {
             println!("{}", json!({ "size": found.size, "sha256": sha256, "cid": cid }));
         } else {
             println!("size    {}\nsha256  {sha256}\ncid     {cid}", found.size);

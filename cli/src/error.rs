@@ -2,8 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use edge_net_core::download::DownloadError;
 use edge_net_core::manifest::ManifestError;
 use edge_net_core::signature::{PinnedKeysError, Refusal};
+use edge_net_core::source::SourceKind;
+use indicatif::DecimalBytes;
+
+use crate::config::Origin;
+use crate::places::Reasons;
 
 /// A failure of a command.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +54,7 @@ pub enum Error {
         refusal: Refusal,
     },
     /// The keys to verify against cannot be read.
-    #[error("--keys: {0}")]
+    #[error("{0}")]
     Keys(#[from] PinnedKeysError),
     /// A server could not be reached.
     #[error("{url}: {error}")]
@@ -100,6 +106,128 @@ pub enum Error {
     NotPublished {
         /// Where it would be.
         url: String,
+    },
+    /// A setting is not what it must be.
+    #[error("{origin}: {problem}")]
+    Setting {
+        /// Where it is set.
+        origin: Origin,
+        /// Which, and what is wrong with it.
+        problem: String,
+    },
+    /// There is no folder to put anything into.
+    #[error("HOME is not set, so there is no place for files; set it, or --config and --set cache.directory=…")]
+    NoHome,
+    /// The file is written in a way that one setting alone cannot be changed in.
+    #[error("{path}: {key} cannot be set without touching what else is there; edit the file")]
+    NotEditable {
+        /// The file.
+        path: PathBuf,
+        /// The setting.
+        key: String,
+    },
+    /// Nobody is trusted.
+    #[error(
+        "no publisher's key is pinned, so nothing can be trusted; pin one as keygen or public-key prints it: edge-net-models config set keys.<name> <key>"
+    )]
+    NoKeys,
+    /// No source is of this kind.
+    #[error("no source of the kind {} is configured; set {}", .0.name(), match .0 {
+        SourceKind::Edge => "edge.url",
+        SourceKind::Gcs => "cdn.endpoint",
+        SourceKind::Ipfs => "ipfs.gateways",
+    })]
+    NoSuchSource(SourceKind),
+    /// No place has the manifest.
+    #[error("{} {wanted}: {reasons}", if .reasons.is_not_found() { "nobody has" } else { "there is no good manifest of" })]
+    NoManifest {
+        /// Of what.
+        wanted: String,
+        /// What each place did.
+        reasons: Reasons,
+    },
+    /// No place has the leaf table.
+    #[error("no source has the leaf table of {file}: {reasons}")]
+    NoLeafTable {
+        /// Of what.
+        file: String,
+        /// What each place did.
+        reasons: Reasons,
+    },
+    /// No source has the file.
+    #[error("{file}: {error}. What was good is kept: the same command goes on from there")]
+    NoGoodCopy {
+        /// Where it would have been.
+        file: PathBuf,
+        /// What each source did.
+        error: DownloadError,
+    },
+    /// The manifest says that a file has no bytes, but its CID is one of some.
+    #[error("{0}: its manifest says that it is empty, and has the CID of something")]
+    NotEmpty(String),
+    /// What was accepted before cannot be read.
+    #[error("{0} does not say what was accepted of the model before; if you know why, remove it")]
+    BadFloor(PathBuf),
+    /// The cache is full.
+    #[error(
+        "no room for {} more: {} of {} are used{}; raise cache.maxSize, or pull with --output", DecimalBytes(*need), DecimalBytes(*used),
+        DecimalBytes(*budget), if *cleanup { "" } else { ", and cache.autoCleanup is off: `cache prune` or `cache clear` makes some" }
+    )]
+    NoRoom {
+        /// Bytes wanted.
+        need: u64,
+        /// Bytes that are there.
+        used: u64,
+        /// Bytes that may be.
+        budget: u64,
+        /// Whether old ones may go.
+        cleanup: bool,
+    },
+    /// Neither a path nor a model that is here.
+    #[error("{0} is neither a file or folder nor a model on this machine; `list --cached` shows those")]
+    NothingToVerify(String),
+    /// A key is needed, and none is named.
+    #[error("no {0} is given; give --{1}, or set {2}")]
+    Missing(&'static str, &'static str, &'static str),
+    /// Credentials that cannot be used.
+    #[error("{path}, which GOOGLE_APPLICATION_CREDENTIALS names: {problem}")]
+    Credentials {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it; never what is secret in it.
+        problem: String,
+    },
+    /// The files do not tell what the model does.
+    #[error("{0} does not tell what the model does; give --type: text-generation, embedding, vision")]
+    NoType(PathBuf),
+    /// No identifier can be made of the name.
+    #[error("{0:?} makes no identifier; give --id, of a-z, 0-9, '.', '_', '-'")]
+    NoId(String),
+    /// What is to be added to the manifest is not that.
+    #[error("{path}: {problem}")]
+    BadDescription {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A pinning service could not pin.
+    #[error("{url} failed to pin {cid}: {problem}")]
+    NotPinned {
+        /// The service.
+        url: String,
+        /// Of what.
+        cid: String,
+        /// What it says.
+        problem: String,
+    },
+    /// What a server said is not what it should be.
+    #[error("{url}: its answer is {problem}")]
+    BadAnswer {
+        /// What was asked.
+        url: String,
+        /// What is wrong with it.
+        problem: String,
     },
     /// Files are not what the manifest says; each was told on its own line.
     #[error("{0} of {1} files are not what the manifest says")]

@@ -12,6 +12,7 @@ use ed25519_dalek::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, Keypair
 use edge_net_core::signature::endorse;
 use serde_json::json;
 
+use crate::Context;
 use crate::error::{Error, of_file};
 
 /// `keygen`
@@ -37,6 +38,34 @@ pub struct PublicKey {
     /// Name of the key, as manifests and clients call it
     #[arg(long)]
     key_id: String,
+}
+
+/// Who signs: as the command line says, or else the settings.
+#[derive(Args)]
+pub struct Signer {
+    /// Private key, PKCS#8 PEM; signing.keyPath if not given
+    #[arg(long)]
+    key: Option<PathBuf>,
+    /// Name of the key; signing.keyId if not given
+    #[arg(long)]
+    key_id: Option<String>,
+}
+
+impl Signer {
+    /// The key and its name.
+    pub fn key(&self, context: &Context) -> Result<(SigningKey, String), Error> {
+        let (path, id) = match (&self.key, &self.key_id) {
+            // Then the settings do not matter, nor whether they can be read.
+            (Some(path), Some(id)) => (Some(path.clone()), Some(id.clone())),
+            (path, id) => {
+                let settings = context.settings()?;
+                (path.clone().or(settings.signing_key_path), id.clone().or(settings.signing_key_id))
+            }
+        };
+        let path = path.ok_or(Error::Missing("key to sign with", "key", "signing.keyPath"))?;
+        let id = id.ok_or(Error::Missing("name of the key", "key-id", "signing.keyId"))?;
+        Ok((read(&path)?, id))
+    }
 }
 
 /// `endorse`

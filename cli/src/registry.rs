@@ -1,18 +1,19 @@
 //! The registry of an edge worker: publishing to it, and withdrawing a version.
 
-use std::path::PathBuf;
 use std::time::SystemTime;
 
 use clap::Args;
 use edge_net_core::manifest::MAX_MANIFEST_BYTES;
+use edge_net_core::registry::{Limit, Summary};
 use edge_net_core::signature::{PinnedKeys, VerifiedManifest, sign};
 use semver::Version;
 use serde_json::Value;
 use ureq::Agent;
 
 use crate::error::Error;
+use crate::key::Signer;
 use crate::publish::text_of;
-use crate::{key, upload};
+use crate::{Context, key, upload};
 
 /// `yank`
 #[derive(Args)]
@@ -23,15 +24,11 @@ pub struct Yank {
     /// Version to withdraw
     #[arg(long)]
     version: Version,
-    /// Private key, PKCS#8 PEM
+    #[command(flatten)]
+    signer: Signer,
+    /// URL of the edge worker; edge.url if not given
     #[arg(long)]
-    key: PathBuf,
-    /// Name of the key
-    #[arg(long)]
-    key_id: String,
-    /// URL of the edge worker
-    #[arg(long)]
-    registry: String,
+    registry: Option<String>,
     /// Offer the version again
     #[arg(long)]
     undo: bool,
@@ -39,13 +36,17 @@ pub struct Yank {
 
 impl Yank {
     /// Signs the manifest again, with `yanked` set or not, and publishes that.
-    pub fn run(self) -> Result<(), Error> {
-        let signing = key::read(&self.key)?;
-        let registry = Registry::new(&self.registry);
+    pub fn run(self, context: &Context) -> Result<(), Error> {
+        let (signing, key_id) = self.signer.key(context)?;
+        let registry = match self.registry {
+            Some(url) => url,
+            None => context.settings()?.edge_url.ok_or(Error::Missing("registry", "registry", "edge.url"))?.0,
+        };
+        let registry = Registry::new(&registry);
         let url = registry.version(&self.id, &self.version);
         let text = registry.read(&url)?.ok_or_else(|| Error::NotPublished { url: url.clone() })?;
         // What somebody else signed is not signed again by us without a look.
-        let keys = PinnedKeys::default().pin(self.key_id.clone(), &key::public(&signing))?;
+        let keys = PinnedKeys::default().pin(key_id.clone(), &key::public(&signing))?;
         let manifest = VerifiedManifest::verify(&text, &keys)
             .and_then(|manifest| manifest.about(&self.id, Some(&self.version)))
             .map_err(|refusal| Error::Refused { path: url, refusal })?;
@@ -56,7 +57,7 @@ impl Yank {
             document.insert("yanked".into(), true.into());
         }
         document.insert("timestamp".into(), humantime::format_rfc3339_millis(SystemTime::now()).to_string().into());
-        let text = text_of(&sign(document, &self.key_id, &signing)?);
+        let text = text_of(&sign(document, &key_id, &signing)?);
         registry.publish(&text)?;
         println!("{text}");
         Ok(())
@@ -73,6 +74,32 @@ impl Registry {
     /// The registry of the worker at `edge`.
     pub fn new(edge: &str) -> Self {
         Self { agent: upload::agent(), base: format!("{}/v1/models", edge.trim_end_matches('/')) }
+    }
+
+    /// The models that a query wants, of all pages.
+    pub fn list(&self, query: &[(&str, &str)]) -> Result<Vec<Summary>, Error> {
+        let mut models: Vec<Summary> = Vec::new();
+        loop {
+            let mut request =
+                self.agent.get(&self.base).query("limit", Limit::MOST.to_string()).query_pairs(query.iter().copied());
+            if let Some(last) = models.last() {
+                request = request.query("cursor", &last.id);
+            }
+            let url = &self.base;
+            let answer = request.call().map_err(|error| Error::Unreachable { url: url.clone(), error: error.into() })?;
+            let mut answer = upload::accepted(url, answer)?;
+            let more = answer.headers().get("Link").is_some();
+            let text = answer.body_mut().with_config().limit(MAX_MANIFEST_BYTES).read_to_string();
+            let text = text.map_err(|error| Error::Unreachable { url: url.clone(), error: error.into() })?;
+            let page: Vec<Summary> = serde_json::from_str(&text)
+                .map_err(|error| Error::BadAnswer { url: url.clone(), problem: format!("no list of models: {error}") })?;
+            // A registry that goes round in circles has an end, too.
+            let new = page.last().is_some_and(|last| models.last().is_none_or(|before| last.id > before.id));
+            models.extend(page);
+            if !more || !new {
+                return Ok(models);
+            }
+        }
     }
 
     /// URL of a version's manifest.

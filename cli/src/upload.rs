@@ -10,7 +10,9 @@ use crate::error::Error;
 
 /// An agent that leaves statuses to its caller.
 pub fn agent() -> Agent {
-    Agent::config_builder().http_status_as_error(false).timeout_connect(Some(Duration::from_secs(10))).build().into()
+    let config = Agent::config_builder().http_status_as_error(false).timeout_connect(Some(Duration::from_secs(10)));
+    // 308 is no redirection where a bucket says it. Nothing that is sent here is meant for somebody else.
+    config.max_redirects(0).max_redirects_will_error(false).timeout_per_read(Some(Duration::from_mins(5))).build().into()
 }
 
 /// A multipart body: `content`, of `length` bytes, between `head` and `tail`.

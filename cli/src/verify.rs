@@ -1,60 +1,63 @@
-//! `verify`: whether the files of a folder are what their signed manifest says.
+//! `verify`: whether files are what their signed manifest says.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use edge_net_core::manifest::{Artifact, Manifest};
-use edge_net_core::signature::{PinnedKeys, VerifiedManifest};
+use edge_net_core::manifest::{Artifact, Manifest, is_id};
+use edge_net_core::signature::VerifiedManifest;
 use edge_net_core::verify::LeafTable;
+use semver::Version;
 use serde_json::json;
 
-use crate::digest;
+use crate::cache::{self, Cache, MANIFEST};
 use crate::error::{Error, of_file};
+use crate::terminal::{bar, printable};
+use crate::{Context, digest, sign};
 
 /// `verify`
 #[derive(Args)]
 pub struct Verify {
-    /// Folder with manifest.json, or the manifest itself; the files lie beside it
-    path: PathBuf,
-    /// Pinned keys, as keygen prints them, or a file that holds them; without, the signature is not checked
+    /// Identifier of a pulled model; or a folder with manifest.json, or a manifest beside its files, or a file that `sign` signed
+    model: String,
+    /// This version of a pulled model instead of the newest
     #[arg(long)]
-    keys: Option<String>,
-    /// Print JSON
+    version: Option<Version>,
+    /// Check the signature against the pinned keys, too; with --keys it always is
     #[arg(long)]
-    json: bool,
+    check_signature: bool,
 }
 
 impl Verify {
     /// Verifies.
-    pub fn run(self) -> Result<(), Error> {
-        let path = if self.path.is_dir() { self.path.join("manifest.json") } else { self.path.clone() };
+    pub fn run(self, context: &Context) -> Result<(), Error> {
+        let path = self.manifest(context)?;
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
         let text = fs::read_to_string(&path).map_err(of_file(&path))?;
-        let (manifest, signed_by): (Manifest, Option<String>) = match &self.keys {
-            None => (Manifest::parse(&text)?, None),
-            Some(keys) => {
-                let json = if keys.trim_start().starts_with('{') {
-                    keys.clone()
-                } else {
-                    fs::read_to_string(keys).map_err(of_file(keys))?
-                };
-                let verified = VerifiedManifest::verify(&text, &PinnedKeys::parse(&json)?)
-                    .map_err(|refusal| Error::Refused { path: path.display().to_string(), refusal })?;
-                ((*verified).clone(), Some(verified.key_id().to_owned()))
+        let (manifest, signed_by): (Manifest, Option<String>) = if self.check_signature || context.flags.names_keys() {
+            let keys = context.settings()?.pinned()?;
+            if keys.is_empty() {
+                return Err(Error::NoKeys);
             }
+            let verified = VerifiedManifest::verify(&text, &keys)
+                .map_err(|refusal| Error::Refused { path: path.display().to_string(), refusal })?;
+            ((*verified).clone(), Some(verified.key_id().to_owned()))
+        } else {
+            (Manifest::parse(&text)?, None)
         };
-        let problems: Vec<Option<String>> = manifest.artifacts.iter().map(|artifact| problem(&folder, artifact)).collect();
+        let problem = |artifact| problem(&folder, artifact, context);
+        let problems: Vec<Option<String>> = manifest.artifacts.iter().map(problem).collect();
         let rows = || manifest.artifacts.iter().zip(&problems);
-        if self.json {
+        if context.json {
             let files: Vec<_> = rows().map(|(file, problem)| json!({ "file": file.filename, "problem": problem })).collect();
             println!(
                 "{}",
                 json!({ "id": manifest.id, "version": manifest.version.to_string(), "signedBy": signed_by, "files": files })
             );
         } else {
-            let signature = signed_by.map_or("signature not checked (no --keys)".into(), |key| format!("signed by {key}"));
-            println!("{} {}, {signature}", manifest.id, manifest.version);
+            let signature =
+                signed_by.map_or("signature not checked (give --check-signature)".into(), |key| format!("signed by {key}"));
+            println!("{} {}, {}", manifest.id, manifest.version, printable(&signature));
             for (artifact, problem) in rows() {
                 println!("{}: {}", artifact.filename, problem.as_deref().unwrap_or("ok"));
             }
@@ -64,15 +67,36 @@ impl Verify {
             bad => Err(Error::NotVerified(bad, problems.len())),
         }
     }
+
+    /// Where the manifest is.
+    fn manifest(&self, context: &Context) -> Result<PathBuf, Error> {
+        let path = PathBuf::from(&self.model);
+        if path.is_dir() {
+            return Ok(path.join(MANIFEST));
+        }
+        let beside = PathBuf::from(format!("{}{}", self.model, sign::BESIDE));
+        if beside.is_file() {
+            return Ok(beside);
+        }
+        if path.exists() || !is_id(&self.model) {
+            return Ok(path);
+        }
+        let entry = Cache::new(&context.settings()?).find(&self.model, self.version.as_ref())?;
+        let folder = entry.ok_or_else(|| Error::NothingToVerify(self.model.clone()))?.folder;
+        cache::touch(&folder);
+        Ok(folder.join(MANIFEST))
+    }
 }
 
 /// What is wrong with a file, if anything.
-fn problem(folder: &Path, artifact: &Artifact) -> Option<String> {
+fn problem(folder: &Path, artifact: &Artifact, context: &Context) -> Option<String> {
     let path = folder.join(&artifact.filename);
-    let found = match digest::file(&path, |_| {}) {
+    let bar = bar(context, "verifying", &artifact.filename, artifact.size);
+    let found = match digest::file(&path, |read| bar.inc(read)) {
         Ok(found) => found,
         Err(error) => return Some(error.to_string()),
     };
+    bar.finish_and_clear();
     if found.size != artifact.size {
         return Some(format!("it has {} bytes instead of {}", found.size, artifact.size));
     }
@@ -81,14 +105,9 @@ fn problem(folder: &Path, artifact: &Artifact) -> Option<String> {
     }
     // The leaf table beside the file, if it is the true one, tells where.
     let table = fs::read(folder.join(format!("{}.leaves", artifact.filename))).ok();
-    let table =
-        table.and_then(|table| LeafTable::verify(&table, artifact.size, &artifact.cid).ok()).map(|table| table.to_bytes());
-    let wrong: Vec<String> = table
-        .iter()
-        .flat_map(|table| table.as_chunks::<32>().0.iter().zip(&found.leaves).enumerate())
-        .filter(|(_, (want, got))| **want != got.0)
-        .map(|(leaf, _)| leaf.to_string())
-        .collect();
+    let table = table.and_then(|table| LeafTable::verify(&table, artifact.size, &artifact.cid).ok());
+    let pairs = table.iter().flat_map(|table| table.digests().iter().zip(&found.leaves).enumerate());
+    let wrong: Vec<String> = pairs.filter(|(_, (want, got))| want != got).map(|(leaf, _)| leaf.to_string()).collect();
     Some(match wrong.len() {
         0 => "its bytes are not those the manifest names".into(),
         _ => format!("wrong bytes in leaf {}", wrong.join(", ")),

@@ -339,9 +339,9 @@ fn a_file_that_changes_under_way_is_not_published() {
 fn what_cannot_be_published_is_named() {
     let model = Model::new();
     let dry = |more: &[&str]| model.publish(&[&["--version", "1.0.0", "--dry-run"], more].concat());
-    let hidden = model.path("model/.git");
+    let hidden = model.path("model/.hidden");
     fs::write(&hidden, "").unwrap();
-    assert!(fails(&as_strs(&dry(&[]))).contains(".git cannot be published under this name"));
+    assert!(fails(&as_strs(&dry(&[]))).contains(".hidden cannot be published under this name"));
     fs::remove_file(&hidden).unwrap();
     assert!(fails(&as_strs(&dry(&["--timestamp", "yesterday"]))).contains("manifest field `timestamp` is \"yesterday\""));
     assert!(

@@ -1,0 +1,240 @@
+//! The configuration file as settings with their lines, and one setting of it changed while all else stays as a person wrote it.
+
+use std::collections::BTreeMap;
+
+use saphyr_parser::{Event, Parser, ScanError, Span};
+
+/// What a setting is given as, before it is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Raw {
+    /// A scalar.
+    One(String),
+    /// A sequence of scalars.
+    Many(Vec<String>),
+}
+
+/// A setting as a file gives it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// What it is set to.
+    pub raw: Raw,
+    /// The line of its value, from 1.
+    pub line: usize,
+}
+
+/// A file that is no list of settings.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {problem}")]
+pub struct BadYaml {
+    /// Where, from 1.
+    pub line: usize,
+    /// What is wrong.
+    pub problem: String,
+}
+
+impl From<ScanError> for BadYaml {
+    fn from(error: ScanError) -> Self {
+        Self { line: error.marker().line(), problem: format!("not YAML: {}", error.info()) }
+    }
+}
+
+fn bad<T>(span: Span, problem: impl Into<String>) -> Result<T, BadYaml> {
+    Err(BadYaml { line: span.start.line(), problem: problem.into() })
+}
+
+/// Deepest that settings are nested.
+const MAX_DEPTH: usize = 4;
+
+/// The settings of a file by their names, `section.key`. Scalars stay as they are written: what a setting is of decides how it is read.
+pub fn read(text: &str) -> Result<BTreeMap<String, Entry>, BadYaml> {
+    let mut events = Parser::new_from_str(text);
+    let mut entries = BTreeMap::new();
+    let mut documents = 0;
+    while let Some(event) = events.next() {
+        match event? {
+            (Event::MappingStart(..), _) => mapping(&mut events, &[], &mut entries)?,
+            // An empty file, or one of comments only.
+            (Event::Scalar(value, ..), _) if matches!(&*value, "" | "~" | "null") => {}
+            (Event::Scalar(..) | Event::SequenceStart(..) | Event::Alias(_), span) => {
+                return bad(span, "the file must be a list of `key: value`");
+            }
+            (Event::DocumentStart(_), span) => {
+                documents += 1;
+                if documents > 1 {
+                    return bad(span, "the file must be one YAML document");
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(entries)
+}
+
+fn mapping<'a>(
+    events: &mut impl Iterator<Item = Result<(Event<'a>, Span), ScanError>>,
+    above: &[String],
+    entries: &mut BTreeMap<String, Entry>,
+) -> Result<(), BadYaml> {
+    while let Some(event) = events.next() {
+        let key = match event? {
+            (Event::MappingEnd, _) => break,
+            (Event::Scalar(key, ..), _) => key.into_owned(),
+            (_, span) => return bad(span, "a key must be a word"),
+        };
+        let path = [above, &[key]].concat();
+        let name = path.join(".");
+        let Some(value) = events.next() else { break };
+        let (raw, span) = match value? {
+            (Event::Scalar(value, ..), span) => (Raw::One(value.into_owned()), span),
+            (Event::SequenceStart(..), span) => (Raw::Many(sequence(events, &name)?), span),
+            (Event::MappingStart(..), span) if path.len() >= MAX_DEPTH => return bad(span, format!("{name} is nested too deep")),
+            (Event::MappingStart(..), _) => {
+                mapping(events, &path, entries)?;
+                continue;
+            }
+            (_, span) => return bad(span, format!("{name}: anchors and aliases are not read here")),
+        };
+        let entry = Entry { raw, line: span.start.line() };
+        if let Some(first) = entries.get(&name) {
+            return bad(span, format!("{name} is set a second time (first on line {})", first.line));
+        }
+        entries.insert(name, entry);
+    }
+    Ok(())
+}
+
+fn sequence<'a>(
+    events: &mut impl Iterator<Item = Result<(Event<'a>, Span), ScanError>>,
+    name: &str,
+) -> Result<Vec<String>, BadYaml> {
+    let mut items = Vec::new();
+    for event in events {
+        match event? {
+            (Event::SequenceEnd, _) => break,
+            (Event::Scalar(item, ..), _) => items.push(item.into_owned()),
+            (_, span) => return bad(span, format!("{name} must be a list of plain values")),
+        }
+    }
+    Ok(items)
+}
+
+/// The text with the setting `path` (a key, or a section and a key) set to `raw`: nothing else of it changes. `None` where the
+/// file is written in a way that this does not know.
+pub fn set(text: &str, path: &[&str], raw: &Raw) -> Option<String> {
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    match path {
+        [key] => match item(&lines, 0..lines.len(), key, 0) {
+            Some(at) => drop(lines.splice(at, written(key, raw, 0))),
+            None => lines.extend(written(key, raw, 0)),
+        },
+        [section, key] => {
+            if let Some(whole) = item(&lines, 0..lines.len(), section, 0) {
+                let body = whole.start + 1..whole.end;
+                let indent = body.clone().map(|at| &lines[at]).find(|line| is_content(line)).map_or(2, |line| indent_of(line));
+                match item(&lines, body.clone(), key, indent) {
+                    Some(at) => drop(lines.splice(at, written(key, raw, indent))),
+                    None => drop(lines.splice(body.start..body.start, written(key, raw, indent))),
+                }
+            } else {
+                lines.push(format!("{section}:"));
+                lines.extend(written(key, raw, 2));
+            }
+        }
+        _ => return None,
+    }
+    let changed = lines.join("\n") + "\n";
+    // Read again: what was meant is there, and all else is as it was.
+    let values =
+        |text: &str| Some(read(text).ok()?.into_iter().map(|(name, entry)| (name, entry.raw)).collect::<BTreeMap<String, Raw>>());
+    let mut wanted = values(text)?;
+    wanted.insert(path.join("."), raw.clone());
+    (values(&changed)? == wanted).then_some(changed)
+}
+
+fn indent_of(line: &str) -> usize {
+    line.len() - line.trim_start_matches(' ').len()
+}
+
+fn is_content(line: &str) -> bool {
+    !matches!(line.trim_start().chars().next(), None | Some('#'))
+}
+
+/// The lines of an item, from its key to the last line that belongs to it.
+fn item(lines: &[String], within: std::ops::Range<usize>, key: &str, indent: usize) -> Option<std::ops::Range<usize>> {
+    let is_key = |line: &String| {
+        let rest = line.get(indent..).filter(|_| indent_of(line) == indent).and_then(|rest| rest.strip_prefix(key));
+        rest.and_then(|rest| rest.strip_prefix(':')).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+    };
+    let start = within.clone().find(|at| is_key(&lines[*at]))?;
+    let belongs = |at: &usize| {
+        let line = &lines[*at];
+        // A sequence may stand as deep as its key.
+        is_content(line) && (indent_of(line) > indent || line.trim_start().starts_with("- "))
+    };
+    let end = (start + 1..within.end).take_while(|at| !is_content(&lines[*at]) || belongs(at)).filter(belongs).last();
+    Some(start..end.map_or(start + 1, |last| last + 1))
+}
+
+fn written(key: &str, raw: &Raw, indent: usize) -> Vec<String> {
+    let pad = " ".repeat(indent);
+    match raw {
+        Raw::One(value) => vec![format!("{pad}{key}: {}", scalar(value))],
+        Raw::Many(items) if items.is_empty() => vec![format!("{pad}{key}: []")],
+        Raw::Many(items) => {
+            let items = items.iter().map(|item| format!("{pad}  - {}", scalar(item)));
+            std::iter::once(format!("{pad}{key}:")).chain(items).collect()
+        }
+    }
+}
+
+/// A scalar as it stands in a file: quoted where plain it could be something else.
+fn scalar(value: &str) -> String {
+    let plain = value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_./:~+=-".contains(&byte))
+        && value.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '/' || first == '.')
+        && !value.ends_with(':')
+        || value.starts_with("~/");
+    if plain && !value.contains(' ') { value.to_owned() } else { serde_json::Value::from(value).to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Raw, read, set};
+
+    const FILE: &str = "# mine\nversion: 1\n\ncache:\n  # large\n  directory: ~/models # here\n  maxSize: 10GB\n\nipfs:\n  gateways:\n    - https://a/ipfs/\n    - https://b/ipfs/\n  parallel: 4\n";
+
+    fn one(text: &str) -> Raw {
+        Raw::One(text.into())
+    }
+
+    #[test]
+    fn settings_are_read_with_their_lines() {
+        let entries = read(FILE).unwrap();
+        assert_eq!((&entries["cache.maxSize"].raw, entries["cache.maxSize"].line), (&one("10GB"), 7));
+        assert_eq!(entries["ipfs.gateways"].raw, Raw::Many(vec!["https://a/ipfs/".into(), "https://b/ipfs/".into()]));
+        assert!(read("# nothing\n").unwrap().is_empty());
+        for (text, line, problem) in [
+            ("a: 1\na: 2\n", 2, "a is set a second time (first on line 1)"),
+            ("- a\n", 1, "the file must be a list of `key: value`"),
+            ("a:\n  b: [1, {c: 2}]\n", 2, "a.b must be a list of plain values"),
+            ("a: {b: {c: {d: {e: 1}}}}\n", 1, "a.b.c.d is nested too deep"),
+        ] {
+            let error = read(text).unwrap_err();
+            assert_eq!((error.line, error.problem.as_str()), (line, problem), "{text}");
+        }
+        assert!(read("a: [1\nb: 2\n").unwrap_err().problem.starts_with("not YAML: "));
+    }
+
+    #[test]
+    fn one_setting_changes_and_all_else_stays() {
+        let changed = set(FILE, &["cache", "maxSize"], &one("20GB")).unwrap();
+        assert_eq!(changed, FILE.replace("10GB", "20GB"));
+        let changed = set(FILE, &["ipfs", "gateways"], &Raw::Many(vec!["https://c/ipfs/".into()])).unwrap();
+        assert_eq!(changed, FILE.replace("    - https://a/ipfs/\n    - https://b/ipfs/\n", "    - https://c/ipfs/\n"));
+        assert_eq!(set(FILE, &["defaultSource"], &one("ipfs")).unwrap(), format!("{FILE}defaultSource: ipfs\n"));
+        assert_eq!(set(FILE, &["cdn", "retries"], &one("5")).unwrap(), format!("{FILE}cdn:\n  retries: 5\n"));
+        assert!(set(FILE, &["ipfs", "timeout"], &one("9")).unwrap().contains("ipfs:\n  timeout: 9\n  gateways:"));
+        assert_eq!(set("", &["signing", "keyId"], &one("x: y")).unwrap(), "signing:\n  keyId: \"x: y\"\n");
+        // Written in another way than this knows: left alone.
+        assert_eq!(set("cache: {maxSize: 1GB}\n", &["cache", "maxSize"], &one("2GB")), None);
+    }
+}
