@@ -229,6 +229,36 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// A model that is not on this machine.
+    #[error("{0} was not pulled; run: edge-net-models pull {0}")]
+    NotPulled(String),
+    /// A folder without a graph.
+    #[error("{0} has no ONNX file: none in its manifest, no model.onnx, and none of these in onnx/")]
+    NoOnnx(PathBuf),
+    /// A model that makes no vectors of texts.
+    #[error("{model} cannot embed texts: {problem}")]
+    NotEmbeddable {
+        /// The model.
+        model: String,
+        /// What is in the way.
+        problem: String,
+    },
+    /// A text of which there is no vector.
+    #[error("text {text}: {problem}")]
+    NotEmbedded {
+        /// Which, from 1.
+        text: usize,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A file that is not what its manifest says.
+    #[error("{path}: {problem}; pull it again")]
+    Altered {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
     /// Files are not what the manifest says; each was told on its own line.
     #[error("{0} of {1} files are not what the manifest says")]
     NotVerified(usize, usize),

@@ -8,6 +8,7 @@ mod config;
 mod credentials;
 mod delivery;
 mod digest;
+mod embed;
 mod error;
 mod ipfs;
 mod key;
@@ -79,6 +80,8 @@ enum Command {
     Pull(pull::Pull),
     /// Check files against their signed manifest
     Verify(verify::Verify),
+    /// Make vectors of texts, as the edge does
+    Embed(embed::Embed),
     /// Show or remove what is kept on this machine
     Cache(cache::CacheArgs),
     /// Show or change the settings
@@ -118,6 +121,7 @@ fn main() -> ExitCode {
         Command::Info(command) => command.run(&context),
         Command::Pull(command) => command.run(&context),
         Command::Verify(command) => command.run(&context),
+        Command::Embed(command) => command.run(&context),
         Command::Cache(command) => command.run(&context),
         Command::Config(command) => command.run(&context),
         Command::Publish(command) => command.run(&context),

@@ -89,7 +89,7 @@ impl Verify {
 }
 
 /// What is wrong with a file, if anything.
-fn problem(folder: &Path, artifact: &Artifact, context: &Context) -> Option<String> {
+pub fn problem(folder: &Path, artifact: &Artifact, context: &Context) -> Option<String> {
     let path = folder.join(&artifact.filename);
     let bar = bar(context, "verifying", &artifact.filename, artifact.size);
     let found = match digest::file(&path, |read| bar.inc(read)) {

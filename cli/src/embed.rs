@@ -1,0 +1,174 @@
+//! `embed`: texts to vectors, on this machine, as the edge does it.
+
+use std::fs;
+use std::io::{self, BufRead as _, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use edge_net_core::manifest::{Manifest, is_id};
+use edge_net_inference::{Embedder, ModelReader, Settings, Tokenizer};
+use semver::Version;
+use serde_json::json;
+
+use crate::Context;
+use crate::cache::{self, Cache, MANIFEST};
+use crate::error::{Error, of_file};
+use crate::verify::problem;
+
+const TOKENIZER: &str = "tokenizer.json";
+/// Bytes of a model's file that are read at a time.
+const PIECE: usize = 4 << 20;
+/// Texts that are embedded together.
+const AT_ONCE: usize = 32;
+
+/// `embed`
+#[derive(Args)]
+pub struct Embed {
+    /// Identifier of a pulled model, or a folder with an ONNX file and its tokenizer.json
+    model: String,
+    /// Texts; without, each line of the standard input is one
+    texts: Vec<String>,
+    /// This version of a pulled model instead of the newest
+    #[arg(long)]
+    version: Option<Version>,
+    /// Print the texts' tokens instead of their vectors
+    #[arg(long)]
+    tokens: bool,
+}
+
+impl Embed {
+    /// Prints a JSON array for each text, a line each; with --json, all of them in one object.
+    pub fn run(self, context: &Context) -> Result<(), Error> {
+        let folder = self.folder(context)?;
+        let unusable = |problem: String| Error::NotEmbeddable { model: self.model.clone(), problem };
+        let files = Files::of(&folder, context)?;
+        let tokenizer = Tokenizer::read(&files.read(TOKENIZER)?).map_err(|error| unusable(error.to_string()))?;
+        let texts = self.texts()?;
+        let rows: Vec<String> = if self.tokens {
+            let tokens = texts.iter().map(|text| tokenizer.encode(text).map(|tokens| json!(tokens).to_string()));
+            tokens.collect::<Result<_, _>>().map_err(|error| unusable(error.to_string()))?
+        } else {
+            let embedder = files.embedder(tokenizer)?.map_err(unusable)?;
+            embed(&embedder, &texts)?
+        };
+        let mut out = io::stdout().lock();
+        let written = if context.json {
+            let kind = if self.tokens { "tokens" } else { "embeddings" };
+            writeln!(out, "{{\"{kind}\":[{}]}}", rows.join(","))
+        } else {
+            rows.iter().try_for_each(|row| writeln!(out, "{row}"))
+        };
+        match written {
+            // Whoever reads it has had enough.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            written => written.map_err(of_file("the standard output")),
+        }
+    }
+
+    fn folder(&self, context: &Context) -> Result<PathBuf, Error> {
+        let path = PathBuf::from(&self.model);
+        if path.is_dir() || !is_id(&self.model) {
+            return Ok(path);
+        }
+        let entry = Cache::new(&context.settings()?).find(&self.model, self.version.as_ref())?;
+        let folder = entry.ok_or_else(|| Error::NotPulled(self.model.clone()))?.folder;
+        cache::touch(&folder);
+        Ok(folder)
+    }
+
+    fn texts(&self) -> Result<Vec<String>, Error> {
+        if self.texts.is_empty() {
+            io::stdin().lock().lines().collect::<Result<_, _>>().map_err(of_file("the standard input"))
+        } else {
+            Ok(self.texts.clone())
+        }
+    }
+}
+
+/// A model's files; those of a manifest are checked against it before they are used.
+struct Files<'a> {
+    folder: &'a Path,
+    manifest: Option<Manifest>,
+    context: &'a Context,
+}
+
+impl<'a> Files<'a> {
+    fn of(folder: &'a Path, context: &'a Context) -> Result<Self, Error> {
+        let path = folder.join(MANIFEST);
+        let text = if path.is_file() { Some(fs::read_to_string(&path).map_err(of_file(&path))?) } else { None };
+        let manifest = text.map(|text| Manifest::parse(&text)).transpose()?;
+        Ok(Self { folder, manifest, context })
+    }
+
+    /// Where a file is, if it is what the manifest says.
+    fn path(&self, name: &str) -> Result<PathBuf, Error> {
+        let path = self.folder.join(name);
+        let Some(artifact) = self.manifest.as_ref().and_then(|manifest| manifest.artifact(name)) else { return Ok(path) };
+        match problem(self.folder, artifact, self.context) {
+            Some(problem) => Err(Error::Altered { path, problem }),
+            None => Ok(path),
+        }
+    }
+
+    fn read(&self, name: &str) -> Result<Vec<u8>, Error> {
+        let path = self.path(name)?;
+        fs::read(&path).map_err(of_file(&path))
+    }
+
+    /// The ONNX file: the one that the manifest calls the model, or the only one, or one of the usual names.
+    fn model(&self) -> Result<PathBuf, Error> {
+        let of_manifest = self.manifest.iter().flat_map(|manifest| &manifest.artifacts);
+        let mut onnx = of_manifest.filter(|artifact| artifact.filename.ends_with(".onnx"));
+        let first = onnx.next();
+        let named = first.into_iter().chain(onnx).find(|artifact| artifact.role == "model").or(first);
+        if let Some(artifact) = named {
+            return self.path(&artifact.filename);
+        }
+        let usual = ["model.onnx", "onnx/model_quantized.onnx", "onnx/model.onnx"];
+        let found = usual.iter().map(|name| self.folder.join(name)).find(|path| path.is_file());
+        found.ok_or_else(|| Error::NoOnnx(self.folder.to_owned()))
+    }
+
+    fn embedder(&self, tokenizer: Tokenizer) -> Result<Result<Embedder, String>, Error> {
+        let mut small = Vec::new();
+        for name in Settings::FILES {
+            if self.folder.join(name).is_file() {
+                small.push((name, self.read(name)?));
+            }
+        }
+        let settings = Settings::read(|name| small.iter().find(|(of, _)| *of == name).map(|(_, bytes)| &**bytes));
+        let settings = match settings {
+            Ok(settings) => settings,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        let path = self.model()?;
+        let mut file = fs::File::open(&path).map_err(of_file(&path))?;
+        let mut reader = ModelReader::new(file.metadata().map_err(of_file(&path))?.len());
+        let mut piece = vec![0; PIECE];
+        loop {
+            match file.read(&mut piece).map_err(of_file(&path))? {
+                0 => break,
+                read => {
+                    if let Err(error) = reader.push(&piece[..read]) {
+                        return Ok(Err(error.to_string()));
+                    }
+                }
+            }
+        }
+        Ok(reader.finish().map(|model| Embedder::new(model, tokenizer, settings)).map_err(|error| error.to_string()))
+    }
+}
+
+/// The vectors of texts, as JSON.
+fn embed(embedder: &Embedder, texts: &[String]) -> Result<Vec<String>, Error> {
+    let mut rows = Vec::with_capacity(texts.len());
+    for (first, texts) in (0..).step_by(AT_ONCE).zip(texts.chunks(AT_ONCE)) {
+        let refused = |at: usize, problem: String| Error::NotEmbedded { text: first + at + 1, problem };
+        let tokens =
+            texts.iter().enumerate().map(|(at, text)| embedder.encode(text).map_err(|error| refused(at, error.to_string())));
+        let tokens = tokens.collect::<Result<Vec<_>, _>>()?;
+        let vectors = embedder.embed(&tokens).map_err(|error| refused(0, error.to_string()))?;
+        rows.extend(vectors.iter().map(|vector| json!(vector).to_string()));
+    }
+    Ok(rows)
+}
