@@ -37,7 +37,8 @@ const LEFTOVERS: [&str; 5] = [".git", ".gitattributes", ".gitignore", ".cache", 
 pub fn read(path: &Path, context: &Context) -> Result<Vec<Piece>, Error> {
     let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
     let mut files = if path.is_dir() { files_below(path)? } else { vec![path.to_owned()] };
-    files.sort();
+    // What lies deeper is about a part of the model: it takes no role from what is about all of it.
+    files.sort_by_cached_key(|path| (path.components().count(), path.clone()));
     let mut pieces: BTreeMap<String, Piece> = BTreeMap::new();
     for path in files {
         let filename = path.strip_prefix(folder).unwrap_or(&path).to_string_lossy().replace('\\', "/");

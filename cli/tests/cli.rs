@@ -205,6 +205,18 @@ fn a_manifest_fits_the_schema_and_verifies() {
 }
 
 #[test]
+fn the_configuration_of_a_part_is_not_that_of_the_model() {
+    let model = Model::new();
+    fs::create_dir(model.path("model/1_Pooling")).unwrap();
+    fs::write(model.path("model/1_Pooling/config.json"), "{}").unwrap();
+    let manifest = succeeds(&as_strs(&model.publish(&["--version", "1.0.0", "--dry-run"])));
+    let manifest: Value = serde_json::from_str(&manifest).unwrap();
+    assert_eq!(manifest["artifacts"]["config"]["filename"], "config.json");
+    assert_eq!(manifest["artifacts"]["1_Pooling-config-json"]["filename"], "1_Pooling/config.json");
+    assert_eq!(manifest["architecture"]["hiddenSize"], 384);
+}
+
+#[test]
 fn a_key_is_replaced_by_an_endorsement() {
     let model = Model::new();
     let (old, new) = (model.path("team.pem"), model.path("new.pem"));
