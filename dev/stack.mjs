@@ -25,11 +25,11 @@ const CLI = join(ROOT, 'target/release/edge-net-models');
 export const DEMO = {
   dir: join(ROOT, '.tools/models/minilm-l6-v2-q8'),
   id: 'minilm-l6-v2-q8',
-  version: '1.0.0',
+  version: '1.1.0',
   type: 'embedding',
   name: 'all-MiniLM-L6-v2, int8',
   license: 'Apache-2.0',
-  timestamp: '2026-11-23T00:00:00Z', // of manifests/minilm-l6-v2-q8.json, which is bundled with the edge
+  timestamp: '2026-11-24T00:00:00Z', // of manifests/minilm-l6-v2-q8.json, which is bundled with the edge
 };
 
 /** The development key: everyone has it. */

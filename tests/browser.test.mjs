@@ -66,7 +66,7 @@ describe('in Chromium', () => {
     assert.equal(status, 200);
     assert.equal(got, sha256(MODEL));
     assert.equal(headers['content-length'], String(MODEL.length));
-    assert.equal(headers['x-model-version'], '1.0.0');
+    assert.equal(headers['x-model-version'], DEMO.version);
     const events = await heard(page);
     const segments = events.filter(({ type }) => type === 'segment');
     assert.deepEqual(segments.map(({ segment }) => segment).sort(), [...Array(SEGMENTS).keys()]);
@@ -130,13 +130,13 @@ describe('in Chromium', () => {
   test('a flipped byte in the object itself: the same', async () => {
     const spoilt = Buffer.from(MODEL);
     spoilt[5_000_000] ^= 1;
-    await putObject(stack, 'minilm-l6-v2-q8/v1.0.0/model.onnx', spoilt);
+    await putObject(stack, 'minilm-l6-v2-q8/v1.1.0/model.onnx', spoilt);
     try {
       assert.equal((await fetchInPage(page, URL_OF_MODEL)).sha256, sha256(MODEL));
       const segments = (await heard(page)).filter(({ type }) => type === 'segment');
       assert.match(segments.find(({ segment }) => segment === 1).origin, /ipfs/);
     } finally {
-      await putObject(stack, 'minilm-l6-v2-q8/v1.0.0/model.onnx', MODEL);
+      await putObject(stack, 'minilm-l6-v2-q8/v1.1.0/model.onnx', MODEL);
     }
   });
 
@@ -326,6 +326,6 @@ describe('in Chromium', () => {
     });
     assert.equal(await other.evaluate(async () => (await fetch('/own')).text()), 'answered by the app');
     assert.equal((await fetchInPage(other, URL_OF_MODEL)).sha256, sha256(MODEL));
-    assert.equal((await other.evaluate(() => edgeNet.manifest('minilm-l6-v2-q8'))).version, '1.0.0');
+    assert.equal((await other.evaluate(() => edgeNet.manifest('minilm-l6-v2-q8'))).version, DEMO.version);
   });
 });

@@ -34,7 +34,7 @@ describe('the edge', () => {
     assert.equal(headers.get('content-length'), String(MODEL.length));
     assert.equal(headers.get('accept-ranges'), 'bytes');
     assert.equal(headers.get('etag'), `"${CID}"`);
-    assert.equal(headers.get('x-model-version'), '1.0.0');
+    assert.equal(headers.get('x-model-version'), DEMO.version);
     assert.equal(headers.get('x-model-checksum'), sha256(MODEL));
     assert.equal(headers.get('repr-digest'), `sha-256=:${Buffer.from(sha256(MODEL), 'hex').toString('base64')}:`);
     assert.equal(headers.get('access-control-allow-origin'), '*');
@@ -44,7 +44,7 @@ describe('the edge', () => {
   });
 
   test('a versioned path is immutable', async () => {
-    const { status, headers } = await get('/models/minilm-l6-v2-q8/v1.0.0/config.json');
+    const { status, headers } = await get('/models/minilm-l6-v2-q8/v1.1.0/config.json');
     assert.equal(status, 200);
     assert.match(headers.get('cache-control'), /immutable/);
   });

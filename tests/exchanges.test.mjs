@@ -9,7 +9,7 @@ import { DEMO, startStack } from '../dev/stack.mjs';
 const MODEL = readFileSync(`${DEMO.dir}/model.onnx`);
 const SIZE = MODEL.length;
 const FILE = `/models/${DEMO.id}/model.onnx`;
-const VERSIONED = `/models/${DEMO.id}/v1.0.0/model.onnx`;
+const VERSIONED = `/models/${DEMO.id}/v${DEMO.version}/model.onnx`;
 const ETAG = '"bafybeidbwwzlkzd2rpf7trpsx35bxd7sgjr54oox26fufvra5gqdvhiblu"';
 const OTHER = '"bafybeievh6oa2rruq2yqu2drzqx5lhzchmwhagcpjgav47x3zk25reelie"';
 const SOON = 'public, max-age=60, must-revalidate, no-transform';
@@ -111,7 +111,7 @@ const EXCHANGES = {
     [`HEAD ${FILE}`, `if-unmodified-since: Thu, 01 Jan 1970 00:00:00 GMT`, { ...all, body: '' }],
   ],
   'Fields': [
-    [`HEAD ${FILE}`, '', { ...all, body: '', fields: { ...all.fields, 'cache-control': SOON, 'content-type': 'application/octet-stream', 'x-model-version': '1.0.0' } }],
+    [`HEAD ${FILE}`, '', { ...all, body: '', fields: { ...all.fields, 'cache-control': SOON, 'content-type': 'application/octet-stream', 'x-model-version': DEMO.version } }],
     [`HEAD ${VERSIONED}`, '', { ...all, body: '', fields: { ...all.fields, 'cache-control': 'public, max-age=31536000, immutable, no-transform' } }],
     [`HEAD ${FILE}`, '', { status: 200, fields: { 'repr-digest': `sha-256=:${Buffer.from('8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6', 'hex').toString('base64')}:`, 'x-model-checksum': '8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6' } }],
     // A page that is cross-origin isolated may use it (COEP require-corp), and read these fields.
@@ -120,7 +120,7 @@ const EXCHANGES = {
     [`OPTIONS ${FILE}`, 'origin: https://app.example\r\naccess-control-request-method: GET\r\naccess-control-request-headers: range', { status: 204, body: '', fields: { 'access-control-allow-methods': 'GET, HEAD, OPTIONS', 'access-control-allow-headers': /Range/, 'access-control-max-age': '86400', allow: 'GET, HEAD, OPTIONS' } }],
     ['OPTIONS /v1/models', '', { status: 204, body: '', fields: { 'access-control-allow-methods': 'GET, HEAD, POST, OPTIONS' } }],
     [`GET /Xenova/MiniLM-L6-v2-q8/resolve/main/model.onnx`, 'range: bytes=100-199', part(100, 200)],
-    [`HEAD /org/${DEMO.id}/resolve/v1.0.0/model.onnx`, '', { ...all, body: '', fields: { 'cache-control': 'public, max-age=31536000, immutable, no-transform' } }],
+    [`HEAD /org/${DEMO.id}/resolve/v${DEMO.version}/model.onnx`, '', { ...all, body: '', fields: { 'cache-control': 'public, max-age=31536000, immutable, no-transform' } }],
   ],
   'What is not there, and what is not allowed': [
     ...['POST', 'PUT', 'DELETE', 'PATCH'].map((method) => [`${method} ${FILE}`, 'content-length: 0', { status: 405, problem: /is not allowed here; use GET or HEAD/, fields: { allow: 'GET, HEAD, OPTIONS' } }]),
