@@ -26,6 +26,7 @@ pub mod http;
 pub mod layout;
 pub mod link;
 pub mod manifest;
+pub mod openai;
 pub mod range;
 pub mod registry;
 pub mod signature;
