@@ -18,6 +18,7 @@ pub mod blocks;
 pub mod car;
 pub mod dag;
 pub mod download;
+pub mod embeddable;
 pub mod eviction;
 pub mod gateway;
 pub mod gcs;

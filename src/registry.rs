@@ -7,9 +7,10 @@
 
 use http::StatusCode;
 use semver::Version;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
+use crate::embeddable::Parts;
 use crate::manifest::{Manifest, ManifestError, is_id};
 use crate::signature::{PinnedKeys, Refusal, VerifiedManifest};
 
@@ -38,6 +39,20 @@ pub struct Summary {
     pub size: u64,
     /// Semantic version.
     pub version: String,
+    /// Whether `/v1/embeddings` takes it: see [`crate::embeddable`].
+    #[serde(default, skip_serializing_if = "is_false", deserialize_with = "truth")]
+    pub embeddings: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // As serde calls it.
+const fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+/// A truth value, which databases have as a number.
+fn truth<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    Ok(value.as_bool().unwrap_or_else(|| value.as_f64().is_some_and(|number| number != 0.0)))
 }
 
 impl Summary {
@@ -54,6 +69,7 @@ impl Summary {
             license: text(document.get("license")),
             size: manifest.artifacts.iter().fold(0, |sum, artifact| artifact.size.saturating_add(sum)),
             version: manifest.version.to_string(),
+            embeddings: Parts::of(manifest).is_ok(),
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use base64ct::{Base64, Encoding as _};
 use ed25519_dalek::SigningKey;
-use edge_net_core::dag::{Digest, RAW, cid_text};
+use edge_net_core::dag::{DAG_PB, Digest, RAW, cid_text};
+use edge_net_core::layout::LEAF_SIZE;
 use edge_net_core::registry::{BadFilter, Filter, Known, Limit, Offer, Publication, Rejection, Summary};
 use edge_net_core::signature::{PinnedKeys, Refusal, VerifiedManifest, endorse, sign};
 use http::StatusCode;
@@ -179,6 +180,41 @@ fn what_is_no_good_manifest_says_why() {
 fn summary(id: &str) -> Summary {
     let text = by_a("1.0.0", 0, json!({ "id": id, "name": format!("The {id}") }));
     Summary::of(&VerifiedManifest::verify(&text, &keys()).unwrap())
+}
+
+fn artifacts(files: &[(&str, &str, u64)]) -> Value {
+    let file = |(role, filename, size): &(&str, &str, u64)| {
+        let cid = cid_text(&Digest::of(b"").to_cid(if *size > LEAF_SIZE { DAG_PB } else { RAW }));
+        ((*role).to_owned(), json!({ "filename": filename, "size": size, "sha256": Digest::of(b"").to_hex(), "cid": cid }))
+    };
+    Value::Object(files.iter().map(file).collect())
+}
+
+#[test]
+fn a_summary_marks_what_embeds() {
+    let (model, tokenizer) = (("model", "onnx/model.onnx", 10), ("tokenizer", "tokenizer.json", 10));
+    let embeds = |kind: &str, files: &[(&str, &str, u64)]| {
+        let text = by_a("1.0.0", 0, json!({ "type": kind, "artifacts": artifacts(files) }));
+        Summary::of(&VerifiedManifest::verify(&text, &keys()).unwrap()).embeddings
+    };
+    assert!(embeds("embedding", &[model, tokenizer]));
+    assert!(embeds("embedding", &[model, ("other", "model.onnx", 10), tokenizer]), "the one with the role is meant");
+    assert!(!embeds("vision", &[model, tokenizer]));
+    assert!(!embeds("embedding", &[model]));
+    assert!(!embeds("embedding", &[tokenizer]));
+    assert!(!embeds("embedding", &[("a", "a.onnx", 10), ("b", "b.onnx", 10), tokenizer]));
+    assert!(!embeds("embedding", &[("model", "model.onnx", 65 << 20), tokenizer]));
+    assert!(!embeds("embedding", &[model, ("tokenizer", "tokenizer.json", 5 << 20)]));
+    // As the database has it, and as JSON does.
+    let summary = |embeddings: Value| {
+        serde_json::from_value::<Summary>(
+            json!({ "id": "x", "name": "x", "type": "x", "size": 1, "version": "1.0.0", "embeddings": embeddings }),
+        )
+    };
+    for (value, expected) in [(json!(1), true), (json!(1.0), true), (json!(0), false), (json!(true), true), (json!(false), false)]
+    {
+        assert_eq!(summary(value).unwrap().embeddings, expected);
+    }
 }
 
 #[test]

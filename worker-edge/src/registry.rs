@@ -216,7 +216,7 @@ impl Registry {
     pub async fn list(&self, filter: &Filter, private: &[String]) -> Result<Rc<Page>, Unavailable> {
         // Filter::admits says the same.
         const LIST: &str = "
-            SELECT m.id, v.name, v.type, v.quantization, v.license, v.size, v.version
+            SELECT m.id, v.name, v.type, v.quantization, v.license, v.size, v.version, v.embeddings
             FROM models m JOIN versions v ON v.model = m.id AND v.version = m.newest
             WHERE (?1 IS NULL OR v.type = ?1)
               AND (?2 IS NULL OR lower(v.quantization) = lower(?2))
@@ -344,8 +344,8 @@ impl Registry {
             WHERE revision = ?6";
         // All or none: what was not written above has another digest.
         const VERSION: &str = "
-            INSERT INTO versions (model, version, timestamp, key_id, yanked, name, type, quantization, license, size, manifest)
-            SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11 FROM models WHERE id = ?1 AND written = ?12
+            INSERT INTO versions (model, version, timestamp, key_id, yanked, name, type, quantization, license, size, manifest, embeddings)
+            SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?13 FROM models WHERE id = ?1 AND written = ?12
             ON CONFLICT (model, version) DO UPDATE SET timestamp = ?3, key_id = ?4, yanked = ?5, manifest = ?11";
         const ARTIFACTS: &str = "
             INSERT OR IGNORE INTO artifacts (cid, model, version)
@@ -384,6 +384,7 @@ impl Registry {
                     number(summary.size),
                     text.into(),
                     (&digest).into(),
+                    u8::from(summary.embeddings).into(),
                 ],
             )?,
             self.bind(ARTIFACTS, &[(&summary.id).into(), (&summary.version).into(), text.into(), (&digest).into()])?,
