@@ -56,7 +56,9 @@ impl<'a> Parts<'a> {
         if manifest.kind != KIND {
             return Err(NotEmbeddable::Kind(manifest.kind.clone()));
         }
-        let models: Vec<&Artifact> = manifest.artifacts.iter().filter(|artifact| artifact.filename.ends_with(".onnx")).collect();
+        let is_graph =
+            |artifact: &&Artifact| artifact.filename.rsplit_once('.').is_some_and(|(_, extension)| extension == "onnx");
+        let models: Vec<&Artifact> = manifest.artifacts.iter().filter(is_graph).collect();
         let model = match models.as_slice() {
             [] => return Err(NotEmbeddable::NoModel),
             [model] => model,

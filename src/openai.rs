@@ -150,8 +150,11 @@ pub fn shorten(embedding: &mut Vec<f32>, dimensions: usize) {
     embedding.truncate(dimensions);
     let length = embedding.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
     if length > 0.0 {
-        #[allow(clippy::cast_possible_truncation)] // The precision that embeddings have.
-        embedding.iter_mut().for_each(|value| *value = (f64::from(*value) / length) as f32);
+        for value in embedding {
+            #[allow(clippy::cast_possible_truncation)] // The precision that embeddings have.
+            let scaled = (f64::from(*value) / length) as f32;
+            *value = scaled;
+        }
     }
 }
 

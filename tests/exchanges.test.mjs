@@ -129,7 +129,7 @@ const EXCHANGES = {
     ['GET /', '', { status: 404, problem: /nothing here/ }],
     ['GET /models/', '', { status: 404, problem: /names no model file/ }],
     ['GET /models/nothing/model.onnx', '', { status: 404, problem: /no such model/ }],
-    [`GET /models/${DEMO.id}/nothing.onnx`, '', { status: 404, problem: /has no file "nothing\.onnx"; it has config\.json, model\.onnx/ }],
+    [`GET /models/${DEMO.id}/nothing.onnx`, '', { status: 404, problem: /has no file "nothing\.onnx"; it has 1_Pooling\/config\.json, config\.json, model\.onnx/ }],
     [`GET /models/${DEMO.id}/v9.9.9/model.onnx`, '', { status: 404, problem: /no such model/ }],
     [`GET /models/../../../etc/passwd`, '', { status: 404, problem: /./ }],
     [`GET /models/${DEMO.id}/../../etc/passwd`, '', { status: 404, problem: /./ }],
