@@ -5,6 +5,7 @@
 //! leaf tables.
 
 pub mod host;
+pub mod log;
 pub mod lookup;
 pub mod rows;
 pub mod session;

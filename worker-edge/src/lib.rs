@@ -7,7 +7,6 @@ mod gateway;
 mod health;
 mod hit;
 mod limit;
-mod log;
 mod models;
 mod origin;
 mod private;
@@ -20,6 +19,7 @@ mod v1;
 use std::rc::Rc;
 
 use edge_net_core::http::ModelPath;
+use edge_net_driver::log;
 use http::{Method, StatusCode};
 use worker::{Context, Env, event};
 

@@ -1,10 +1,19 @@
-//! What the worker tells its operator: one JSON object a line, whose fields Workers Logs can be searched by.
+//! What a worker tells its operator: one JSON object a line, whose fields Workers Logs can be searched by.
 //!
 //! Nothing is said of what went well: hits cost nothing here.
 
 use std::fmt::Display;
 
 use serde_json::{Map, Value};
+use wasm_bindgen::prelude::*;
+
+#[wasm_bindgen]
+extern "C" {
+    #[wasm_bindgen(js_namespace = console, js_name = warn)]
+    fn console_warn(line: &str);
+    #[wasm_bindgen(js_namespace = console, js_name = error)]
+    fn console_error(line: &str);
+}
 
 /// How much it matters.
 #[derive(Clone, Copy)]
@@ -48,8 +57,8 @@ impl Line {
         let line = self.fact("message", message.to_string());
         let text = Value::Object(line.facts).to_string();
         match line.level {
-            Level::Warn => worker::console_warn!("{text}"),
-            Level::Error => worker::console_error!("{text}"),
+            Level::Warn => console_warn(&text),
+            Level::Error => console_error(&text),
         }
     }
 }
