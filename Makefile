@@ -1,7 +1,7 @@
 # make serve   the whole system on this machine; prints the demo page's address. Ports: PORT, EDGE_PORT, GCS_PORT, IPFS_PORT
 # make test    everything that is checked
-# make long    downloads of more than six minutes, in Chromium and in Firefox (ten minutes, next to no CPU)
-# make deploy  puts the edge on Cloudflare, as [env.production] of wrangler.toml says
+# make long    downloads of more than six minutes, in Chromium and in Firefox (ten minutes, next to no CPU); 10,000 embeddings
+# make deploy  puts the edge and the worker that embeds on Cloudflare, as [env.production] of their wrangler.toml says
 # make bench   loading beside Workbox, transformers.js and Helia in one Chromium (see benches/README.md)
 SHELL := bash
 PORT ?= 8080
@@ -13,13 +13,13 @@ IPFS_PORT ?= 8088
 include .tools/env
 export PATH := $(RUST_BIN):$(PATH)
 
-WASM_CRATES := edge-net-driver edge-net-worker-edge edge-net-worker-sw
+WASM_CRATES := edge-net-driver edge-net-worker-edge edge-net-worker-inference edge-net-worker-sw
 CORE := Cargo.toml Cargo.lock .cargo/config.toml $(shell find src driver -type f)
 ORT := $(addprefix web/dist/ort/,ort.wasm.min.mjs ort-wasm-simd-threaded.mjs ort-wasm-simd-threaded.wasm)
 
 WRANGLER := WRANGLER_SEND_METRICS=false node_modules/.bin/wrangler
 
-.PHONY: serve test long bench bench-edge setup build cli sw edge web lint fmt deploy logged-in deploy-dry-run
+.PHONY: serve test long bench bench-edge bench-inference setup build cli sw edge inference web lint fmt deploy logged-in deploy-dry-run
 .DELETE_ON_ERROR:
 
 serve: setup build
@@ -31,6 +31,7 @@ test: setup lint build
 
 long: setup build
 	node tests/long.mjs
+	REQUESTS=10000 node --test --test-name-pattern='memory of the isolate' tests/embeddings.test.mjs
 
 bench: setup build
 	cd benches && npm ci --no-audit --no-fund --loglevel=error
@@ -39,13 +40,16 @@ bench: setup build
 bench-edge: setup build
 	node benches/edge.mjs $(BENCH)
 
+bench-inference: setup build
+	node benches/inference.mjs $(BENCH)
+
 setup:
 	@dev/setup.sh
 
 .tools/env: dev/setup.sh dev/requirements.txt package-lock.json
 	@dev/setup.sh
 
-build: cli sw edge web
+build: cli sw edge inference web
 
 cli:
 	cargo build --release --package edge-net-cli
@@ -58,6 +62,10 @@ edge: worker-edge/build/index.js # which worker-edge/entry.js imports as it stan
 worker-edge/build/index.js: $(CORE) $(shell find worker-edge manifests -type f -not -path 'worker-edge/build/*' -not -name entry.js)
 	cd worker-edge && WASM_BINDGEN_BIN="$(CURDIR)/.tools/bin/wasm-bindgen" WASM_OPT_BIN="$(CURDIR)/node_modules/.bin/wasm-opt" \
 	  ESBUILD_BIN="$(CURDIR)/node_modules/.bin/esbuild" "$(CURDIR)/.tools/bin/worker-build" --profile wasm
+
+inference: worker-inference/build/inference.wasm # which worker-inference/entry.js imports as it stands
+worker-inference/build/inference.wasm: $(CORE) $(shell find inference worker-inference -type f -not -path 'worker-inference/build/*' -not -name entry.js)
+	worker-inference/build.sh
 
 web: $(ORT) web/dist/tokenizers.mjs
 web/dist/tokenizers.mjs: node_modules/@huggingface/tokenizers/dist/tokenizers.min.mjs package-lock.json
@@ -75,13 +83,19 @@ lint: # pedantic: see [workspace.lints] in Cargo.toml
 fmt:
 	cargo fmt --all
 
-deploy: setup logged-in edge
+DEPLOY_INFERENCE := $(WRANGLER) deploy --config worker-inference/wrangler.toml
+
+deploy: setup logged-in edge inference
+	@# Each worker is bound to the other: the first time, one of them has to be there without its binding.
+	@$(WRANGLER) deployments list --config worker-inference/wrangler.toml --env production > /dev/null 2>&1 || $(DEPLOY_INFERENCE) --env first
 	$(WRANGLER) deploy --env production
+	$(DEPLOY_INFERENCE) --env production
 
 # whoami ends well also when nobody is.
 logged-in:
 	@if $(WRANGLER) whoami 2>&1 | grep --quiet 'not authenticated'; then \
 	  echo 'make deploy: not logged in to Cloudflare; run npx wrangler login, or set CLOUDFLARE_API_TOKEN' >&2; exit 1; fi
 
-deploy-dry-run: edge
+deploy-dry-run: edge inference
 	$(WRANGLER) deploy --dry-run --env production
+	$(DEPLOY_INFERENCE) --dry-run --env production

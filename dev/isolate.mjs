@@ -1,44 +1,41 @@
-// A worker in bare workerd: without the proxies that wrangler puts before it and before its inspector, which hangs under a
-// thousand connections. So its isolate can be asked what memory it holds, and be timed beside another worker's.
+// Our workers, whose isolates can be asked what memory they hold, and be timed beside another worker's.
 
 import { on, once } from 'node:events';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { Miniflare } from 'miniflare';
-import { unstable_getMiniflareWorkerOptions as optionsOf } from 'wrangler';
 import { WebSocket } from 'ws';
 import { startProgram } from './program.mjs';
 import { freePort } from './stack.mjs';
+import { workers } from './workers.mjs';
 
 const HOST = '127.0.0.1';
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 
 /**
- * Starts the worker of our wrangler.toml, which must have been built, or another one with the same settings.
+ * Starts the edge, which must have been built, or another worker with the same settings; and the one that embeds, where that is configured.
  * @param {object} options
  * @param {Record<string, string>} options.variables besides those of the configuration
+ * @param {Record<string, string> | null} [options.inference] those of the worker that embeds; it is left out if not given
  * @param {string} options.data folder for its log and for what the cache keeps
  * @param {string} [options.main] the other one's module
  */
-export async function startIsolate({ variables, data, main }) {
+export async function startIsolate({ variables, inference = null, data, main }) {
   const [port, inspectorPort] = [await freePort(), await freePort()];
-  const settings = JSON.stringify({ variables, main, port, inspectorPort, persist: join(data, 'cache') });
   const env = { WRANGLER_SEND_METRICS: 'false', WRANGLER_LOG_PATH: join(data, 'wrangler') };
-  const command = [process.execPath, fileURLToPath(import.meta.url), settings];
+  const command = workers({ port, inspectorPort, persist: join(data, 'cache'), variables, inference, main });
   const program = startProgram(command, { cwd: ROOT, env, log: join(data, 'isolate.log'), died: console.error });
   const url = `http://${HOST}:${port}`;
   await program.answers(url, new AbortController().signal).catch(async (error) => {
     await program.stop();
     throw error;
   });
-  return { url, pid: program.pid, stop: program.stop, inspect: () => inspect(inspectorPort) };
+  return { url, pid: program.pid, stop: program.stop, inspect: (worker) => inspect(inspectorPort, worker) };
 }
 
-/** Connects to the isolate's inspector. */
-async function inspect(port) {
+/** Connects to the inspector of an isolate, the edge's if not told otherwise. */
+async function inspect(port, worker = 'edge-net-models-dev') {
   const targets = await (await fetch(`http://${HOST}:${port}/json`)).json();
-  // The others are Miniflare's own.
-  const { id } = targets.find(({ id }) => id.startsWith('core:user:'));
+  const { id } = targets.find(({ id }) => id === `core:user:${worker}`);
   const socket = new WebSocket(`ws://${HOST}:${port}/${id}`, { perMessageDeflate: false });
   const messages = on(socket, 'message', { close: ['close'] });
   await once(socket, 'open');
@@ -59,43 +56,30 @@ async function inspect(port) {
   socket.send(JSON.stringify({ id: 0, method: 'Runtime.enable' }));
   const { params } = await until(({ method }) => method === 'Runtime.executionContextCreated');
   const { result: prototype } = await ask('Runtime.evaluate', { expression: 'WebAssembly.Memory.prototype', contextId: params.context.id });
-  const { objects: memories } = await ask('Runtime.queryObjects', { prototypeObjectId: prototype.objectId });
+  /** All garbage is collected by this. What it finds stays until it is released. */
+  const memories = async () => (await ask('Runtime.queryObjects', { prototypeObjectId: prototype.objectId })).objects.objectId;
+  let first;
+  const sum = 'function () { return this.reduce((sum, memory) => sum + memory.buffer.byteLength, 0); }';
+  const bytesOf = async (objectId) => (await ask('Runtime.callFunctionOn', { objectId, functionDeclaration: sum, returnByValue: true })).result.value;
 
   return {
-    /** Bytes in use in the isolate, with what is not collected yet: JavaScript's heap, the host's objects in it, array buffers, WASM memory. */
+    /**
+     * Bytes in use in the isolate, with what is not collected yet: JavaScript's heap, the host's objects in it, array buffers, WASM
+     * memory of the instances that were there when this was first asked.
+     */
     async memory() {
+      first ??= await memories();
       const heap = await ask('Runtime.getHeapUsage');
-      const sum = 'function () { return this.reduce((sum, memory) => sum + memory.buffer.byteLength, 0); }';
-      const wasm = await ask('Runtime.callFunctionOn', { objectId: memories.objectId, functionDeclaration: sum, returnByValue: true });
-      return heap.usedSize + heap.embedderHeapUsedSize + heap.backingStorageSize + wasm.result.value;
+      return heap.usedSize + heap.embedderHeapUsedSize + heap.backingStorageSize + (await bytesOf(first));
+    },
+    /** The same of what is left when all garbage is collected, with the WASM memory of all instances, and that alone. */
+    async kept() {
+      const found = await memories();
+      const wasm = await bytesOf(found);
+      await ask('Runtime.releaseObject', { objectId: found });
+      const heap = await ask('Runtime.getHeapUsage');
+      return { all: heap.usedSize + heap.embedderHeapUsedSize + heap.backingStorageSize + wasm, wasm };
     },
     close: () => socket.close(),
   };
 }
-
-/** The program: one Miniflare, until told to end. */
-async function main() {
-  const { variables, main, port, inspectorPort, persist } = JSON.parse(process.argv[2]);
-  const { workerOptions, main: configured } = optionsOf(join(ROOT, 'wrangler.toml'), 'dev');
-  const miniflare = new Miniflare({
-    ...workerOptions,
-    bindings: { ...workerOptions.bindings, ...variables },
-    modules: true,
-    modulesRoot: ROOT,
-    modulesRules: [{ type: 'ESModule', include: ['**/*.js'] }, ...workerOptions.modulesRules],
-    scriptPath: main ?? configured,
-    host: HOST,
-    port,
-    inspectorPort,
-    cf: false,
-    telemetry: { enabled: false },
-    defaultPersistRoot: persist,
-  });
-  process.on('SIGTERM', async () => {
-    await miniflare.dispose();
-    process.exit();
-  });
-  await miniflare.ready;
-}
-
-if (process.argv[1] === fileURLToPath(import.meta.url)) await main();

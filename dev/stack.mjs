@@ -15,6 +15,7 @@ import sirv from 'sirv';
 import { faultyProxy } from './faults.mjs';
 import { ipfsNode } from './ipfs-gateway.mjs';
 import { startProgram } from './program.mjs';
+import { workers } from './workers.mjs';
 
 const HOST = '127.0.0.1';
 const BUCKET = 'edge-net-models';
@@ -50,11 +51,12 @@ export const KEYS = {
  * @param {number} [options.ipfs]
  * @param {string} [options.pages] a folder of pages to serve besides `web/`
  * @param {Record<string, string | object>} [options.vars] variables of the edge worker besides the addresses and keys, and other bindings
+ * @param {Record<string, string> | null} [options.inference] variables of the worker that embeds, besides the keys; null leaves it out
  * @param {string} [options.dataDir] where objects, blocks, caches and logs go; a temporary folder, removed by `stop`, if not given
  * @param {(line: string) => void} [options.log] told of progress
  * @param {AbortSignal} [options.signal] gives up starting
  */
-export async function startStack({ web = 0, edge = 0, gcs = 0, ipfs = 0, pages, vars, dataDir, log = () => {}, signal } = {}) {
+export async function startStack({ web = 0, edge = 0, gcs = 0, ipfs = 0, pages, vars, inference, dataDir, log = () => {}, signal } = {}) {
   const giveUp = new AbortController();
   signal?.addEventListener('abort', () => giveUp.abort(signal.reason));
   const data = dataDir ?? (await mkdtemp(join(tmpdir(), 'edge-net-')));
@@ -115,7 +117,7 @@ export async function startStack({ web = 0, edge = 0, gcs = 0, ipfs = 0, pages, 
       const proxy = await serve('edge', faultyProxy(`http://${HOST}:${inner}`), 'EDGE_PORT');
       running.edge.push(proxy.stop);
       const variables = { GCS_BASE: urls.gcs, IPFS_GATEWAYS: urls.ipfs, PINNED_KEYS: JSON.stringify(KEYS), ...vars };
-      const command = [process.execPath, join(ROOT, 'dev/edge.mjs'), `${inner}`, join(data, 'edge'), JSON.stringify(variables)];
+      const command = workers({ port: inner, persist: join(data, 'edge'), variables, inference });
       const worker = program('edge', command, {
         WRANGLER_SEND_METRICS: 'false',
         WRANGLER_LOG_PATH: join(data, 'wrangler'),

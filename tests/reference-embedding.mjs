@@ -2,14 +2,23 @@
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { promisify } from 'node:util';
 import { DEMO } from '../dev/stack.mjs';
 
-/** The embedding of a sentence by native onnxruntime and the reference tokenizer, from the same files. @returns {Promise<number[]>} */
-export async function referenceEmbedding(sentence) {
-  const { stdout } = await promisify(execFile)('.tools/venv/bin/python', ['tests/reference_embedding.py', DEMO.dir, sentence]);
-  return JSON.parse(stdout);
+/**
+ * Tokens and embeddings of texts by native onnxruntime and the reference tokenizer, from the same files.
+ * @param {(string | number[])[]} texts or their tokens
+ * @returns {Promise<{tokens: number[], embedding: number[]}[]>}
+ */
+export function references(texts) {
+  return new Promise((resolve, reject) => {
+    const command = ['tests/reference_embeddings.py', DEMO.dir];
+    const child = execFile('.tools/venv/bin/python', command, { maxBuffer: 1 << 28 }, (error, stdout) => (error ? reject(error) : resolve(JSON.parse(stdout))));
+    child.stdin.end(JSON.stringify(texts));
+  });
 }
+
+/** The embedding of a sentence. @returns {Promise<number[]>} */
+export const referenceEmbedding = async (sentence) => (await references([sentence]))[0].embedding;
 
 /** Asserts that no component is off by 1e-4. */
 export function assertEmbeds(embedding, reference) {

@@ -3,6 +3,7 @@
 mod catalog;
 mod config;
 mod credential;
+mod embeddings;
 mod gateway;
 mod health;
 mod hit;
@@ -63,6 +64,9 @@ async fn fetch(request: web_sys::Request, env: Env, context: Context) -> worker:
 
 async fn answer(call: &Call<'_>) -> worker::Result<web_sys::Response> {
     let path = call.url.path();
+    if path == embeddings::PATH {
+        return embeddings::answer(call).await;
+    }
     if !reply::allowed(path).contains(&call.method) {
         return reply::not_allowed(&call.method, path);
     }

@@ -16,7 +16,7 @@ use crate::{log, reply};
 /// What the binding is called in `wrangler.toml`.
 const BINDING: &str = "API_LIMIT";
 /// Its `period` there, in seconds, which it does not tell: after this much silence anybody is let in again.
-const PERIOD: u32 = 60;
+pub const PERIOD: u32 = 60;
 
 #[wasm_bindgen]
 extern "C" {
@@ -28,19 +28,30 @@ extern "C" {
 
 /// The answer to a client that asks `what` too often; `None` lets it pass.
 pub async fn refusal(env: &Env, request: &Request, what: &str) -> worker::Result<Option<web_sys::Response>> {
-    // Cloudflare sets the field, whatever a client sends; elsewhere all clients are one.
-    let client = request.headers().get("CF-Connecting-IP")?.unwrap_or_default();
-    match admits(env, &format!("{what} {client}")).await {
-        Ok(true) => Ok(None),
-        Ok(false) => too_many(what).map(Some),
-        Err(error) => {
-            log::warn("limit-failed").fact("binding", BINDING).say(host::message(&error));
-            Ok(None)
-        }
+    if admits(env, request, what).await? {
+        return Ok(None);
     }
+    let response = reply::problem(StatusCode::TOO_MANY_REQUESTS, &too_many(what))?;
+    response.headers().set(RETRY_AFTER.as_str(), &PERIOD.to_string())?;
+    Ok(Some(response))
 }
 
-async fn admits(env: &Env, key: &str) -> Result<bool, JsValue> {
+/// Whether a client may ask `what` now.
+pub async fn admits(env: &Env, request: &Request, what: &str) -> worker::Result<bool> {
+    // Cloudflare sets the field, whatever a client sends; elsewhere all clients are one.
+    let client = request.headers().get("CF-Connecting-IP")?.unwrap_or_default();
+    Ok(counts(env, &format!("{what} {client}")).await.unwrap_or_else(|error| {
+        log::warn("limit-failed").fact("binding", BINDING).say(host::message(&error));
+        true
+    }))
+}
+
+/// What is said of `what` to who may not ask it now.
+pub fn too_many(what: &str) -> String {
+    format!("too many requests for {what} came from your address; it is answered again in {PERIOD} s at the latest")
+}
+
+async fn counts(env: &Env, key: &str) -> Result<bool, JsValue> {
     let binding = Reflect::get(env, &BINDING.into())?;
     if binding.is_undefined() {
         return Ok(true);
@@ -49,11 +60,4 @@ async fn admits(env: &Env, key: &str) -> Result<bool, JsValue> {
     Reflect::set(&asked, &"key".into(), &key.into())?;
     let outcome = JsFuture::from(binding.unchecked_ref::<RateLimit>().limit(&asked)?).await?;
     Ok(Reflect::get(&outcome, &"success".into())?.is_truthy())
-}
-
-fn too_many(what: &str) -> worker::Result<web_sys::Response> {
-    let detail = format!("too many requests for {what} came from your address; it is answered again in {PERIOD} s at the latest");
-    let response = reply::problem(StatusCode::TOO_MANY_REQUESTS, &detail)?;
-    response.headers().set(RETRY_AFTER.as_str(), &PERIOD.to_string())?;
-    Ok(response)
 }

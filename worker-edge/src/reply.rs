@@ -8,7 +8,7 @@ use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{Headers, ReadableStream, ResponseInit, WritableStream};
 
-use crate::log;
+use crate::{embeddings, log};
 
 /// Fields a page on another origin may read.
 const EXPOSED: &str = "Accept-Ranges, Content-Length, Content-Range, ETag, Link, Location, Repr-Digest, Retry-After, Server-Timing, X-Ipfs-Path, X-Ipfs-Roots, X-Link-Expires, X-Model-Checksum, X-Model-Version";
@@ -64,6 +64,7 @@ pub fn problem(status: StatusCode, detail: &str) -> worker::Result<web_sys::Resp
 /// The methods that a URL allows, besides OPTIONS.
 pub const fn allowed(path: &str) -> &'static [Method] {
     match path.as_bytes() {
+        b"/v1/embeddings" => &[Method::POST],
         b"/v1/models" => &[Method::GET, Method::HEAD, Method::POST],
         _ => &[Method::GET, Method::HEAD],
     }
@@ -84,7 +85,12 @@ pub fn preflight(path: &str) -> worker::Result<web_sys::Response> {
     let allowed = format!("{}, OPTIONS", list(path, ", "));
     headers.set("Allow", &allowed)?;
     headers.set("Access-Control-Allow-Methods", &allowed)?;
-    headers.set("Access-Control-Allow-Headers", "Range, If-Range, If-Match, If-None-Match, Authorization, Content-Type")?;
+    let fields = match path {
+        // OpenAI's clients send a dozen of their own. The star does not mean this one.
+        embeddings::PATH => "*, Authorization",
+        _ => "Range, If-Range, If-Match, If-None-Match, Authorization, Content-Type",
+    };
+    headers.set("Access-Control-Allow-Headers", fields)?;
     headers.set("Access-Control-Max-Age", "86400")?;
     Ok(response)
 }

@@ -1,0 +1,112 @@
+//! Models from the edge, verified here again: what the edge says is believed no more than what anybody says.
+
+use std::rc::Rc;
+
+use edge_net_core::download::{Config, DownloadError, Report};
+use edge_net_core::layout::{LEAF_SIZE, LEAVES_PER_SEGMENT};
+use edge_net_core::manifest::{Artifact, Manifest};
+use edge_net_core::signature::{Floor, PinnedKeys};
+use edge_net_core::source::{Source, SourceKind};
+use edge_net_driver::HostBytes;
+use edge_net_driver::lookup::{self, Accepted, NoLeafTable, NoManifest, Places, Public};
+use edge_net_driver::session::{Location, SegmentStore, Session};
+use js_sys::{Object, Uint8Array};
+
+use crate::model::Fault;
+
+/// Segments in memory at the most: one is taken in while the next one comes.
+const HELD: usize = 2;
+/// Requests at once.
+const LANES: usize = 2;
+/// Times the edge is asked for a segment: it asks its sources as often.
+const ATTEMPTS: u32 = 3;
+
+/// Why a file did not come.
+#[derive(Debug, thiserror::Error)]
+pub enum NotDelivered {
+    /// There is no leaf table.
+    #[error(transparent)]
+    Table(#[from] NoLeafTable),
+    /// There is no good copy.
+    #[error(transparent)]
+    Download(#[from] DownloadError),
+    /// It came, and cannot be used.
+    #[error(transparent)]
+    Refused(#[from] Fault),
+}
+
+/// Keeps nothing: the edge has a cache.
+struct Nothing;
+
+impl SegmentStore for Nothing {
+    const BLOBS: bool = false;
+    async fn load(&self, _: u64) -> Option<Uint8Array> {
+        None
+    }
+    async fn save(&self, _: u64, _: Vec<HostBytes>) {}
+    async fn forget(&self, _: u64) {}
+}
+
+/// The edge, as the only place that anything comes from.
+pub struct Edge(Source);
+
+impl Edge {
+    /// The edge that was asked by a URL with this origin: its cache has what others asked for by that.
+    pub fn of(origin: &str) -> Self {
+        Self(Source::new(SourceKind::Edge, &format!("{origin}/models")))
+    }
+
+    fn places<'a>(&'a self, init: &'a Object) -> Places<'a, Public> {
+        Places { sources: std::slice::from_ref(&self.0), init, access: &Public }
+    }
+
+    /// The newest manifest of a model.
+    ///
+    /// # Errors
+    /// [`NoManifest`].
+    pub async fn manifest(&self, keys: &PinnedKeys, id: &str, floor: Option<&Floor>) -> Result<Accepted, NoManifest> {
+        lookup::manifest(&self.places(&Object::new()), keys, id, None, floor).await
+    }
+
+    /// Hands a file's bytes to `take`, in order, a leaf at a time, each when it is verified. `alive` is called with each sign of life.
+    ///
+    /// # Errors
+    /// [`NotDelivered`].
+    pub async fn deliver(
+        &self,
+        manifest: &Manifest,
+        artifact: &Artifact,
+        alive: impl Fn() + 'static,
+        mut take: impl FnMut(&Uint8Array) -> Result<(), Fault>,
+    ) -> Result<(), NotDelivered> {
+        let init = Object::new();
+        let table = Rc::new(lookup::leaf_table(&self.places(&init), manifest, artifact).await?);
+        alive();
+        let location = Location { name: self.0.kind.name().to_owned(), url: self.0.artifact_url(manifest, artifact) };
+        // Whole segments, as the edge's cache has them.
+        let limits = Config {
+            whole: true,
+            probe: LEAVES_PER_SEGMENT,
+            lanes: LANES,
+            held: HELD,
+            attempts: ATTEMPTS,
+            share: false,
+            store: false,
+            ..Config::default()
+        };
+        let report = move |report| {
+            if let Report::Received { .. } = report {
+                alive();
+            }
+        };
+        let mut reader = Session::new(table, vec![location], init, Nothing, limits, &[], report).read(0..artifact.size);
+        while let Some(bytes) = reader.next().await {
+            let view = bytes?.view;
+            let leaf = u32::try_from(LEAF_SIZE).unwrap_or(u32::MAX);
+            for start in (0..view.length()).step_by(leaf as usize) {
+                take(&view.subarray(start, (start + leaf).min(view.length())))?;
+            }
+        }
+        Ok(())
+    }
+}
