@@ -329,4 +329,13 @@ describe('the trustless gateway', () => {
     assert.match(answers.at(-1), /^404/);
     for (const bytes of files) assert.ok((await get(`${leafOf(bytes.subarray(LEAF))}?format=raw`)).body.equals(bytes.subarray(LEAF)));
   });
+
+  test('the registry is asked before leaf tables are fetched', async () => {
+    const listed = await publishSmall(stack, { id: 'listed', version: '1.0.0' });
+    const posted = await fetch(`${stack.urls.edge}/v1/models`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(listed) });
+    assert.equal(posted.status, 201);
+    await restart('on'); // which forgets it
+    for (let i = 0; i < 10; i++) await publish(randomBytes(2 * LEAF));
+    assert.equal((await get(`${listed.artifacts.notes.cid}?format=raw`)).body.toString(), 'notes of listed 1.0.0');
+  });
 });

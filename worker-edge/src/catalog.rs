@@ -171,11 +171,7 @@ pub async fn leaf_table_by(
 /// [`NoLeafTable`].
 pub async fn blocks(config: &Config, held: &Held) -> Result<Rc<Blocks>, NoLeafTable> {
     let table = leaf_table(config, &held.accepted.manifest, &held.artifact).await?;
-    let key = cid_text(&held.artifact.cid);
-    Ok(TABLES.with_borrow(|tables| match tables.get(&key) {
-        Some(tabled) => Rc::clone(tabled.blocks.get_or_init(|| Rc::new(Blocks::over(table)))),
-        None => Rc::new(Blocks::over(table)),
-    }))
+    Ok(tabled(&held.artifact).unwrap_or_else(|| Rc::new(Blocks::over(table))))
 }
 
 /// An artifact, and the manifest that lists it.
@@ -210,27 +206,23 @@ pub enum NoHolder {
     },
 }
 
-/// The artifact that the block `cid` belongs to, among those of the bundled manifests and of those in memory. What belongs to
-/// private models only is unknown here.
+/// The artifact that the block `cid` belongs to, as far as that is known without asking anybody. What belongs to private models only
+/// is unknown here.
+pub fn at_hand(config: &Config, cid: &Cid) -> Option<Held> {
+    let root = artifacts(config, |artifact| artifact.cid == *cid).into_iter().next();
+    let has_it = |held: &Held| tabled(&held.artifact).is_some_and(|blocks| blocks.find(cid).is_some());
+    root.or_else(|| artifacts(config, |artifact| Blocks::may_be_below(artifact.layout(), cid)).into_iter().find(has_it))
+}
+
+/// The same, among the artifacts whose leaf tables have to be fetched first: a few of them.
 ///
 /// # Errors
 /// [`NoHolder`].
-pub async fn holder(config: &Config, cid: &Cid) -> Result<Held, NoHolder> {
-    let known = public_manifests(config);
-    let listed =
-        || known.iter().flat_map(|accepted| accepted.manifest.artifacts.iter().map(move |artifact| (accepted, artifact)));
-    let held =
-        |(accepted, artifact): (&Rc<Accepted>, &Artifact)| Held { accepted: Rc::clone(accepted), artifact: artifact.clone() };
-    if let Some(found) = listed().find(|(_, artifact)| artifact.cid == *cid) {
-        return Ok(held(found));
-    }
-    let mut seen = HashSet::new();
-    let candidates = listed().filter(|(_, artifact)| Blocks::may_be_below(artifact.layout(), cid) && seen.insert(artifact.cid));
-    // Those in memory first: they cost nothing.
-    let (tabled, others): (Vec<Held>, Vec<Held>) = candidates.map(held).partition(is_tabled);
+pub async fn search(config: &Config, cid: &Cid) -> Result<Held, NoHolder> {
+    let others = artifacts(config, |artifact| Blocks::may_be_below(artifact.layout(), cid) && tabled(artifact).is_none());
     let left = others.len().saturating_sub(MAX_SEARCHED);
     let mut reasons = Vec::new();
-    for held in tabled.into_iter().chain(others.into_iter().take(MAX_SEARCHED)) {
+    for held in others.into_iter().take(MAX_SEARCHED) {
         match blocks(config, &held).await {
             Ok(blocks) if blocks.find(cid).is_some() => return Ok(held),
             Ok(_) => {}
@@ -245,6 +237,20 @@ pub async fn holder(config: &Config, cid: &Cid) -> Result<Held, NoHolder> {
     }
 }
 
+/// The artifacts of the manifests that are known here that are `wanted`, each once; none of private models.
+fn artifacts(config: &Config, wanted: impl Fn(&Artifact) -> bool) -> Vec<Held> {
+    let mut seen = HashSet::new();
+    let mut found = Vec::new();
+    for accepted in public_manifests(config) {
+        for artifact in accepted.manifest.artifacts.iter().filter(|artifact| wanted(artifact)) {
+            if seen.insert(artifact.cid) {
+                found.push(Held { accepted: Rc::clone(&accepted), artifact: artifact.clone() });
+            }
+        }
+    }
+    found
+}
+
 /// The manifests that are known here, but for those of private models.
 fn public_manifests(config: &Config) -> Vec<Rc<Accepted>> {
     let mut known = bundle(config);
@@ -253,6 +259,10 @@ fn public_manifests(config: &Config) -> Vec<Rc<Accepted>> {
     known
 }
 
-fn is_tabled(held: &Held) -> bool {
-    TABLES.with_borrow(|tables| tables.contains_key(&cid_text(&held.artifact.cid)))
+/// The blocks of an artifact whose leaf table is in memory.
+fn tabled(artifact: &Artifact) -> Option<Rc<Blocks>> {
+    TABLES.with_borrow(|tables| {
+        let tabled = tables.get(&cid_text(&artifact.cid))?;
+        Some(Rc::clone(tabled.blocks.get_or_init(|| Rc::new(Blocks::over(Rc::clone(&tabled.table))))))
+    })
 }

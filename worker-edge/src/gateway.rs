@@ -36,11 +36,10 @@ pub async fn answer(call: &Call<'_>, path: &str) -> worker::Result<web_sys::Resp
         return probe(call, &asked);
     }
     // Before anything else is said: who may not have a block is not told that it is unchanged either.
-    let mut found = catalog::holder(&call.config, &asked.cid).await;
-    if let Err(NoHolder::Unknown(_)) = found
-        && registry::introduce(call.env, &call.config, &asked.cid).await
-    {
-        found = catalog::holder(&call.config, &asked.cid).await;
+    let mut held = catalog::at_hand(&call.config, &asked.cid);
+    // One question to the registry costs less than fetching leaf tables.
+    if held.is_none() && registry::introduce(call.env, &call.config, &asked.cid).await {
+        held = catalog::at_hand(&call.config, &asked.cid);
     }
     let held = match found {
         Ok(held) => held,
