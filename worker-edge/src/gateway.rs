@@ -6,23 +6,21 @@ use std::rc::Rc;
 
 use edge_net_core::blocks::{Blocks, Position};
 use edge_net_core::car::{self, Car, Piece, Stretch};
+use edge_net_core::dag::cid_text;
 use edge_net_core::gateway::{Asked, Format};
-use edge_net_core::verify::Bytes as _;
-use edge_net_driver::HostBytes;
-use edge_net_driver::session::Reader;
 use http::header::{ACCEPT, IF_NONE_MATCH, RETRY_AFTER};
 use http::{HeaderMap, Method, StatusCode};
 use js_sys::{Object, Uint8Array};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
-use web_sys::{ReadableStream, WritableStreamDefaultWriter};
+use web_sys::WritableStream;
 
 use crate::catalog::{self, Held, NoHolder};
 use crate::models::{Call, bad_gateway, fields_of, send, timing};
-use crate::origin::{Origin, Store};
+use crate::origin::Origin;
 use crate::registry;
-use crate::segments::{Body, NoPart, Part, Segments};
-use crate::{log, reply};
+use crate::reply;
+use crate::segments::{self, Body, NoPart, NotSent, Part, Past, Segments, write};
 
 /// The answer to a GET or HEAD of `path`, which is what follows `/ipfs/`.
 pub async fn answer(call: &Call<'_>, path: &str) -> worker::Result<web_sys::Response> {
@@ -41,9 +39,12 @@ pub async fn answer(call: &Call<'_>, path: &str) -> worker::Result<web_sys::Resp
     if held.is_none() && registry::introduce(call.env, &call.config, &asked.cid).await {
         held = catalog::at_hand(&call.config, &asked.cid);
     }
-    let held = match found {
-        Ok(held) => held,
-        Err(error) => return no_holder(&error),
+    let held = match held {
+        Some(held) => held,
+        None => match catalog::search(&call.config, &asked.cid).await {
+            Ok(held) => held,
+            Err(error) => return no_holder(&error),
+        },
     };
     if asked.is_unchanged(&fields) {
         return reply::with_fields(StatusCode::NOT_MODIFIED, &asked.fields(), None);
@@ -127,8 +128,12 @@ async fn archive(call: &Call<'_>, asked: &Asked, held: Held, car: &Rc<Car>) -> w
         Ok(first) => first,
         Err(error) => return bad_gateway(&error.to_string()),
     };
-    let body: Object =
-        if u64::from(first.length()) == length { first.into() } else { stream(supply, first, stretches, length)?.into() };
+    let body: Object = if u64::from(first.length()) == length {
+        first.into()
+    } else {
+        let cid = cid_text(&asked.cid);
+        segments::body(length, cid, move |writable| send_all(supply, first, stretches, writable)).into()
+    };
     reply::with_fields(StatusCode::OK, &fields, Some(&body))
 }
 
@@ -189,44 +194,11 @@ impl Supply {
         let past = self.past.take();
         let mut past = match past {
             Some(past) => past,
-            None => Past { reader: self.origin.read(needs.start..self.end).await?, ahead: None, at: needs.start },
+            None => Past::new(self.origin.read(needs.start..self.end).await?, needs.start),
         };
-        let leaves = past.read(segment, needs).await?;
+        let leaves = past.read(segment, needs).await?.view;
         self.past.replace(Some(past));
         Ok(leaves)
-    }
-}
-
-/// Verified bytes of an artifact one after the other, past the cache.
-struct Past {
-    reader: Reader<Store>,
-    /// What came and was not wanted yet.
-    ahead: Option<HostBytes>,
-    /// Where that begins, or else what comes next.
-    at: u64,
-}
-
-impl Past {
-    /// The bytes `bytes`, of segment `segment`; those between the last ones and these are left out.
-    async fn read(&mut self, segment: u64, bytes: &Range<u64>) -> Result<Uint8Array, NoPart> {
-        let all = Uint8Array::new_with_length(small(bytes.end - bytes.start));
-        while self.at < bytes.end {
-            let part = match self.ahead.take() {
-                Some(part) => part,
-                None => self.reader.next().await.ok_or(NoPart::Ended(segment))??,
-            };
-            let end = self.at + part.len();
-            let wanted = self.at.max(bytes.start)..end.min(bytes.end);
-            if !wanted.is_empty() {
-                let view = part.slice(wanted.start - self.at..wanted.end - self.at).view;
-                all.set(&view, small(wanted.start - bytes.start));
-            }
-            if end > bytes.end {
-                self.ahead = Some(part.slice(bytes.end - self.at..part.len()));
-            }
-            self.at = end.min(bytes.end);
-        }
-        Ok(all)
     }
 }
 
@@ -254,43 +226,27 @@ fn assemble(stretch: &Stretch, leaves: &Uint8Array, start: u64) -> Uint8Array {
     all
 }
 
-/// A body of `length` bytes: `first`, then the `rest`, of which the next is looked for while one is sent. When one cannot be had
-/// the connection breaks before the length is reached, and the client knows.
-fn stream(
+/// Sends `first`, then the `rest`, of which the next is looked for while one is sent.
+async fn send_all(
     supply: Supply,
     first: Uint8Array,
-    mut rest: impl Iterator<Item = Stretch> + 'static,
-    length: u64,
-) -> Result<ReadableStream, JsValue> {
-    let fixed = reply::FixedLengthStream::of(length);
-    let (readable, writer) = (fixed.readable(), fixed.writable().get_writer()?);
-    wasm_bindgen_futures::spawn_local(async move {
-        let mut bytes = first;
-        loop {
-            let next = rest.next();
-            let ahead = async {
-                match &next {
-                    Some(stretch) => Some(supply.fill(stretch, None).await),
-                    None => None,
-                }
-            };
-            let (sent, ahead) = futures::future::join(write(&writer, &bytes), ahead).await;
-            bytes = match (sent, ahead) {
-                (Ok(()), Some(Ok(next))) => next,
-                (Ok(()), Some(Err(error))) => {
-                    log::error("body-ended-early").say(format!("the archive ended early: {error}"));
-                    let _ = JsFuture::from(writer.abort_with_reason(&error.to_string().into())).await;
-                    return;
-                }
-                (Ok(()), None) => return drop(JsFuture::from(writer.close()).await),
-                // The client has left.
-                (Err(_), _) => return,
-            };
-        }
-    });
-    Ok(readable)
-}
-
-async fn write(writer: &WritableStreamDefaultWriter, bytes: &Uint8Array) -> Result<(), JsValue> {
-    JsFuture::from(writer.write_with_chunk(bytes)).await.map(drop)
+    mut rest: impl Iterator<Item = Stretch>,
+    writable: WritableStream,
+) -> Result<(), NotSent> {
+    let mut bytes = first;
+    loop {
+        let next = rest.next();
+        let ahead = async {
+            match &next {
+                Some(stretch) => supply.fill(stretch, None).await.map(Some),
+                None => Ok(None),
+            }
+        };
+        let (sent, ahead) = futures::future::join(write(&writable, &bytes), ahead).await;
+        sent.map_err(|_| NotSent::Left)?;
+        bytes = match ahead? {
+            Some(next) => next,
+            None => return Ok(()),
+        };
+    }
 }

@@ -18,6 +18,7 @@ use edge_net_core::layout::Layout;
 use edge_net_core::verify::Bytes as _;
 use edge_net_driver::host::{self, HostBytes};
 use edge_net_driver::lookup::NoLeafTable;
+use edge_net_driver::session::Reader;
 use futures::channel::oneshot;
 use js_sys::{Object, Uint8Array};
 use wasm_bindgen::prelude::*;
@@ -25,7 +26,7 @@ use wasm_bindgen_futures::JsFuture;
 use web_sys::{Cache, CacheStorage, Headers, ReadableStream, RequestInit, ResponseInit, StreamPipeOptions, WritableStream};
 use worker::Context;
 
-use crate::origin::Origin;
+use crate::origin::{Origin, Store};
 use crate::{log, reply};
 
 /// Path of the entries' keys, on the host that the client asked.
@@ -132,7 +133,7 @@ pub enum NoPart {
 }
 
 /// Why a body was not sent to its end.
-enum NotSent {
+pub enum NotSent {
     /// Something is not to be had.
     Part(NoPart),
     /// The client has left.
@@ -177,17 +178,95 @@ impl Body {
                 let body = response.body().ok_or(JsValue::NULL)?;
                 JsFuture::from(body.pipe_to_with_options(writable, &options)).await.map(drop)
             }
-            Self::Here(bytes) => write(writable, bytes).await,
+            Self::Here(bytes) => write(writable, &bytes.view).await,
         }
     }
 }
 
 /// Writes bytes, and waits until they were taken.
-async fn write(writable: &WritableStream, bytes: &HostBytes) -> Result<(), JsValue> {
+///
+/// # Errors
+/// When the client has left.
+pub async fn write(writable: &WritableStream, bytes: &Uint8Array) -> Result<(), JsValue> {
     let writer = writable.get_writer()?;
-    let written = JsFuture::from(writer.write_with_chunk(&bytes.view)).await;
+    let written = JsFuture::from(writer.write_with_chunk(bytes)).await;
     writer.release_lock();
     written.map(drop)
+}
+
+/// A body of `length` bytes of the artifact `cid`, which `send` writes. When something is not to be had the connection breaks before
+/// the length is reached, and the client knows.
+pub fn body<S: Future<Output = Result<(), NotSent>>>(
+    length: u64,
+    cid: String,
+    send: impl FnOnce(WritableStream) -> S + 'static,
+) -> ReadableStream {
+    let fixed = reply::FixedLengthStream::of(length);
+    let (readable, writable) = (fixed.readable(), fixed.writable());
+    wasm_bindgen_futures::spawn_local(async move {
+        let ended = match send(writable.clone()).await {
+            Ok(()) => writable.close(),
+            Err(NotSent::Part(error)) => {
+                log::error("cut-short").fact("cid", cid).say(&error);
+                writable.abort_with_reason(&error.to_string().into())
+            }
+            Err(NotSent::Left) => return,
+        };
+        let _ = JsFuture::from(ended).await;
+    });
+    readable
+}
+
+/// Verified bytes of an artifact one after the other, past the cache.
+pub struct Past {
+    reader: Reader<Store>,
+    /// What came and was not wanted yet.
+    ahead: Option<HostBytes>,
+    /// Where that begins, or else what comes next.
+    at: u64,
+}
+
+impl Past {
+    /// The bytes that `reader` brings, the first of which is at `at`.
+    pub const fn new(reader: Reader<Store>, at: u64) -> Self {
+        Self { reader, ahead: None, at }
+    }
+
+    /// The bytes `bytes`, of segment `segment`; those between the last ones and these are left out.
+    ///
+    /// # Errors
+    /// When no source has a good copy.
+    pub async fn read(&mut self, segment: u64, bytes: &Range<u64>) -> Result<HostBytes, NoPart> {
+        let mut all = None;
+        while self.at < bytes.end {
+            let part = match self.ahead.take() {
+                Some(part) => part,
+                None => self.reader.next().await.ok_or(NoPart::Ended(segment))??,
+            };
+            let end = self.at + part.len();
+            let wanted = self.at.max(bytes.start)..end.min(bytes.end);
+            if end > bytes.end {
+                self.ahead = Some(part.slice(bytes.end - self.at..part.len()));
+            }
+            if !wanted.is_empty() {
+                let part = part.slice(wanted.start - self.at..wanted.end - self.at);
+                if wanted == *bytes {
+                    self.at = bytes.end;
+                    return Ok(part);
+                }
+                // A segment of which a leaf had to be fetched again comes in parts.
+                let all = all.get_or_insert_with(|| Uint8Array::new_with_length(small(bytes.end - bytes.start)));
+                all.set(&part.view, small(wanted.start - bytes.start));
+            }
+            self.at = end.min(bytes.end);
+        }
+        Ok(all.unwrap_or_default().into())
+    }
+}
+
+/// A length within a segment.
+fn small(n: u64) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
 }
 
 /// The segments of one artifact, for one request.
@@ -266,23 +345,10 @@ impl Segments {
         }
     }
 
-    /// A body of `length` bytes: `first`, then `rest`, of which the next is looked for while one is sent. When a part cannot
-    /// be had the connection breaks before the length is reached, and the client knows.
+    /// A body of `length` bytes: `first`, then `rest`, of which the next is looked for while one is sent.
     pub fn stream(self, first: Part, rest: impl Iterator<Item = (u64, Range<u64>)> + 'static, length: u64) -> ReadableStream {
-        let fixed = reply::FixedLengthStream::of(length);
-        let (readable, writable) = (fixed.readable(), fixed.writable());
-        wasm_bindgen_futures::spawn_local(async move {
-            let ended = match self.send(first, rest, &writable).await {
-                Ok(()) => writable.close(),
-                Err(NotSent::Part(error)) => {
-                    log::error("cut-short").fact("cid", &*self.cid).say(&error);
-                    writable.abort_with_reason(&error.to_string().into())
-                }
-                Err(NotSent::Left) => return,
-            };
-            let _ = JsFuture::from(ended).await;
-        });
-        readable
+        let cid = self.cid.clone();
+        body(length, cid, async move |writable: WritableStream| self.send(first, rest, &writable).await)
     }
 
     async fn send(
@@ -318,7 +384,7 @@ impl Segments {
     async fn send_past(&self, bytes: Range<u64>, writable: &WritableStream) -> Result<(), NotSent> {
         let mut reader = self.origin.read(bytes).await.map_err(NoPart::from)?;
         while let Some(bytes) = reader.next().await {
-            write(writable, &bytes.map_err(NoPart::from)?).await.map_err(|_| NotSent::Left)?;
+            write(writable, &bytes.map_err(NoPart::from)?.view).await.map_err(|_| NotSent::Left)?;
         }
         Ok(())
     }
@@ -331,7 +397,8 @@ impl Segments {
         let url = format!("{}{segment}", self.prefix);
         let subrequests = Rc::clone(&self.origin.subrequests);
         self.context.wait_until(async move {
-            let whole = download(&origin, segment, bytes).await;
+            let whole =
+                async { Past::new(origin.session().await?.read(bytes.clone()), bytes.start).read(segment, &bytes).await }.await;
             if let Ok(whole) = &whole
                 && subrequests.take().is_ok()
                 && let Err(error) = put(&cache, &url, whole, &origin.came_from(segment)).await
@@ -372,28 +439,6 @@ async fn cache() -> Result<Cache, JsValue> {
     let cache: Cache = JsFuture::from(caches.open("segments")).await?.unchecked_into();
     CACHE.set(Some(cache.clone()));
     Ok(cache)
-}
-
-async fn download(origin: &Origin, segment: u64, bytes: Range<u64>) -> Result<HostBytes, NoPart> {
-    let length = bytes.end - bytes.start;
-    let mut reader = origin.session().await?.read(bytes);
-    let mut next = async || Ok::<_, NoPart>(reader.next().await.ok_or(NoPart::Ended(segment))??);
-    let first = next().await?;
-    if first.len() == length {
-        return Ok(first);
-    }
-    // A segment of which a leaf had to be fetched again comes in parts.
-    let all = Uint8Array::new_with_length(u32::try_from(length).unwrap_or(u32::MAX));
-    let mut part = first;
-    let mut at = 0;
-    loop {
-        all.set(&part.view, at);
-        at += part.view.length();
-        if at >= all.length() {
-            return Ok(all.into());
-        }
-        part = next().await?;
-    }
 }
 
 fn failed(key: &str) -> Option<String> {
