@@ -164,15 +164,10 @@ impl Bucket {
                     return Err(Error::BadAnswer { url: session, problem: "of another upload than ours".into() });
                 }
                 Err(error) if failures >= RETRIES || !may_pass(&error) => return Err(error),
+                // Sent again from where we know that it has it: what it has besides it ignores.
                 Err(_) => {
                     sleep(Duration::from_millis(250 << failures));
                     failures += 1;
-                    match self.put(&session, &format!("bytes */{size}"), &[]) {
-                        Ok(Progress::Has(bytes)) if (start..=end).contains(&bytes) => has = bytes,
-                        Ok(Progress::Done(response)) => return fingerprint(session, response),
-                        // The next try tells.
-                        _ => {}
-                    }
                 }
             }
         }

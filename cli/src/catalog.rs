@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use clap::Args;
-use edge_net_core::manifest::Manifest;
+use edge_net_core::manifest::{Manifest, is_id};
 use edge_net_core::registry::Summary;
 use edge_net_core::signature::{Refusal, VerifiedManifest, rfc3339};
 use indicatif::DecimalBytes;
@@ -135,10 +135,17 @@ fn table<const N: usize>(rows: Vec<[String; N]>) {
     }
 }
 
+/// Reads an identifier from the command line.
+pub fn model_id(text: &str) -> Result<String, String> {
+    let why = || "an identifier is made of a-z, 0-9, '.', '_', '-', and starts with a letter or digit".to_owned();
+    is_id(text).then(|| text.to_owned()).ok_or_else(why)
+}
+
 /// `info`
 #[derive(Args)]
 pub struct Info {
     /// Identifier of the model
+    #[arg(value_parser = model_id)]
     id: String,
     /// This version instead of the newest
     #[arg(long)]

@@ -139,7 +139,13 @@ pub enum Error {
     })]
     NoSuchSource(SourceKind),
     /// No place has the manifest.
-    #[error("{} {wanted}: {reasons}", if .reasons.is_not_found() { "nobody has" } else { "there is no good manifest of" })]
+    #[error("{} {wanted}: {reasons}", if .reasons.is_not_found() {
+        "nobody has"
+    } else if .reasons.is_unreachable() {
+        "nobody could be asked for"
+    } else {
+        "there is no good manifest of"
+    })]
     NoManifest {
         /// Of what.
         wanted: String,
@@ -184,7 +190,9 @@ pub enum Error {
         cleanup: bool,
     },
     /// Neither a path nor a model that is here.
-    #[error("{0} is neither a file or folder nor a model on this machine; `list --cached` shows those")]
+    #[error(
+        "{0} is neither a folder with manifest.json, nor a signed file, nor a model on this machine; `list --cached` shows those"
+    )]
     NothingToVerify(String),
     /// A key is needed, and none is named.
     #[error("no {0} is given; give --{1}, or set {2}")]

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::atomic::replace;
 use crate::cache::{self, Cache, Limit, MANIFEST};
-use crate::catalog;
+use crate::catalog::{self, model_id};
 use crate::config::{Settings, state_directory};
 use crate::delivery::{self, Location, Watch};
 use crate::error::{Error, of_file};
@@ -30,6 +30,7 @@ use crate::{Context, digest};
 #[derive(Args)]
 pub struct Pull {
     /// Identifier of the model; or its beginning, such as phi-1.5, where there are several quantizations
+    #[arg(value_parser = model_id)]
     id: String,
     /// This version instead of the newest
     #[arg(long)]

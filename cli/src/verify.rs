@@ -71,15 +71,19 @@ impl Verify {
     /// Where the manifest is.
     fn manifest(&self, context: &Context) -> Result<PathBuf, Error> {
         let path = PathBuf::from(&self.model);
-        if path.is_dir() {
+        // A folder that happens to be called as a model is no model.
+        if path.join(MANIFEST).is_file() {
             return Ok(path.join(MANIFEST));
         }
         let beside = PathBuf::from(format!("{}{}", self.model, sign::BESIDE));
         if beside.is_file() {
             return Ok(beside);
         }
-        if path.exists() || !is_id(&self.model) {
+        if path.is_file() {
             return Ok(path);
+        }
+        if !is_id(&self.model) {
+            return Err(Error::NothingToVerify(self.model.clone()));
         }
         let entry = Cache::new(&context.settings()?).find(&self.model, self.version.as_ref())?;
         let folder = entry.ok_or_else(|| Error::NothingToVerify(self.model.clone()))?.folder;

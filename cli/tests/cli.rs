@@ -1,52 +1,17 @@
 //! The tool as a person runs it, against a real fake-gcs-server.
 
+mod machine;
+
 use std::fs;
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use machine::{Gcs, fails, openssl, run, succeeds, text};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-
-/// Runs the tool: whether it succeeded, its standard output, and its standard error.
-fn run(arguments: &[&str]) -> (bool, String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_edge-net-models"))
-        .args(arguments)
-        .env_remove("STORAGE_EMULATOR_HOST")
-        .env_remove("GOOGLE_OAUTH_ACCESS_TOKEN")
-        .output()
-        .unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (output.status.success(), text(output.stdout), text(output.stderr))
-}
-
-fn succeeds(arguments: &[&str]) -> String {
-    let (success, stdout, stderr) = run(arguments);
-    assert!(success, "{arguments:?}: {stderr}");
-    stdout
-}
-
-/// Runs what must fail, and returns what it says: one line, no panic.
-fn fails(arguments: &[&str]) -> String {
-    let (success, _, stderr) = run(arguments);
-    assert!(!success, "{arguments:?} must fail");
-    assert!(stderr.starts_with("error: ") && stderr.trim_end().lines().count() == 1, "{stderr}");
-    stderr
-}
-
-fn openssl(arguments: &[&str]) -> Vec<u8> {
-    let output = Command::new("openssl").args(arguments).output().expect("openssl is installed");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    output.stdout
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
 
 /// A folder with a model of two files and a key `team.pem` beside it.
 struct Model {
@@ -79,50 +44,6 @@ impl Model {
 
 fn as_strs(arguments: &[String]) -> Vec<&str> {
     arguments.iter().map(String::as_str).collect()
-}
-
-/// A fake-gcs-server with the bucket `edge-net-models`, killed when dropped.
-struct Gcs {
-    server: Child,
-    endpoint: String,
-    _folder: TempDir,
-}
-
-impl Gcs {
-    fn start() -> Self {
-        let binary = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools/bin/fake-gcs-server");
-        assert!(binary.exists(), "{} is missing; run `make setup`", binary.display());
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let folder = TempDir::new().unwrap();
-        fs::create_dir(folder.path().join("edge-net-models")).unwrap();
-        let host = format!("127.0.0.1:{port}");
-        let server = Command::new(binary)
-            .args(["-scheme", "http", "-host", "127.0.0.1", "-port", &port.to_string(), "-backend", "filesystem"])
-            .args(["-filesystem-root", text(folder.path()), "-public-host", &host, "-external-url", &format!("http://{host}")])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let started = Instant::now();
-        while std::net::TcpStream::connect(&host).is_err() {
-            assert!(started.elapsed() < Duration::from_secs(20), "fake-gcs-server does not answer");
-            sleep(Duration::from_millis(20));
-        }
-        Self { server, endpoint: format!("http://{host}"), _folder: folder }
-    }
-
-    fn get(&self, object: &str) -> Option<Vec<u8>> {
-        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-        let mut response = agent.get(format!("{}/edge-net-models/{object}", self.endpoint)).call().unwrap();
-        (response.status() == 200).then(|| response.body_mut().read_to_vec().unwrap())
-    }
-}
-
-impl Drop for Gcs {
-    fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
-    }
 }
 
 #[test]

@@ -1,0 +1,258 @@
+//! What the tests run: the tool, a real fake-gcs-server, and a wire between them that can be slow, or cut.
+
+#![allow(dead_code)] // Each test program uses its part.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::{self, sleep};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// The tool.
+pub const TOOL: &str = env!("CARGO_BIN_EXE_edge-net-models");
+
+/// A home folder that nobody else has.
+static HOME: LazyLock<TempDir> = LazyLock::new(|| TempDir::new().unwrap());
+
+/// The tool with nothing of this machine's settings.
+pub fn tool(home: &Path) -> Command {
+    let mut command = Command::new(TOOL);
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if ["EDGE_NET_", "XDG_", "GOOGLE_", "STORAGE_"].iter().any(|ours| text.starts_with(ours)) {
+            command.env_remove(&name);
+        }
+    }
+    command.env("HOME", home).env("EDGE_NET_IPFS_GATEWAYS", " ");
+    command
+}
+
+fn texts(output: &Output) -> (bool, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (output.status.success(), text(&output.stdout), text(&output.stderr))
+}
+
+/// Runs the tool: whether it succeeded, its standard output, and its standard error.
+pub fn run(arguments: &[&str]) -> (bool, String, String) {
+    texts(&tool(HOME.path()).args(arguments).output().unwrap())
+}
+
+pub fn succeeds(arguments: &[&str]) -> String {
+    let (success, stdout, stderr) = run(arguments);
+    assert!(success, "{arguments:?}: {stderr}");
+    stdout
+}
+
+/// Runs what must fail, and returns what it says: one line, no panic.
+pub fn fails(arguments: &[&str]) -> String {
+    let (success, _, stderr) = run(arguments);
+    assert!(!success, "{arguments:?} must fail");
+    assert!(stderr.starts_with("error: ") && stderr.trim_end().lines().count() == 1, "{stderr}");
+    stderr
+}
+
+pub fn openssl(arguments: &[&str]) -> Vec<u8> {
+    let output = Command::new("openssl").args(arguments).output().expect("openssl is installed");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+pub fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// A fake-gcs-server with the bucket `edge-net-models`, killed when dropped.
+pub struct Gcs {
+    server: Child,
+    pub endpoint: String,
+    folder: TempDir,
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Serves the buckets in a folder on a port to who asks for `public_host`.
+fn serve(folder: &Path, port: u16, public_host: &str) -> Child {
+    let binary = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools/bin/fake-gcs-server");
+    assert!(binary.exists(), "{} is missing; run `make setup`", binary.display());
+    let server = Command::new(binary)
+        .args(["-scheme", "http", "-host", "127.0.0.1", "-port", &port.to_string(), "-backend", "filesystem"])
+        .args(["-filesystem-root", text(folder), "-public-host", public_host, "-external-url", &format!("http://{public_host}")])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let started = Instant::now();
+    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(started.elapsed() < Duration::from_secs(20), "fake-gcs-server does not answer");
+        sleep(Duration::from_millis(20));
+    }
+    server
+}
+
+impl Gcs {
+    pub fn start() -> Self {
+        let folder = TempDir::new().unwrap();
+        fs::create_dir(folder.path().join("edge-net-models")).unwrap();
+        let port = free_port();
+        let server = serve(folder.path(), port, &format!("127.0.0.1:{port}"));
+        Self { server, endpoint: format!("http://127.0.0.1:{port}"), folder }
+    }
+
+    pub fn get(&self, object: &str) -> Option<Vec<u8>> {
+        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        let mut response = agent.get(format!("{}/edge-net-models/{object}", self.endpoint)).call().unwrap();
+        (response.status() == 200).then(|| response.body_mut().with_config().limit(u64::MAX).read_to_vec().unwrap())
+    }
+}
+
+impl Drop for Gcs {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+impl Gcs {
+    /// Writes an object as it is.
+    pub fn put(&self, object: &str, bytes: &[u8]) {
+        let name = object.replace('/', "%2F");
+        let url = format!("{}/upload/storage/v1/b/edge-net-models/o?uploadType=media&name={name}", self.endpoint);
+        assert!(ureq::post(url).send(bytes).unwrap().status().is_success());
+    }
+}
+
+/// A way to a bucket that can be slow, or cut.
+pub struct Wire {
+    /// The emulator answers to one name only: this one knows the wire's.
+    server: Child,
+    pub endpoint: String,
+    /// Bytes that came from the server.
+    pub down: Arc<AtomicU64>,
+    /// Bytes to the server after which a connection is cut, once.
+    pub cut: Arc<AtomicU64>,
+}
+
+impl Wire {
+    /// To the same bucket, at `rate` bytes a second from there for all connections together.
+    pub fn to(gcs: &Gcs, rate: u64) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let host = listener.local_addr().unwrap().to_string();
+        let target = free_port();
+        let server = serve(gcs.folder.path(), target, &host);
+        let (down, cut) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(u64::MAX)));
+        let started = Instant::now();
+        let wire = Self { server, endpoint: format!("http://{host}"), down: Arc::clone(&down), cut: Arc::clone(&cut) };
+        thread::spawn(move || {
+            for client in listener.incoming() {
+                let (client, server) = (client.unwrap(), TcpStream::connect(("127.0.0.1", target)).unwrap());
+                let (to, from) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+                let (down, cut) = (Arc::clone(&down), Arc::clone(&cut));
+                thread::spawn(move || {
+                    pass(from, to, |bytes| {
+                        let left = cut
+                            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| Some(left.saturating_sub(bytes)))
+                            .unwrap();
+                        let last = left <= bytes;
+                        if last {
+                            cut.store(u64::MAX, Ordering::SeqCst);
+                        }
+                        !last
+                    });
+                });
+                thread::spawn(move || {
+                    pass(server, client, |bytes| {
+                        let all = down.fetch_add(bytes, Ordering::SeqCst) + bytes;
+                        let due = Duration::from_millis(all * 1000 / rate);
+                        sleep(due.saturating_sub(started.elapsed()).min(Duration::from_millis(200)));
+                        true
+                    });
+                });
+            }
+        });
+        wire
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+/// Copies until one end is gone, or `on` says no.
+fn pass(mut from: TcpStream, mut to: TcpStream, on: impl Fn(u64) -> bool) {
+    let mut buffer = vec![0; 64 << 10];
+    while let Ok(read) = from.read(&mut buffer) {
+        if read == 0 || !on(read as u64) || to.write_all(&buffer[..read]).is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown(Shutdown::Both);
+    let _ = from.shutdown(Shutdown::Both);
+}
+
+/// A publisher's model in a bucket, and a home folder to pull it into.
+pub struct Published {
+    pub gcs: Gcs,
+    pub folder: TempDir,
+    pub bytes: Vec<u8>,
+}
+
+impl Published {
+    /// `tiny` 1.0.0, of a `model.onnx` of this size and two small files.
+    pub fn new(size: usize) -> Self {
+        let (gcs, folder) = (Gcs::start(), TempDir::new().unwrap());
+        fs::create_dir_all(folder.path().join("model/onnx")).unwrap();
+        fs::create_dir(folder.path().join("home")).unwrap();
+        // No two leaves alike.
+        let bytes: Vec<u8> =
+            (0..size.div_ceil(8) as u64).flat_map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes()).take(size).collect();
+        fs::write(folder.path().join("model/onnx/model.onnx"), &bytes).unwrap();
+        fs::write(folder.path().join("model/config.json"), r#"{"model_type":"bert"}"#).unwrap();
+        fs::write(folder.path().join("model/empty.txt"), "").unwrap();
+        let published = Self { gcs, folder, bytes };
+        succeeds(&["keygen", "--key-id", "team", "--out", text(&published.path("team.pem"))]);
+        let keys = succeeds(&["public-key", "--key", text(&published.path("team.pem")), "--key-id", "team"]);
+        fs::write(published.path("keys.json"), keys).unwrap();
+        published.publish("1.0.0");
+        published
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn publish(&self, version: &str) {
+        let (model, key) = (self.path("model"), self.path("team.pem"));
+        let signed = ["--key", text(&key), "--key-id", "team", "--gcs-endpoint", &self.gcs.endpoint];
+        let what = ["publish", text(&model), "--id", "tiny", "--version", version, "--type", "embedding"];
+        succeeds(&[&what[..], &signed[..]].concat());
+    }
+
+    /// The tool of somebody who trusts the publisher.
+    pub fn tool(&self, endpoint: &str, arguments: &[&str]) -> Command {
+        let mut command = tool(&self.path("home"));
+        command.env("EDGE_NET_CDN_ENDPOINT", format!("{endpoint}/edge-net-models")).args(arguments);
+        command.env("EDGE_NET_KEYS", fs::read_to_string(self.path("keys.json")).unwrap());
+        command
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> (bool, String, String) {
+        texts(&self.tool(&self.gcs.endpoint, arguments).output().unwrap())
+    }
+
+    /// The file with this name in the cache.
+    pub fn cached(&self, name: &str) -> PathBuf {
+        self.path("home/.edge-net/models/tiny/v1.0.0").join(name)
+    }
+}
