@@ -9,11 +9,20 @@ import { DEMO } from '../dev/stack.mjs';
  * @param {(string | number[])[]} texts or their tokens
  * @returns {Promise<{tokens: number[], embedding: number[]}[]>}
  */
-export function references(texts) {
+export const references = (texts) => python(['tests/reference_embeddings.py', DEMO.dir], texts);
+
+/**
+ * Embeddings by the 32-bit floats that the demo model was quantized from.
+ * @param {number[][]} tokens
+ * @returns {Promise<number[][]>}
+ */
+export const floats = (tokens) => python(['tests/reference_floats.py'], tokens);
+
+/** What a program prints of what it is given, both JSON. */
+function python(command, given) {
   return new Promise((resolve, reject) => {
-    const command = ['tests/reference_embeddings.py', DEMO.dir];
     const child = execFile('.tools/venv/bin/python', command, { maxBuffer: 1 << 28 }, (error, stdout) => (error ? reject(error) : resolve(JSON.parse(stdout))));
-    child.stdin.end(JSON.stringify(texts));
+    child.stdin.end(JSON.stringify(given));
   });
 }
 

@@ -1,11 +1,18 @@
-// Texts are cut into the tokens that the reference tokenizer cuts them into, whatever is in them.
+// `edge-net-models embed`: texts are cut into the tokens that the reference tokenizer cuts them into, whatever is in them, and become
+// the vectors that onnxruntime makes of those.
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { DEMO } from '../dev/stack.mjs';
+import { sentences } from './lee.mjs';
 import { random } from './ranges.mjs';
+import { assertEmbeds, floats, references } from './reference-embedding.mjs';
+
+const OPTIONS = { encoding: 'utf8', maxBuffer: 1 << 30, stdio: ['pipe', 'pipe', 'pipe'] };
+const embed = (input, ...options) => execFileSync('target/release/edge-net-models', ['embed', DEMO.dir, ...options], { ...OPTIONS, input });
+const rows = (out) => out.trimEnd().split('\n').map((row) => JSON.parse(row));
 
 const LINES = 10_000;
 /** What lines are made of: a range of code points, or a list of pieces. No line feed, which ends a line. */
@@ -60,13 +67,41 @@ json.dump([tokenizer.encode(line).ids for line in json.load(sys.stdin)], sys.std
 
 test(`the tokens of ${LINES} lines are those of the reference tokenizer`, () => {
   const texts = lines();
-  const options = { encoding: 'utf8', maxBuffer: 1 << 30 };
-  const wanted = JSON.parse(execFileSync('.tools/venv/bin/python', ['-c', REFERENCE, join(DEMO.dir, 'tokenizer.json')], { ...options, input: JSON.stringify(texts) }));
-  const out = execFileSync('target/release/edge-net-models', ['embed', DEMO.dir, '--tokens'], { ...options, input: texts.join('\n') + '\n' });
-  const found = out.trimEnd().split('\n').map((row) => JSON.parse(row));
+  const wanted = JSON.parse(execFileSync('.tools/venv/bin/python', ['-c', REFERENCE, join(DEMO.dir, 'tokenizer.json')], { ...OPTIONS, input: JSON.stringify(texts) }));
+  const found = rows(embed(texts.map((text) => `${text}\n`).join(''), '--tokens'));
   assert.equal(found.length, LINES);
   for (const [at, tokens] of found.entries()) assert.deepEqual(tokens, wanted[at], `line ${at}: ${JSON.stringify(texts[at].slice(0, 200))}`);
   // The test would say nothing of lines that are all unknown.
   const unknown = wanted.flat().filter((token) => token === 100).length;
   assert.ok(unknown < wanted.flat().length / 4, `${unknown} of ${wanted.flat().length} are unknown`);
+});
+
+test('vectors are those of native onnxruntime, and as near to the model before it was quantized', async (context) => {
+  const texts = sentences.slice(0, 200);
+  const ours = rows(embed(texts.map((text) => `${text}\n`).join('')));
+  const theirs = await references(texts);
+  assert.equal(ours.length, texts.length);
+  ours.forEach((vector, i) => assertEmbeds(vector, theirs[i].embedding));
+  const exact = await floats(theirs.map(({ tokens }) => tokens));
+  const cosines = (vectors) => vectors.map((vector, i) => vector.reduce((sum, x, at) => sum + x * exact[i][at], 0));
+  const mean = (numbers) => numbers.reduce((sum, x) => sum + x, 0) / numbers.length;
+  const [our, their] = [cosines(ours), cosines(theirs.map(({ embedding }) => embedding))];
+  context.diagnostic(`cosine to 32-bit floats: mean ${mean(our).toFixed(6)}, least ${Math.min(...our).toFixed(6)}; onnxruntime's ${mean(their).toFixed(6)}, ${Math.min(...their).toFixed(6)}`);
+  assert.ok(mean(our) > 0.998 && Math.min(...our) > 0.99);
+  assert.ok(Math.abs(mean(our) - mean(their)) < 1e-5);
+});
+
+test('what cannot be embedded is said, and nothing is printed', () => {
+  const fails = (input, ...command) => {
+    try {
+      execFileSync('target/release/edge-net-models', ['embed', ...command], { ...OPTIONS, input });
+    } catch ({ status, stdout, stderr }) {
+      assert.deepEqual([status, stdout], [1, '']);
+      return stderr;
+    }
+    assert.fail(`${command} must fail`);
+  };
+  assert.equal(fails('short\n' + 'word '.repeat(300) + '\n', DEMO.dir), 'error: text 2: the input has 302 tokens; this model takes 256 at the most\n');
+  assert.equal(fails('', 'nobodys'), 'error: nobodys was not pulled; run: edge-net-models pull nobodys\n');
+  assert.match(fails('', 'tests'), /^error: tests\/tokenizer\.json: No such file/);
 });
