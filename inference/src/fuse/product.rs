@@ -6,7 +6,7 @@ use tract_onnx::pb::NodeProto;
 
 use super::graph::attribute;
 use super::{Found, Graph};
-use crate::kernel::linear::{Activation, MAX_INPUTS, Rounding, Weights};
+use crate::kernel::linear::{Activation, Rounding, Weights};
 use crate::onnx::Bytes;
 use crate::ops::{Fused, Linear, Table};
 
@@ -157,7 +157,7 @@ impl Graph {
         };
         let value = |byte: u8| (if bytes.signed { i16::from(byte.cast_signed()) } else { i16::from(byte) }) - q.zero;
         // Of unsigned ones around a 0 that is not in the middle, some have no place in 8 bits.
-        if rows > MAX_INPUTS || !bytes.values.iter().all(|byte| i8::try_from(value(*byte)).is_ok()) {
+        if !bytes.values.iter().all(|byte| i8::try_from(value(*byte)).is_ok()) {
             return None;
         }
         #[allow(clippy::cast_possible_truncation)] // They fit, see above.

@@ -1,7 +1,7 @@
 //! Multiplication by a matrix of 8-bit integers.
 //!
 //! Activations are rounded to integers of up to 16 bits and multiplied by the weights as they are stored: two products at a time into
-//! 32 bits (`i32x4.dot_i16x8_s`, `pmaddwd`), twice what single floats give. No sum can overflow, see [`most`].
+//! 32 bits (`i32x4.dot_i16x8_s`, `pmaddwd`), twice what single floats give. Sums of a stretch of them become single floats.
 
 use wide::{bytemuck, f32x4, i16x8, i32x4};
 
@@ -11,6 +11,8 @@ use super::float::gelu;
 const ROWS: usize = 4;
 /// Columns of weights that are multiplied at once.
 const COLUMNS: usize = 8;
+/// Inputs whose products are summed as integers: 32,767 × 128 × 512 is less than 2^31.
+const STRETCH: usize = 512;
 /// Blocks of rows that stay in the first-level cache while the weights pass.
 const GROUP: usize = 8;
 
@@ -74,28 +76,21 @@ pub enum Activation {
 /// How activations are made integers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Rounding {
-    /// Each row to as many bits as can be, 14 to 16: as good as single floats for a model whose weights have 8.
+    /// Each stretch of a row to 16 bits: as good as single floats for a model whose weights have 8.
     Rows,
     /// Each sequence to 8 bits, as ONNX's DynamicQuantizeLinear says: for models that were made and measured with it.
     Bytes,
 }
 
-/// Rows of weights at the most, so that 255 × 128 × rows has place in 31 bits.
-pub const MAX_INPUTS: usize = 1 << 16;
-
-/// The largest activation, as an integer, of which `inputs` products with weights of 8 bits cannot overflow 32 bits.
-#[allow(clippy::cast_precision_loss)] // Below 2^15.
-fn most(inputs: usize) -> f32 {
-    let most = (1_usize << 24).saturating_sub(1).checked_div(inputs).unwrap_or_default();
-    most.min(32_767) as f32
-}
+/// The largest activation, as an integer: of [`STRETCH`] products of it with weights of 8 bits, no sum has more than 31 bits.
+const MOST: f32 = 32_767.0;
 
 /// Activations as integers.
 pub struct Rounded {
     /// Block by block of [`ROWS`] rows.
     blocks: Vec<Pairs>,
-    /// What one is worth, for each row; rows that fill the last block are 0.
-    scales: Vec<f32>,
+    /// What one is worth, for each stretch of each block; rows that fill the last block are 0.
+    scales: Vec<[f32; ROWS]>,
 }
 
 impl Rounded {
@@ -103,9 +98,9 @@ impl Rounded {
     #[must_use]
     pub fn of(x: &[f32], inputs: usize, length: usize, rounding: Rounding) -> Self {
         let count = x.len().checked_div(inputs).unwrap_or(0);
-        let pairs = inputs.div_ceil(2);
+        let (pairs, stretches) = (inputs.div_ceil(2), inputs.div_ceil(STRETCH));
         let mut blocks = vec![[0; ROWS]; count.div_ceil(ROWS) * pairs];
-        let mut scales = vec![0.0; count.next_multiple_of(ROWS)];
+        let mut scales = vec![[0.0; ROWS]; count.div_ceil(ROWS) * stretches];
         let mut row = 0;
         for sequence in x.chunks((inputs * length).max(1)) {
             let steps = match rounding {
@@ -113,9 +108,14 @@ impl Rounded {
                 Rounding::Bytes => Some(Steps::of_bytes(sequence)),
             };
             for values in sequence.chunks_exact(inputs) {
-                let steps = steps.unwrap_or_else(|| Steps::of_row(values));
-                scales[row] = steps.size;
-                steps.round(values, &mut blocks[row / ROWS * pairs..][..pairs], row % ROWS);
+                let (block, place) = (row / ROWS, row % ROWS);
+                let pairs = blocks[block * pairs..][..pairs].chunks_mut(STRETCH / 2);
+                let scales = &mut scales[block * stretches..][..stretches];
+                for ((values, pairs), scales) in values.chunks(STRETCH).zip(pairs).zip(scales) {
+                    let steps = steps.unwrap_or_else(|| Steps::of_row(values));
+                    scales[place] = steps.size;
+                    steps.round(values, pairs, place);
+                }
                 row += 1;
             }
         }
@@ -134,9 +134,8 @@ struct Steps {
 
 impl Steps {
     fn of_row(row: &[f32]) -> Self {
-        let most = most(row.len());
         let [low, high] = ends(row);
-        Self { size: high.max(-low) / most, ends: [-most, most] }
+        Self { size: high.max(-low) / MOST, ends: [-MOST, MOST] }
     }
 
     /// 0 to 255, less what stands for 0.
@@ -186,9 +185,9 @@ fn ends(x: &[f32]) -> [f32; 2] {
     [least.max(f32::MIN), most.min(f32::MAX)]
 }
 
-/// The sums of products of a block with eight columns.
+/// The sums of products of a block with eight columns of a stretch.
 #[inline]
-fn tile(block: &[Pairs], panels: &[Panel]) -> [[i32x4; 2]; ROWS] {
+fn products(block: &[Pairs], panels: &[Panel]) -> [[i32x4; 2]; ROWS] {
     let mut sums = [[i32x4::ZERO; 2]; ROWS];
     for (pairs, panel) in block.iter().zip(panels) {
         let [low, high] = [0, 8].map(|at| i16x8::new(std::array::from_fn(|i| i16::from(panel[at + i]))));
@@ -201,6 +200,21 @@ fn tile(block: &[Pairs], panels: &[Panel]) -> [[i32x4; 2]; ROWS] {
     sums
 }
 
+/// The sums of what products of a block with eight columns are worth, but for the columns' own scales.
+#[inline]
+fn tile(block: &[Pairs], panels: &[Panel], scales: &[[f32; ROWS]]) -> [[f32x4; 2]; ROWS] {
+    let mut totals = [[f32x4::ZERO; 2]; ROWS];
+    for ((block, panels), scales) in block.chunks(STRETCH / 2).zip(panels.chunks(STRETCH / 2)).zip(scales) {
+        let sums = products(block, panels);
+        for ((totals, sums), scale) in totals.iter_mut().zip(sums).zip(scales) {
+            for (total, sum) in totals.iter_mut().zip(sums) {
+                *total = f32x4::from_i32x4(sum).mul_add(f32x4::splat(*scale), *total);
+            }
+        }
+    }
+    totals
+}
+
 /// `activation(x × weights + bias)` for rows of `x`, into rows of `out`.
 pub fn linear(x: &Rounded, weights: &Weights, bias: Option<&[f32]>, activation: Activation, out: &mut [f32]) {
     let pairs = weights.inputs.div_ceil(2);
@@ -208,7 +222,8 @@ pub fn linear(x: &Rounded, weights: &Weights, bias: Option<&[f32]>, activation: 
     if pairs == 0 || width == 0 {
         return;
     }
-    let groups = x.blocks.chunks(GROUP * pairs).zip(x.scales.chunks(GROUP * ROWS)).zip(out.chunks_mut(GROUP * ROWS * width));
+    let stretches = weights.inputs.div_ceil(STRETCH);
+    let groups = x.blocks.chunks(GROUP * pairs).zip(x.scales.chunks(GROUP * stretches)).zip(out.chunks_mut(GROUP * ROWS * width));
     for ((blocks, scales), out) in groups {
         for (index, panels) in weights.panels.chunks_exact(pairs).enumerate() {
             let first = index * COLUMNS;
@@ -222,15 +237,13 @@ pub fn linear(x: &Rounded, weights: &Weights, bias: Option<&[f32]>, activation: 
             let halves =
                 |eight: [f32; COLUMNS]| [0, 4].map(|at| f32x4::from([eight[at], eight[at + 1], eight[at + 2], eight[at + 3]]));
             let (factors, offsets) = (halves(factors), halves(offsets));
-            let rows = blocks.chunks_exact(pairs).zip(scales.as_chunks::<ROWS>().0).zip(out.chunks_mut(ROWS * width));
+            let rows = blocks.chunks_exact(pairs).zip(scales.chunks_exact(stretches)).zip(out.chunks_mut(ROWS * width));
             for ((block, scales), out) in rows {
-                let sums = tile(block, panels);
-                for ((sums, scale), out) in sums.iter().zip(scales).zip(out.chunks_exact_mut(width)) {
-                    let scale = f32x4::splat(*scale);
+                let totals = tile(block, panels, scales);
+                for (totals, out) in totals.into_iter().zip(out.chunks_exact_mut(width)) {
                     let mut eight = [0.0; COLUMNS];
                     for half in 0..2 {
-                        let sum = f32x4::from_i32x4(sums[half]);
-                        let value = sum.mul_add(scale * factors[half], offsets[half]);
+                        let value = totals[half].mul_add(factors[half], offsets[half]);
                         let value = if activation == Activation::Gelu { gelu(value) } else { value };
                         eight[4 * half..][..4].copy_from_slice(&value.to_array());
                     }
