@@ -14,8 +14,12 @@ const run = promisify(execFile);
 
 test('make deploy-dry-run: production, with all that it needs', async () => {
   const { stdout } = await run('make', ['deploy-dry-run']);
-  const [, gzipped] = /gzip: ([\d.]+) KiB/.exec(stdout) ?? [];
-  assert.ok(Number(gzipped) < 3072, `the free plan takes 3 MiB; this is ${gzipped} KiB`);
+  const gzipped = [...stdout.matchAll(/gzip: ([\d.]+) KiB/g)].map(([, size]) => Number(size));
+  assert.equal(gzipped.length, 2, 'the edge, and the worker that embeds');
+  assert.ok(gzipped.every((size) => size < 3072), `the free plan takes 3 MiB; these are ${gzipped.join(' and ')} KiB`);
+  assert.match(stdout, /env\.INFERENCE \(edge-net-inference-production\)/);
+  assert.match(stdout, /env\.EDGE \(edge-net-models-production\)/);
+  for (const variable of ['MAX_INPUTS', 'MAX_INPUT_TOKENS', 'MAX_TOKENS', 'MAX_BODY_BYTES', 'MAX_REQUESTS']) assert.match(stdout, new RegExp(`env\\.${variable} `));
   for (const variable of ['GCS_BASE', 'IPFS_GATEWAYS', 'PINNED_KEYS', 'SEGMENT_CACHE']) assert.match(stdout, new RegExp(`env\\.${variable} `));
   assert.match(stdout, /env\.API_LIMIT \(100 requests\/60s\)/);
 });

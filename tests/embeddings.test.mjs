@@ -21,7 +21,7 @@ const INFERENCE = 'edge-net-inference-dev';
 /** What Cloudflare gives an isolate, in bytes. */
 const LIMIT = 128_000_000;
 /** Requests of random length. */
-const REQUESTS = Number(process.env.REQUESTS ?? 3000);
+const REQUESTS = Number(process.env.REQUESTS ?? 2000);
 
 const TEXTS = [
   'The quick brown fox jumps over the lazy dog.',
@@ -123,7 +123,8 @@ describe('embeddings at the edge', () => {
 
   test('what is there of another version is noticed later: it is published here', async () => {
     await publishChanged(stack, 'renewed');
-    assert.equal((await ask(stack.urls.edge, { model: 'renewed', input: 'text' })).status, 200);
+    const [first] = await embeddingsOf({ model: 'renewed', input: 'some text' });
+    assert.ok(cosine(first, (await embeddingsOf({ input: 'some text' }))[0]) > 0.9999, 'it pools as the demo does');
     const pooling = { word_embedding_dimension: 384, pooling_mode_cls_token: true, pooling_mode_mean_tokens: false };
     await publishChanged(stack, 'renewed', (dir) => writeFile(join(dir, '1_Pooling/config.json'), JSON.stringify(pooling)), { version: '1.1.0' });
     renewedAt = Date.now();
@@ -350,13 +351,13 @@ describe('embeddings at the edge', () => {
   });
 
   test('another version is noticed', { timeout: 120_000 }, async () => {
-    const cls = await embeddingsOf({ model: 'renewed', input: 'some text' });
+    const input = 'some text';
+    const [mean] = await embeddingsOf({ input });
+    const renewed = async () => cosine((await embeddingsOf({ model: 'renewed', input }))[0], mean);
     // The edge takes what it knows for the newest for a minute, and is asked every ten seconds.
     await sleep(Math.max(0, renewedAt + 71_000 - Date.now()));
-    const answer = await embeddingsOf({ model: 'renewed', input: 'some text' });
-    const mean = await embeddingsOf({ input: 'some text' });
-    assertEmbeds(cls[0].length ? mean[0] : [], (await references(['some text']))[0].embedding);
-    assert.ok(cosine(answer[0], mean[0]) < 0.99, 'it pools otherwise');
+    await renewed(); // who asks first has it looked for
+    assert.ok((await renewed()) < 0.99, 'the second one pools otherwise');
   });
 });
 
