@@ -43,6 +43,7 @@ missing=()
 command -v cc >/dev/null || missing+=(gcc libc6-dev)
 command -v chromium >/dev/null || missing+=(chromium)
 command -v firefox-esr firefox >/dev/null || missing+=(firefox-esr)
+for tool in openssl jq curl; do command -v "$tool" >/dev/null || missing+=("$tool"); done # for the tests and benches of the command line tool
 pkg-config --exists openssl 2>/dev/null || missing+=(pkg-config libssl-dev) # for worker-build
 python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
 [ ${#missing[@]} = 0 ] || apt "${missing[@]}"

@@ -38,7 +38,7 @@ impl Bucket {
         let endpoint = endpoint.trim_end_matches('/');
         // STORAGE_EMULATOR_HOST may be host:port without a scheme, as Google's own tools read it.
         let endpoint = if endpoint.contains("://") { endpoint.to_owned() } else { format!("http://{endpoint}") };
-        Self { agent: upload::agent(), endpoint, name, credentials }
+        Self { agent: upload::staying_agent(), endpoint, name, credentials }
     }
 
     /// Public base URL of the objects.

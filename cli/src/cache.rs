@@ -264,16 +264,16 @@ fn tell(gone: &[Entry], busy: &[Entry], context: &Context) {
                 .map(|entry| json!({ "id": entry.id, "version": entry.version.to_string(), "bytes": entry.bytes }))
                 .collect()
         };
-        println!("{}", json!({ "removed": names(gone), "inUse": names(busy), "bytes": bytes }));
+        out!("{}", json!({ "removed": names(gone), "inUse": names(busy), "bytes": bytes }));
         return;
     }
     for Entry { id, version, bytes, .. } in gone {
-        println!("removed {id} {version}, {}", DecimalBytes(*bytes));
+        out!("removed {id} {version}, {}", DecimalBytes(*bytes));
     }
     for Entry { id, version, .. } in busy {
-        println!("left {id} {version}: it is being pulled");
+        out!("left {id} {version}: it is being pulled");
     }
-    println!("{} freed", DecimalBytes(bytes));
+    out!("{} freed", DecimalBytes(bytes));
 }
 
 fn info(cache: &Cache, settings: &Settings, context: &Context) -> Result<(), Error> {
@@ -288,13 +288,10 @@ fn info(cache: &Cache, settings: &Settings, context: &Context) -> Result<(), Err
             })
         });
         let models: Vec<_> = models.collect();
-        println!(
-            "{}",
-            json!({ "directory": cache.root.display().to_string(), "bytes": total, "maxSize": budget, "models": models })
-        );
+        out!("{}", json!({ "directory": cache.root.display().to_string(), "bytes": total, "maxSize": budget, "models": models }));
         return Ok(());
     }
-    println!("{}: {} of {}", cache.root.display(), DecimalBytes(total), DecimalBytes(budget));
+    out!("{}: {} of {}", cache.root.display(), DecimalBytes(total), DecimalBytes(budget));
     for entry in entries {
         let ago = SystemTime::now().duration_since(entry.used).unwrap_or_default().as_secs();
         let ago = match ago {
@@ -304,7 +301,7 @@ fn info(cache: &Cache, settings: &Settings, context: &Context) -> Result<(), Err
             _ => format!("{} d ago", ago / 86_400),
         };
         let state = if entry.complete { "" } else { ", not finished" };
-        println!("{} {}: {}, used {ago}{state}", entry.id, entry.version, DecimalBytes(entry.bytes));
+        out!("{} {}: {}, used {ago}{state}", entry.id, entry.version, DecimalBytes(entry.bytes));
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::fs;
 use clap::Args;
 use edge_net_core::manifest::{Manifest, is_id};
 use edge_net_core::registry::Summary;
-use edge_net_core::signature::{Refusal, VerifiedManifest, rfc3339};
+use edge_net_core::signature::{Refusal, VerifiedManifest};
 use indicatif::DecimalBytes;
 use semver::Version;
 use serde_json::{Map, Value, json};
@@ -46,11 +46,11 @@ impl List {
         let cached = cached(&Cache::new(&settings))?;
         let mut models = match &settings.edge_url {
             Some(edge) if !self.cached => Registry::new(&edge.0).list(&self.query())?,
-            Some(_) => self.of_cache(&cached),
-            None => {
+            None if !self.cached => {
                 context.note("edge.url is not set: these are the models on this machine");
                 self.of_cache(&cached)
             }
+            _ => self.of_cache(&cached),
         };
         models.sort_by(|a, b| preference(&settings, a).cmp(&preference(&settings, b)).then_with(|| a.id.cmp(&b.id)));
         let here = |model: &Summary| cached.get(&model.id).map(|(version, _)| version.to_string());
@@ -63,7 +63,7 @@ impl List {
                     row
                 })
                 .collect();
-            println!("{}", Value::Array(rows));
+            out!("{}", Value::Array(rows));
             return Ok(());
         }
         let row = |model: &Summary| {
@@ -131,7 +131,7 @@ fn table<const N: usize>(rows: Vec<[String; N]>) {
     let widths: Vec<usize> = (0..N).map(width).collect();
     for row in rows {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
-        println!("{}", cells.collect::<Vec<_>>().join("  ").trim_end());
+        out!("{}", cells.collect::<Vec<_>>().join("  ").trim_end());
     }
 }
 
@@ -194,18 +194,19 @@ impl Info {
         if context.json {
             let told = section
                 .map_or_else(|| Value::Object(document.clone()), |section| document.get(section).cloned().unwrap_or_default());
-            println!("{told}");
+            out!("{told}");
             return Ok(());
         }
         if let Some(section) = section {
             match document.get(section).and_then(Value::as_object) {
                 Some(members) => tell(members, ""),
-                None => println!("its publisher says nothing of {section}"),
+                None => out!("its publisher says nothing of {section}"),
             }
             return Ok(());
         }
         let signed = key.map_or_else(|| "signature not checked (no key is pinned)".into(), |key| format!("signed by {key}"));
-        println!("{}", printable(&format!("{} {}, {signed} on {}", manifest.id, manifest.version, rfc3339(manifest.timestamp))));
+        let when = document.get("timestamp").and_then(Value::as_str).unwrap_or_default();
+        out!("{}", printable(&format!("{} {}, {signed} on {when}", manifest.id, manifest.version)));
         let quiet = [
             "$schema",
             "id",
@@ -225,11 +226,11 @@ impl Info {
             .collect();
         tell(&members, "");
         for artifact in &manifest.artifacts {
-            println!("{}: {}, {}", artifact.role, artifact.filename, DecimalBytes(artifact.size));
+            out!("{}: {}, {}", artifact.role, artifact.filename, DecimalBytes(artifact.size));
         }
         match here {
-            Some(entry) => println!("{} is here, in {}", entry.version, entry.folder.display()),
-            None => println!("not on this machine"),
+            Some(entry) => out!("{} is here, in {}", entry.version, entry.folder.display()),
+            None => out!("not on this machine"),
         }
         Ok(())
     }
@@ -241,8 +242,8 @@ fn tell(members: &Map<String, Value>, above: &str) {
         let name = format!("{above}{name}");
         match value {
             Value::Object(members) => tell(members, &format!("{name}.")),
-            Value::String(text) => println!("{}: {}", printable(&name), printable(text)),
-            other => println!("{}: {}", printable(&name), json!(other)),
+            Value::String(text) => out!("{}: {}", printable(&name), printable(text)),
+            other => out!("{}: {}", printable(&name), json!(other)),
         }
     }
 }

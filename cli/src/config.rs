@@ -563,7 +563,7 @@ fn show(settings: &Settings, context: &Context) {
         let rows = rows
             .into_iter()
             .map(|(name, value, origin)| (name.to_owned(), json!({ "value": value, "from": origin.to_string() })));
-        println!("{}", Value::Object(rows.collect()));
+        out!("{}", Value::Object(rows.collect()));
         return;
     }
     for (name, value, origin) in rows {
@@ -573,7 +573,7 @@ fn show(settings: &Settings, context: &Context) {
             Value::Array(items) => items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", "),
             other => other.to_string(),
         };
-        println!("{name} = {value}  ({origin})");
+        out!("{name} = {value}  ({origin})");
     }
 }
 
@@ -596,9 +596,9 @@ fn set(flags: &Flags, name: &str, value: &str, context: &Context) -> Result<(), 
         yaml::set(&text, &parts, &raw).ok_or_else(|| Error::NotEditable { path: path.clone(), key: name.to_owned() })?;
     replace(&path, changed.as_bytes())?;
     if context.json {
-        println!("{}", json!({ "file": path.display().to_string(), "key": name, "value": value }));
+        out!("{}", json!({ "file": path.display().to_string(), "key": name, "value": value }));
     } else {
-        println!("{name} = {value}  ({})", path.display());
+        out!("{name} = {value}  ({})", path.display());
     }
     Ok(())
 }

@@ -28,9 +28,9 @@ impl Cid {
         };
         let (sha256, cid) = (found.sha256.to_hex(), cid_text(&found.cid));
         if context.json {
-            println!("{}", json!({ "size": found.size, "sha256": sha256, "cid": cid }));
+            out!("{}", json!({ "size": found.size, "sha256": sha256, "cid": cid }));
         } else {
-            println!("size    {}\nsha256  {sha256}\ncid     {cid}", found.size);
+            out!("size    {}\nsha256  {sha256}\ncid     {cid}", found.size);
         }
         Ok(())
     }

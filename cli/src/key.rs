@@ -89,7 +89,7 @@ impl Endorse {
     /// Prints the endorsement.
     pub fn run(self) -> Result<(), Error> {
         let (old, new) = (read(&self.key)?, public(&read(&self.new_key)?));
-        println!("{}", endorse(&self.new_key_id, &new, &self.key_id, &old));
+        out!("{}", endorse(&self.new_key_id, &new, &self.key_id, &old));
         Ok(())
     }
 }
@@ -131,7 +131,7 @@ impl PublicKey {
 }
 
 fn print_pinned(key_id: &str, key: &SigningKey) {
-    println!("{}", json!({ key_id: public(key) }));
+    out!("{}", json!({ key_id: public(key) }));
 }
 
 /// The public half, in base64.

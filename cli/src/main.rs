@@ -1,5 +1,8 @@
 //! `edge-net-models`: publishes, pulls and verifies model files.
 
+#[macro_use]
+mod terminal;
+
 mod atomic;
 mod bucket;
 mod cache;
@@ -21,7 +24,6 @@ mod pull;
 mod registry;
 mod shell;
 mod sign;
-mod terminal;
 mod upload;
 mod verify;
 mod yaml;

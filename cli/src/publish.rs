@@ -273,7 +273,7 @@ impl Publish {
             target.announce(&id, &version, &text, &standing, &keys)?;
             self.register(&id, &version, &text)?;
         }
-        println!("{text}");
+        out!("{text}");
         Ok(())
     }
 

@@ -82,7 +82,7 @@ impl Pull {
             }
         }
         if !context.json {
-            println!("{id} {version}, signed by {}", printable(manifest.key_id()));
+            out!("{id} {version}, signed by {}", printable(manifest.key_id()));
         }
         let mut files = Vec::new();
         for artifact in &manifest.artifacts {
@@ -97,7 +97,7 @@ impl Pull {
             } else {
                 let names: Vec<&str> = sources.keys().map(String::as_str).collect();
                 let from = if names.is_empty() { "was there".into() } else { format!("from {}", names.join(", ")) };
-                println!("{}: {}, {from}", artifact.filename, DecimalBytes(artifact.size));
+                out!("{}: {}, {from}", artifact.filename, DecimalBytes(artifact.size));
             }
         }
         if fs::read_to_string(folder.join(MANIFEST)).ok().as_ref() != Some(&text) {
@@ -106,12 +106,12 @@ impl Pull {
         cache::touch(&folder);
         if context.json {
             let folder = folder.display().to_string();
-            println!(
+            out!(
                 "{}",
                 json!({ "id": id, "version": version.to_string(), "signedBy": manifest.key_id(), "folder": folder, "files": files })
             );
         } else {
-            println!("verified, in {}", folder.display());
+            out!("verified, in {}", folder.display());
         }
         Ok(())
     }

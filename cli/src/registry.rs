@@ -59,7 +59,7 @@ impl Yank {
         document.insert("timestamp".into(), humantime::format_rfc3339_millis(SystemTime::now()).to_string().into());
         let text = text_of(&sign(document, &key_id, &signing)?);
         registry.publish(&text)?;
-        println!("{text}");
+        out!("{text}");
         Ok(())
     }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use edge_net_core::manifest::Manifest;
+use edge_net_core::manifest::{MAX_MANIFEST_BYTES, Manifest};
 use edge_net_core::signature::sign;
 use semver::Version;
 use serde_json::{Map, Value, json};
@@ -45,14 +45,13 @@ impl Sign {
     pub fn run(self, context: &Context) -> Result<(), Error> {
         let (key, key_id) = self.signer.key(context)?;
         let path = if self.path.is_dir() { self.path.join(MANIFEST) } else { self.path.clone() };
-        let is_manifest = path.extension().is_some_and(|extension| extension == "json");
-        let (document, path) = if is_manifest { (self.manifest(&path)?, path) } else { self.file(&path, context)? };
+        let (document, path) = if is_manifest(&path)? { (self.manifest(&path)?, path) } else { self.file(&path, context)? };
         let signed = sign(document, &key_id, &key)?;
         replace(&path, format!("{}\n", text_of(&signed)).as_bytes())?;
         if context.json {
-            println!("{}", json!({ "manifest": path.display().to_string(), "keyId": key_id }));
+            out!("{}", json!({ "manifest": path.display().to_string(), "keyId": key_id }));
         } else {
-            println!("{}: signed by {key_id}", path.display());
+            out!("{}: signed by {key_id}", path.display());
         }
         Ok(())
     }
@@ -83,4 +82,13 @@ impl Sign {
         };
         Ok((description.document(path, &pieces)?, PathBuf::from(format!("{}{BESIDE}", path.display()))))
     }
+}
+
+/// Whether a file is a manifest, perhaps not a good one: JSON that has artifacts.
+fn is_manifest(path: &Path) -> Result<bool, Error> {
+    if fs::metadata(path).map_err(of_file(path))?.len() > MAX_MANIFEST_BYTES {
+        return Ok(false);
+    }
+    let content: Value = serde_json::from_slice(&fs::read(path).map_err(of_file(path))?).unwrap_or_default();
+    Ok(content.get("artifacts").is_some())
 }

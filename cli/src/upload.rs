@@ -3,16 +3,26 @@
 use std::io::{Cursor, Read};
 use std::time::Duration;
 
+use ureq::config::ConfigBuilder;
 use ureq::http::Response;
+use ureq::typestate::AgentScope;
 use ureq::{Agent, Body, SendBody};
 
 use crate::error::Error;
 
 /// An agent that leaves statuses to its caller.
 pub fn agent() -> Agent {
+    config().build().into()
+}
+
+/// One for which no answer is a redirection: a bucket says 308 where it wants more.
+pub fn staying_agent() -> Agent {
+    config().max_redirects(0).max_redirects_will_error(false).build().into()
+}
+
+fn config() -> ConfigBuilder<AgentScope> {
     let config = Agent::config_builder().http_status_as_error(false).timeout_connect(Some(Duration::from_secs(10)));
-    // 308 is no redirection where a bucket says it. Nothing that is sent here is meant for somebody else.
-    config.max_redirects(0).max_redirects_will_error(false).timeout_per_read(Some(Duration::from_mins(5))).build().into()
+    config.timeout_per_read(Some(Duration::from_mins(5)))
 }
 
 /// A multipart body: `content`, of `length` bytes, between `head` and `tail`.

@@ -50,16 +50,16 @@ impl Verify {
         let rows = || manifest.artifacts.iter().zip(&problems);
         if context.json {
             let files: Vec<_> = rows().map(|(file, problem)| json!({ "file": file.filename, "problem": problem })).collect();
-            println!(
+            out!(
                 "{}",
                 json!({ "id": manifest.id, "version": manifest.version.to_string(), "signedBy": signed_by, "files": files })
             );
         } else {
             let signature =
                 signed_by.map_or("signature not checked (give --check-signature)".into(), |key| format!("signed by {key}"));
-            println!("{} {}, {}", manifest.id, manifest.version, printable(&signature));
+            out!("{} {}, {}", manifest.id, manifest.version, printable(&signature));
             for (artifact, problem) in rows() {
-                println!("{}: {}", artifact.filename, problem.as_deref().unwrap_or("ok"));
+                out!("{}: {}", artifact.filename, problem.as_deref().unwrap_or("ok"));
             }
         }
         match problems.iter().flatten().count() {

@@ -147,7 +147,7 @@ fn interrupted_it_says_so_and_leaves_nothing_half_written() {
     let published = Published::new(32 << 20);
     let wire = Wire::to(&published.gcs, 8 << 20);
     let child = published.tool(&wire.endpoint, &["pull", "tiny"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    sleep(Duration::from_millis(1000));
+    sleep(Duration::from_secs(1));
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130));

@@ -1,0 +1,101 @@
+//! The pages below `transcripts/` are what the tool does: every command in them is run, and prints what stands there.
+
+mod machine;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use machine::{Gcs, TOOL, succeeds, text, tool};
+use snapbox::{Assert, Data, Redactions};
+use tempfile::TempDir;
+
+/// Runs the commands of a page in a folder, and returns the page with what they print.
+fn replay(page: &str, folder: &Path, bucket: &str) -> String {
+    let mut replayed = String::new();
+    let (mut in_console, mut is_output) = (false, false);
+    for line in page.lines() {
+        if line.starts_with("```") {
+            in_console = line == "```console";
+            is_output = false;
+        }
+        let command = line.strip_prefix("$ ").filter(|_| in_console);
+        is_output = in_console && (is_output || command.is_some());
+        if !is_output || command.is_some() {
+            replayed += line;
+            replayed.push('\n');
+        }
+        let Some(command) = command else { continue };
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("{{ {}\n}} 2>&1", command.replace("[BUCKET]", bucket))]).current_dir(folder);
+        for (name, value) in tool(folder).get_envs() {
+            match value {
+                Some(value) => shell.env(name, value),
+                None => shell.env_remove(name),
+            };
+        }
+        let programs = Path::new(TOOL).parent().unwrap();
+        shell.env("PATH", format!("{}:{}", text(programs), std::env::var("PATH").unwrap())).env("LC_ALL", "C");
+        let output = shell.output().unwrap();
+        replayed += &String::from_utf8(output.stdout).unwrap();
+        if let Some(code) = output.status.code().filter(|code| *code != 0) {
+            replayed.extend(["? ", &code.to_string(), "\n"]);
+        }
+    }
+    replayed
+}
+
+/// A folder with `my-model`, and a home.
+fn folder() -> TempDir {
+    let folder = TempDir::new().unwrap();
+    let model = folder.path().join("my-model");
+    fs::create_dir(&model).unwrap();
+    fs::write(model.join("config.json"), r#"{"model_type": "bert", "num_hidden_layers": 6, "hidden_size": 384}"#).unwrap();
+    let tokenizer: Vec<u8> = (0..100_000_u32).flat_map(|n| format!("{n:05}").into_bytes()).collect();
+    fs::write(model.join("tokenizer.json"), tokenizer).unwrap();
+    fs::write(model.join("README.md"), "---\nlicense: apache-2.0\npipeline_tag: feature-extraction\n---\n").unwrap();
+    let more = r#"{"optimization": {"quantization": "INT8"}, "benchmarks": {"tokensPerSecond": {"browser": 12}}, "requirements": {"minMemory": 1073741824}}"#;
+    fs::write(folder.path().join("more.json"), more).unwrap();
+    folder
+}
+
+/// Whether a page is what happens.
+fn check(name: &str, folder: &Path, gcs: &Gcs) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("transcripts").join(name);
+    let replayed = replay(&fs::read_to_string(&path).unwrap(), folder, &gcs.endpoint);
+    let mut redactions = Redactions::new();
+    redactions.insert("[BUCKET]", gcs.endpoint.clone()).unwrap();
+    redactions.insert("[HOME]", text(folder).to_owned()).unwrap();
+    redactions.insert("[VERSION]", env!("CARGO_PKG_VERSION")).unwrap();
+    Assert::new()
+        .action_env("SNAPSHOTS")
+        .normalize_paths(false)
+        .redact_with(redactions)
+        .eq(replayed, Data::read_from(&path, None));
+}
+
+#[test]
+fn publish_and_pull() {
+    let (folder, gcs) = (folder(), Gcs::start());
+    check("publish-and-pull.md", folder.path(), &gcs);
+}
+
+#[test]
+fn settings() {
+    let (folder, gcs) = (folder(), Gcs::start());
+    fs::create_dir(folder.path().join(".edge-net")).unwrap();
+    let file = "version: 1\n\ncache:\n  # The disk is small.\n  maxSize: 1GB\n\ncdn:\n  timeout: 10000   # milliseconds\n";
+    fs::write(folder.path().join(".edge-net/models.yaml"), file).unwrap();
+    check("settings.md", folder.path(), &gcs);
+}
+
+#[test]
+fn when_something_is_wrong() {
+    let (folder, gcs) = (folder(), Gcs::start());
+    let at = |name: &str| text(&folder.path().join(name)).to_owned();
+    let keys = succeeds(&["keygen", "--key-id", "my-team", "--out", &at("my-team.pem")]);
+    fs::write(at("my-team.json"), keys).unwrap();
+    let signed = ["--key", &at("my-team.pem"), "--key-id", "my-team", "--gcs-endpoint", &gcs.endpoint];
+    succeeds(&[&["publish", &at("my-model")][..], &signed].concat());
+    check("when-something-is-wrong.md", folder.path(), &gcs);
+}
