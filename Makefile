@@ -2,6 +2,10 @@
 # make test    everything that is checked
 # make long    downloads of more than six minutes, in Chromium and in Firefox (ten minutes, next to no CPU); 10,000 embeddings
 # make deploy  puts the edge and the worker that embeds on Cloudflare, as [env.production] of their wrangler.toml says
+# make long    downloads of more than six minutes, in Chromium and in Firefox (ten minutes, next to no CPU)
+# make deploy  puts the edge on Cloudflare, as [env.production] of wrangler.toml says
+# make npm     the command line tool as an npm package, in target/npm/
+# make bench-cli  the tool beside curl and sha256sum
 # make bench   loading beside Workbox, transformers.js and Helia in one Chromium (see benches/README.md)
 SHELL := bash
 PORT ?= 8080
@@ -19,7 +23,7 @@ ORT := $(addprefix web/dist/ort/,ort.wasm.min.mjs ort-wasm-simd-threaded.mjs ort
 
 WRANGLER := WRANGLER_SEND_METRICS=false node_modules/.bin/wrangler
 
-.PHONY: serve test long bench bench-edge bench-inference setup build cli sw edge inference web lint fmt deploy logged-in deploy-dry-run
+.PHONY: serve test long bench bench-edge bench-inference setup build cli sw edge inference web lint fmt deploy logged-in deploy-dry-run npm bench-cli
 .DELETE_ON_ERROR:
 
 serve: setup build
@@ -28,6 +32,9 @@ serve: setup build
 test: setup lint build
 	cargo test --release
 	node --test tests/*.test.mjs
+
+npm: setup cli
+	node cli/npm.mjs
 
 long: setup build
 	node tests/long.mjs
@@ -42,6 +49,8 @@ bench-edge: setup build
 
 bench-inference: setup build
 	node benches/inference.mjs $(BENCH)
+bench-cli: setup cli
+	node benches/cli.mjs $(BENCH)
 
 setup:
 	@dev/setup.sh
