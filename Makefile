@@ -2,8 +2,6 @@
 # make test    everything that is checked
 # make long    downloads of more than six minutes, in Chromium and in Firefox (ten minutes, next to no CPU); 10,000 embeddings
 # make deploy  puts the edge and the worker that embeds on Cloudflare, as [env.production] of their wrangler.toml says
-# make long    downloads of more than six minutes, in Chromium and in Firefox (ten minutes, next to no CPU)
-# make deploy  puts the edge on Cloudflare, as [env.production] of wrangler.toml says
 # make npm     the command line tool as an npm package, in target/npm/
 # make bench-cli  the tool beside curl and sha256sum
 # make bench   loading beside Workbox, transformers.js and Helia in one Chromium (see benches/README.md)
@@ -49,6 +47,7 @@ bench-edge: setup build
 
 bench-inference: setup build
 	node benches/inference.mjs $(BENCH)
+
 bench-cli: setup cli
 	node benches/cli.mjs $(BENCH)
 
