@@ -89,9 +89,13 @@ export function heard(page) {
     // The worker says of each request that it came, on the channel that its events take: when that is here, so are they. This request
     // names no file, so nothing else comes of it.
     const channel = new BroadcastChannel('edge-net');
-    const told = new Promise((resolve) => (channel.onmessage = ({ data }) => data.type === 'request' && resolve()));
-    await fetch('/models/');
-    await told;
+    let told = false;
+    channel.onmessage = ({ data }) => (told ||= data.type === 'request');
+    // Again, since the browser may hear of the first before it knows of this channel.
+    while (!told) {
+      await fetch('/models/');
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
     channel.close();
     return window.heard.splice(0);
   });

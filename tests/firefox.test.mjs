@@ -47,9 +47,13 @@ describe('in Firefox', () => {
       const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', await response.arrayBuffer()));
       // As in chromium.mjs: when this is told, what was told before is here.
       const channel = new BroadcastChannel('edge-net');
-      const told = new Promise((resolve) => (channel.onmessage = ({ data }) => data.type === 'request' && resolve()));
-      await fetch('/models/');
-      await told;
+      let told = false;
+      channel.onmessage = ({ data }) => (told ||= data.type === 'request');
+      // Again, since the browser may hear of the first before it knows of this channel.
+      while (!told) {
+        await fetch('/models/');
+        await new Promise((resolve) => setTimeout(resolve, 10));
+      }
       channel.close();
       return { status: response.status, sha256: [...digest].map((byte) => byte.toString(16).padStart(2, '0')).join(''), sources: [...new Set(window.sources)] };
     }, range);
