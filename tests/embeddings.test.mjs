@@ -490,7 +490,7 @@ describe('the memory of the isolate', () => {
     context.diagnostic(`${(REQUESTS / seconds).toFixed(0)} a second, ${(tokens / REQUESTS).toFixed(1)} tokens each; the isolate had ${(Math.min(...all) / 1e6).toFixed(1)} to ${(Math.max(...all) / 1e6).toFixed(1)} MB`);
     const settled = seen.slice(3);
     assert.ok(settled.length > 3);
-    assert.ok(Math.max(...settled.map(({ wasm }) => wasm)) <= settled[0].wasm, 'WASM memory does not grow');
+    assert.ok(Math.max(...settled.map(({ wasm }) => wasm)) <= settled[0].wasm + (1 << 20), 'WASM memory does not grow, but for a few pages of what is left between allocations');
     assert.ok(Math.max(...settled.map(({ all }) => all)) <= settled[0].all + 4_000_000);
     assert.ok(Math.max(...all) < LIMIT);
   });

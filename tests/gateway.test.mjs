@@ -3,9 +3,6 @@
 import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { CarReader } from '@ipld/car';
 import * as dagPb from '@ipld/dag-pb';
@@ -15,7 +12,7 @@ import { CID } from 'multiformats/cid';
 import * as raw from 'multiformats/codecs/raw';
 import { create as digestOf } from 'multiformats/hashes/digest';
 import { DEMO, startStack } from '../dev/stack.mjs';
-import { publishSmall, setFault } from './publisher.mjs';
+import { publishFile, publishSmall, setFault } from './publisher.mjs';
 
 const LEAF = 262_144;
 const MODEL = readFileSync(`${DEMO.dir}/model.onnx`);
@@ -88,10 +85,7 @@ describe('the trustless gateway', () => {
   /** Publishes a file, which is known to the edge once it was asked for its model; resolves to its root and URL. */
   const publish = async (bytes) => {
     const id = `random-${published++}`;
-    const dir = await mkdtemp(join(tmpdir(), 'edge-net-model-'));
-    await writeFile(join(dir, 'weights.bin'), bytes);
-    await stack.publish({ dir, id, version: '1.0.0', type: 'embedding', name: id });
-    await rm(dir, { recursive: true });
+    await publishFile(stack, 'weights.bin', bytes, { id });
     const url = `${stack.urls.edge}/models/${id}`;
     const manifest = await (await fetch(`${url}/manifest.json`)).json();
     return { root: Object.values(manifest.artifacts)[0].cid, url: `${url}/weights.bin` };

@@ -2,13 +2,13 @@
 
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { startIsolate } from '../dev/isolate.mjs';
 import { KEYS, startStack } from '../dev/stack.mjs';
-import { publishSmall, putObject, resign } from './publisher.mjs';
+import { publishFile, publishSmall, putObject, resign } from './publisher.mjs';
 import { SEED, anyRange, random } from './ranges.mjs';
 
 const SEGMENT = 4 << 20;
@@ -29,10 +29,7 @@ describe('hits that do not enter WASM', () => {
     const links = { PRIVATE_MODELS: 'secret', LINK_TOKEN: 'the-token', LINK_KEYS: JSON.stringify({ current: 'key', keys: { key: randomBytes(32).toString('base64') } }) };
     const variables = { GCS_BASE: stack.urls.gcs, IPFS_GATEWAYS: '', PINNED_KEYS: JSON.stringify(KEYS), ...links };
     edge = await startIsolate({ variables, data, main: 'tests/witness.js' });
-    const dir = join(data, 'model');
-    await mkdir(dir);
-    await writeFile(join(dir, 'weights.bin'), weights);
-    await stack.publish({ dir, id: 'large', version: '1.0.0', type: 'embedding', name: 'large' });
+    await publishFile(stack, 'weights.bin', weights, { id: 'large' });
   });
   after(async () => {
     await edge?.stop();

@@ -37,19 +37,25 @@ export async function putObject(stack, name, body) {
 }
 
 /**
- * Publishes a model of one small file, notes.txt.
+ * Publishes a model of one file.
+ * @param {string} filename
+ * @param {string | Uint8Array} content
+ * @param {{id: string, version?: string}} model  and whatever else `stack.publish` takes
  * @returns {Promise<any>} its manifest
  */
-export async function publishSmall(stack, { id, version, text = `notes of ${id} ${version}` }) {
+export async function publishFile(stack, filename, content, { id, version = '1.0.0', ...more }) {
   const dir = await mkdtemp(join(tmpdir(), 'edge-net-model-'));
   try {
-    await writeFile(join(dir, 'notes.txt'), text);
-    await stack.publish({ dir, id, version, type: 'embedding', name: id });
+    await writeFile(join(dir, filename), content);
+    await stack.publish({ dir, id, version, type: 'embedding', name: id, ...more });
   } finally {
     await rm(dir, { recursive: true });
   }
   return (await fetch(`${stack.urls.gcs}/${id}/v${version}/manifest.json`)).json();
 }
+
+/** The same of a small one, notes.txt. */
+export const publishSmall = (stack, { text, ...model }) => publishFile(stack, 'notes.txt', text ?? `notes of ${model.id} ${model.version}`, model);
 
 /** RFC 8785 for the values manifests of tests have: no exotic numbers. */
 function canonical(value) {

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import http from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -10,7 +10,7 @@ import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { startIsolate } from '../dev/isolate.mjs';
 import { KEYS, startStack } from '../dev/stack.mjs';
-import { setFault } from './publisher.mjs';
+import { publishFile, setFault } from './publisher.mjs';
 import { SEED, random } from './ranges.mjs';
 
 const READERS = 1000;
@@ -34,10 +34,7 @@ describe('a thousand readers of random ranges', () => {
   before(async () => {
     stack = await startStack();
     data = await mkdtemp(join(tmpdir(), 'edge-net-isolate-'));
-    const dir = join(data, 'model');
-    await mkdir(dir);
-    await writeFile(join(dir, 'weights.bin'), bytes);
-    await stack.publish({ dir, id: 'crowd', version: '1.0.0', type: 'embedding', name: 'crowd' });
+    await publishFile(stack, 'weights.bin', bytes, { id: 'crowd' });
     edge = await startIsolate({ variables: { GCS_BASE: stack.urls.gcs, IPFS_GATEWAYS: '', PINNED_KEYS: JSON.stringify(KEYS) }, data });
   });
   after(async () => {

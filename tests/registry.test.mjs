@@ -2,13 +2,11 @@
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { promisify } from 'node:util';
 import { DEMO, KEY, startStack } from '../dev/stack.mjs';
-import { publishSmall, resign } from './publisher.mjs';
+import { publishFile, publishSmall, resign } from './publisher.mjs';
 
 const run = promisify(execFile);
 const CLI = 'target/release/edge-net-models';
@@ -110,12 +108,9 @@ describe('the registry', () => {
       url = /^<([^>]+)>; rel="next"$/.exec(answer.headers.get('link') ?? '')?.[1];
     }
     assert.deepEqual(seen, ['page-a', 'page-b', 'page-c']);
-    const dir = await mkdtemp(join(tmpdir(), 'edge-net-model-'));
-    await writeFile(join(dir, 'notes.txt'), 'notes');
-    await stack.publish({ dir, id: 'sight', version: '1.0.0', type: 'vision', name: 'A % of _sight_', license: 'Apache-2.0', registry: stack.urls.edge });
+    const sight = { id: 'sight', type: 'vision', name: 'A % of _sight_', license: 'Apache-2.0', registry: stack.urls.edge };
     // Publishing the same again is no error.
-    await stack.publish({ dir, id: 'sight', version: '1.0.0', type: 'vision', name: 'A % of _sight_', license: 'Apache-2.0', registry: stack.urls.edge });
-    await rm(dir, { recursive: true });
+    for (let i = 0; i < 2; i++) await publishFile(stack, 'notes.txt', 'notes', sight);
     const quantized = await later(await json('/page-a'), { id: 'small', optimization: { quantization: 'INT4' } });
     assert.equal((await send(quantized)).status, 201);
     for (const [query, expected] of [
@@ -146,10 +141,7 @@ describe('the registry', () => {
   });
 
   test('the command line tool publishes and yanks', async () => {
-    const dir = await mkdtemp(join(tmpdir(), 'edge-net-model-'));
-    await writeFile(join(dir, 'notes.txt'), 'notes');
-    await stack.publish({ dir, id: 'tool', version: '1.0.0', type: 'embedding', registry: stack.urls.edge });
-    await rm(dir, { recursive: true });
+    await publishFile(stack, 'notes.txt', 'notes', { id: 'tool', registry: stack.urls.edge });
     const yank = (...more) => run(CLI, ['yank', '--id=tool', `--key=${KEY.pem}`, `--key-id=${KEY.id}`, `--registry=${stack.urls.edge}`, ...more]);
     assert.equal((await json('/tool')).version, '1.0.0');
     await yank('--version=1.0.0');

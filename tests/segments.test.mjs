@@ -2,13 +2,10 @@
 
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { startStack } from '../dev/stack.mjs';
-import { setFault } from './publisher.mjs';
+import { publishFile, setFault } from './publisher.mjs';
 import { SEED, anyRange, random } from './ranges.mjs';
 
 const SEGMENT = 4 << 20;
@@ -19,10 +16,7 @@ let published = 0;
 async function publishTo(stack, size) {
   const bytes = randomBytes(size);
   const id = `random-${published++}`;
-  const dir = await mkdtemp(join(tmpdir(), 'edge-net-model-'));
-  await writeFile(join(dir, 'weights.bin'), bytes);
-  await stack.publish({ dir, id, version: '1.0.0', type: 'embedding', name: id });
-  await rm(dir, { recursive: true });
+  await publishFile(stack, 'weights.bin', bytes, { id });
   return { bytes, id, url: `${stack.urls.edge}/models/${id}/weights.bin` };
 }
 

@@ -1,13 +1,10 @@
 // What is kept on the device, in Chromium: budget, pins, packs, healing, and storage that goes away.
 
 import assert from 'node:assert/strict';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
 import { startStack } from '../dev/stack.mjs';
 import { fetchInPage, heard, openPage, register, startChromium } from './chromium.mjs';
-import { setFault, sha256 } from './publisher.mjs';
+import { publishFile, setFault, sha256 } from './publisher.mjs';
 import { random } from './ranges.mjs';
 
 const SEGMENT = 4_194_304;
@@ -29,11 +26,8 @@ describe('what is kept', () => {
   before(async () => {
     stack = await startStack({ pages: 'tests/pages', vars: { SEGMENT_CACHE: 'off' } });
     for (const [seed, [id, size]] of [['one', 30 * MB], ['two', 30 * MB], ['three', 30 * MB], ['large', 70 * MB]].entries()) {
-      const dir = await mkdtemp(join(tmpdir(), 'edge-net-model-'));
       bytes[id] = bytesOf(seed, size);
-      await writeFile(join(dir, 'model.bin'), bytes[id]);
-      await stack.publish({ dir, id, version: '1.0.0', type: 'embedding' });
-      await rm(dir, { recursive: true });
+      await publishFile(stack, 'model.bin', bytes[id], { id });
     }
   });
   after(() => stack?.stop());

@@ -306,22 +306,24 @@ impl Reader {
         let raw = std::mem::take(&mut self.raw);
         let kind = DataType::try_from(tensor.data_type).unwrap_or(DataType::Undefined);
         let large = matches!(kind, DataType::Int8 | DataType::Uint8) && raw.len() >= LARGE;
-        if !raw.is_empty() {
-            let width: u64 = match kind {
-                DataType::Int8 | DataType::Uint8 | DataType::Bool => 1,
-                DataType::Float16 | DataType::Bfloat16 | DataType::Int16 | DataType::Uint16 => 2,
-                DataType::Float | DataType::Int32 | DataType::Uint32 => 4,
-                DataType::Double | DataType::Int64 | DataType::Uint64 => 8,
-                other => {
-                    let reason = format!("{:?} is of a type that is not read: {other:?}", tensor.name);
-                    return Err(ReadError::Undecodable { part: "tensor", reason });
-                }
-            };
-            let count = tensor.dims.iter().try_fold(width, |size, dim| u64::try_from(*dim).ok()?.checked_mul(size));
-            let wanted = count.unwrap_or(u64::MAX);
-            if raw.len() as u64 != wanted {
-                return Err(ReadError::TensorSize { name: tensor.name, found: raw.len(), wanted });
+        let width: usize = match kind {
+            DataType::Int8 | DataType::Uint8 | DataType::Bool | DataType::String => 1,
+            DataType::Float16 | DataType::Bfloat16 | DataType::Int16 | DataType::Uint16 => 2,
+            DataType::Float | DataType::Int32 | DataType::Uint32 => 4,
+            DataType::Double | DataType::Int64 | DataType::Uint64 => 8,
+            other => {
+                let reason = format!("{:?} is of a type that is not read: {other:?}", tensor.name);
+                return Err(ReadError::Undecodable { part: "tensor", reason });
             }
+        };
+        // Values are in one of these, or as bytes; a shape that says more would have room made for it.
+        let listed = tensor.float_data.len() + tensor.int32_data.len() + tensor.int64_data.len();
+        let listed = listed + tensor.double_data.len() + tensor.uint64_data.len() + tensor.string_data.len();
+        let found = if raw.is_empty() { listed * width } else { raw.len() };
+        let dims = tensor.dims.iter().try_fold(width as u64, |size, dim| u64::try_from(*dim).ok()?.checked_mul(size));
+        let wanted = dims.unwrap_or(u64::MAX);
+        if found as u64 != wanted {
+            return Err(ReadError::TensorSize { name: tensor.name, found, wanted });
         }
         if large {
             let dims = tensor.dims.iter().filter_map(|dim| usize::try_from(*dim).ok()).collect();
