@@ -92,7 +92,8 @@ export function heard(page) {
     let told = false;
     channel.onmessage = ({ data }) => (told ||= data.type === 'request');
     // Again, since the browser may hear of the first before it knows of this channel.
-    while (!told) {
+    for (let asked = 0; !told; asked++) {
+      if (asked === 1000) throw new Error('the worker is not heard');
       await fetch('/models/');
       await new Promise((resolve) => setTimeout(resolve, 10));
     }

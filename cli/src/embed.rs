@@ -118,7 +118,8 @@ impl<'a> Files<'a> {
     /// The ONNX file: the one that the manifest calls the model, or the only one, or one of the usual names.
     fn model(&self) -> Result<PathBuf, Error> {
         let of_manifest = self.manifest.iter().flat_map(|manifest| &manifest.artifacts);
-        let mut onnx = of_manifest.filter(|artifact| artifact.filename.ends_with(".onnx"));
+        let is_onnx = |name: &str| Path::new(name).extension().is_some_and(|extension| extension == "onnx");
+        let mut onnx = of_manifest.filter(|artifact| is_onnx(&artifact.filename));
         let first = onnx.next();
         let named = first.into_iter().chain(onnx).find(|artifact| artifact.role == "model").or(first);
         if let Some(artifact) = named {
