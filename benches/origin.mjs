@@ -26,10 +26,12 @@ function link(rate) {
  * Serves the first folder that has a path, on a free port of 127.0.0.1.
  * @param {string[]} folders
  * @param {number} [rate] bytes a second
+ * @returns {Promise<{url: string, sent: number, stop: () => void}>} `sent`: bytes of files handed to the system so far
  */
 export async function serveFolders(folders, rate = 0) {
   const take = link(rate);
   let memory = { path: '', bytes: Buffer.alloc(0) };
+  let sent = 0;
   const server = http.createServer(async (request, response) => {
     const path = decodeURIComponent(new URL(request.url, 'http://x').pathname);
     const file = folders.map((folder) => folder + path).find((file) => statSync(file, { throwIfNoEntry: false })?.isFile());
@@ -43,18 +45,20 @@ export async function serveFolders(folders, rate = 0) {
     const range = first === undefined ? {} : { 'content-range': `bytes ${start}-${end}/${size}` };
     const type = TYPES[file.split('.').at(-1)] ?? 'application/octet-stream';
     response.writeHead(first === undefined ? 200 : 206, { ...cors, ...range, 'accept-ranges': 'bytes', 'content-length': end - start + 1, 'content-type': type, 'cache-control': 'no-cache' });
-    // From memory, since the bench shares its processors with this.
-    if (memory.path !== file) memory = { path: file, bytes: readFileSync(file) };
-    const { bytes } = memory;
+    // From memory, since the bench shares its processors with this; of large files from there, which small ones do not take the place of.
+    const small = size < 1 << 20;
+    if (!small && memory.path !== file) memory = { path: file, bytes: readFileSync(file) };
+    const bytes = small ? readFileSync(file) : memory.bytes;
     const gone = new AbortController();
     response.on('close', () => gone.abort());
     for (let at = start; at <= end && !response.destroyed; at += CHUNK) {
       const chunk = bytes.subarray(at, Math.min(at + CHUNK, end + 1));
       await take(chunk.length);
+      sent += chunk.length;
       if (!response.write(chunk)) await once(response, 'drain', { signal: gone.signal }).catch(() => {});
     }
     response.end();
   });
   await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
-  return { url: `http://127.0.0.1:${server.address().port}`, stop: () => (server.closeAllConnections(), server.close()) };
+  return { url: `http://127.0.0.1:${server.address().port}`, get sent() { return sent; }, stop: () => (server.closeAllConnections(), server.close()) };
 }

@@ -186,6 +186,9 @@ impl Run {
 
     /// Does what the machine asks for; whether all of it is done.
     fn perform(&mut self, path: &Path, watch: &mut impl Watch) -> Result<bool, Error> {
+        // Written last: meanwhile the next requests are under way.
+        let mut stores = Vec::new();
+        let mut end = Ok(false);
         while let Some(action) = self.machine.poll() {
             match action {
                 Action::Load(segment) if self.host.layout.bytes_of_segment(segment).start < self.stored => {
@@ -206,10 +209,10 @@ impl Run {
                         stop.store(true, Ordering::Relaxed);
                     }
                 }
-                Action::Store { parts, .. } => self.host.store(&parts).map_err(of_file(path))?,
+                Action::Store { parts, .. } => stores.push(parts),
                 Action::Emit { .. } => self.handle(Event::Pulled(READER)),
-                Action::Close(_) => return Ok(true),
-                Action::Fail { error, .. } => return Err(Error::NoGoodCopy { file: path.to_owned(), error }),
+                Action::Close(_) => end = Ok(true),
+                Action::Fail { error, .. } => end = Err(Error::NoGoodCopy { file: path.to_owned(), error }),
                 Action::Report(report) => {
                     if let Report::Verified { segment, .. } = &report {
                         self.tally.verified(*segment);
@@ -217,10 +220,10 @@ impl Run {
                     watch.report(&report);
                 }
             }
-            watch.have(self.tally.bytes());
         }
         watch.have(self.tally.bytes());
-        Ok(false)
+        stores.iter().try_for_each(|parts| self.host.store(parts)).map_err(of_file(path))?;
+        end
     }
 }
 
@@ -355,6 +358,9 @@ fn request(
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) => return Err(failure_of(&ureq::Error::from(error))),
         }
+        if got == at(want) {
+            end_of(&mut body, want)?;
+        }
         if got == at(want) || told.elapsed() > TELL_EVERY {
             told = Instant::now();
             progressed(got as u64);
@@ -363,13 +369,16 @@ fn request(
             digests.push(Digest::of(&buffer.bytes[leaf..end]));
         }
     }
-    match body.read(&mut [0]) {
-        // To its end, so that the connection serves again.
-        Ok(0) => {}
-        Ok(_) => return Err(Failure::WrongLength { got: want + 1, want }),
-        Err(error) => return Err(failure_of(&ureq::Error::from(error))),
-    }
     Ok((Hashed::by_host(Piece { buffer: Arc::new(buffer), range: 0..at(want) }, digests), origin))
+}
+
+/// Reads a body to its end before the next request is made, which is made on this connection then: one that is new starts slowly.
+fn end_of(body: &mut impl std::io::Read, want: u64) -> Result<(), Failure> {
+    match body.read(&mut [0]) {
+        Ok(0) => Ok(()),
+        Ok(_) => Err(Failure::WrongLength { got: want + 1, want }),
+        Err(error) => Err(failure_of(&ureq::Error::from(error))),
+    }
 }
 
 /// Where our edge says it got the bytes: the `origin` metric of `Server-Timing`.

@@ -40,6 +40,8 @@ pub fn places(settings: &Settings) -> Places {
         Agent::config_builder()
             .http_status_as_error(false)
             .accept_encoding("identity")
+            // As many as a download has under way at the most.
+            .max_idle_connections_per_host(16)
             .timeout_connect(Some(patience))
             .timeout_recv_response(Some(patience))
             .timeout_per_read(Some(patience))
