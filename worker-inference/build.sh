@@ -15,7 +15,7 @@ mkdir -p "$build"
 .tools/bin/wasm-bindgen --target no-modules --no-modules-global bound --no-typescript --omit-default-module-path --remove-name-section --out-dir "$build" \
   "$target/wasm32-unknown-unknown/inference/edge_net_worker_inference.wasm"
 wasm=$build/edge_net_worker_inference_bg.wasm
-node_modules/.bin/wasm-opt -Oz --strip-producers --strip-target-features --enable-bulk-memory --enable-nontrapping-float-to-int \
+node_modules/.bin/wasm-opt -Oz -Oz --strip-producers --strip-target-features --enable-bulk-memory --enable-nontrapping-float-to-int \
   --enable-sign-ext --enable-mutable-globals --enable-reference-types --enable-multivalue --enable-simd "$wasm" -o "$build/inference.wasm"
 rm "$wasm"
 
@@ -26,7 +26,7 @@ rm "$wasm"
   echo 'bound.initSync({ module });'
   echo 'return bound;'
   echo '}'
-} > "$build/instance.js"
+} | node_modules/.bin/esbuild --minify --format=esm --log-level=warning --log-override:duplicate-object-key=silent > "$build/instance.js"
 rm "$build/edge_net_worker_inference.js"
 
 echo "inference: WASM $(wc -c < "$build/inference.wasm") bytes, $(gzip -9 --stdout "$build/inference.wasm" | wc -c) gzipped"
