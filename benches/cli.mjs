@@ -50,14 +50,15 @@ async function run(file, args, { env = {}, kill } = {}) {
 
 const median = (numbers) => numbers.sort((a, b) => a - b)[Math.floor(numbers.length / 2)];
 
-/** Runs each way once a round, in another order each time, and prints the medians. */
+/** Runs each way once a round, in another order each time, and prints the medians. The first round does not count: it finds memory that was never used. */
 async function compare(title, ways) {
   const names = Object.keys(ways);
   const times = Object.fromEntries(names.map((name) => [name, []]));
   const peaks = Object.fromEntries(names.map((name) => [name, 0]));
-  for (let round = 0; round < rounds; round++) {
+  for (let round = -1; round < rounds; round++) {
     for (const name of round % 2 ? [...names].reverse() : names) {
       const { ms, peak } = await ways[name]();
+      if (round < 0) continue;
       times[name].push(ms);
       peaks[name] = Math.max(peaks[name], peak);
     }

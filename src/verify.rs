@@ -25,14 +25,24 @@ pub trait Bytes: Clone {
     fn slice(&self, range: Range<u64>) -> Self;
 }
 
-impl Bytes for std::rc::Rc<[u8]> {
+impl Bytes for &[u8] {
     fn len(&self) -> u64 {
         (**self).len() as u64
     }
 
     fn slice(&self, range: Range<u64>) -> Self {
         let at = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-        Self::from(&self[at(range.start)..at(range.end)])
+        &self[at(range.start)..at(range.end)]
+    }
+}
+
+impl Bytes for std::rc::Rc<[u8]> {
+    fn len(&self) -> u64 {
+        (**self).len() as u64
+    }
+
+    fn slice(&self, range: Range<u64>) -> Self {
+        Self::from((&**self).slice(range))
     }
 }
 
@@ -55,9 +65,7 @@ impl Hashed<std::rc::Rc<[u8]>> {
     /// Hashes bytes in this process.
     #[must_use]
     pub fn here(bytes: std::rc::Rc<[u8]>) -> Self {
-        let leaf = usize::try_from(LEAF_SIZE).unwrap_or(usize::MAX);
-        // No bytes are one leaf of no bytes.
-        let digests = if bytes.is_empty() { vec![Digest::of(&[])] } else { bytes.chunks(leaf).map(Digest::of).collect() };
+        let digests = Digest::of_leaves(&bytes);
         Self { bytes, digests }
     }
 }
