@@ -56,20 +56,27 @@ impl<'a> Parts<'a> {
         if manifest.kind != KIND {
             return Err(NotEmbeddable::Kind(manifest.kind.clone()));
         }
-        let is_graph =
-            |artifact: &&Artifact| artifact.filename.rsplit_once('.').is_some_and(|(_, extension)| extension == "onnx");
-        let models: Vec<&Artifact> = manifest.artifacts.iter().filter(is_graph).collect();
-        let model = match models.as_slice() {
-            [] => return Err(NotEmbeddable::NoModel),
-            [model] => model,
-            several => several.iter().find(|model| model.role == "model").ok_or(NotEmbeddable::SeveralModels(several.len()))?,
-        };
+        let model = graph(manifest)?;
         let tokenizer = manifest.artifact("tokenizer.json").ok_or(NotEmbeddable::NoTokenizer)?;
-        for (artifact, limit) in [(model, MAX_MODEL_BYTES), (&tokenizer, MAX_TOKENIZER_BYTES)] {
+        for (artifact, limit) in [(model, MAX_MODEL_BYTES), (tokenizer, MAX_TOKENIZER_BYTES)] {
             if artifact.size > limit {
                 return Err(NotEmbeddable::TooLarge { file: artifact.filename.clone(), size: artifact.size, limit });
             }
         }
         Ok(Self { model, tokenizer })
+    }
+}
+
+/// The ONNX file of a model: the only one, or the one whose role is that.
+///
+/// # Errors
+/// [`NotEmbeddable::NoModel`] and [`NotEmbeddable::SeveralModels`].
+pub fn graph(manifest: &Manifest) -> Result<&Artifact, NotEmbeddable> {
+    let is_onnx = |artifact: &&Artifact| artifact.filename.rsplit_once('.').is_some_and(|(_, extension)| extension == "onnx");
+    let models: Vec<&Artifact> = manifest.artifacts.iter().filter(is_onnx).collect();
+    match models.as_slice() {
+        [] => Err(NotEmbeddable::NoModel),
+        [model] => Ok(model),
+        several => several.iter().find(|model| model.role == "model").copied().ok_or(NotEmbeddable::SeveralModels(several.len())),
     }
 }

@@ -83,23 +83,27 @@ export function fetchInPage(page, url, headers = {}) {
   );
 }
 
+/**
+ * Runs in a page: resolves when it has the worker's events so far. The worker says of each request that it came, on the channel that its
+ * events take: when that is here, so are they. This request names no file, so nothing else comes of it.
+ */
+export async function hasHeard() {
+  const channel = new BroadcastChannel('edge-net');
+  let told = false;
+  channel.onmessage = ({ data }) => (told ||= data.type === 'request');
+  // Again, since the browser may hear of the first before it knows of this channel.
+  for (let asked = 0; !told; asked++) {
+    if (asked === 1000) throw new Error('the worker is not heard');
+    await fetch('/models/');
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  channel.close();
+}
+
 /** The events since the last call. @returns {Promise<Array<Record<string, any>>>} */
-export function heard(page) {
-  return page.evaluate(async () => {
-    // The worker says of each request that it came, on the channel that its events take: when that is here, so are they. This request
-    // names no file, so nothing else comes of it.
-    const channel = new BroadcastChannel('edge-net');
-    let told = false;
-    channel.onmessage = ({ data }) => (told ||= data.type === 'request');
-    // Again, since the browser may hear of the first before it knows of this channel.
-    for (let asked = 0; !told; asked++) {
-      if (asked === 1000) throw new Error('the worker is not heard');
-      await fetch('/models/');
-      await new Promise((resolve) => setTimeout(resolve, 10));
-    }
-    channel.close();
-    return window.heard.splice(0);
-  });
+export async function heard(page) {
+  await page.evaluate(hasHeard);
+  return page.evaluate(() => window.heard.splice(0));
 }
 
 /** Forgets every kept byte, manifest and floor of the origin. */

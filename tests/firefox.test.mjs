@@ -5,6 +5,7 @@ import { readFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
 import { DEMO, startStack } from '../dev/stack.mjs';
 import { startBrowser } from './browsers.mjs';
+import { fetchInPage, hasHeard } from './chromium.mjs';
 import { setFault, sha256 } from './publisher.mjs';
 
 const MODEL = sha256(readFileSync(`${DEMO.dir}/model.onnx`));
@@ -40,24 +41,13 @@ describe('in Firefox', () => {
       window.edgeNet.addEventListener('segment', ({ detail }) => window.sources.push(detail.source));
       return window.edgeNet.mode;
     });
-  const load = (range) =>
-    page.evaluate(async (range) => {
-      window.sources.length = 0;
-      const response = await fetch('/models/minilm-l6-v2-q8/model.onnx', range ? { headers: { range } } : {});
-      const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', await response.arrayBuffer()));
-      // As in chromium.mjs: when this is told, what was told before is here.
-      const channel = new BroadcastChannel('edge-net');
-      let told = false;
-      channel.onmessage = ({ data }) => (told ||= data.type === 'request');
-      // Again, since the browser may hear of the first before it knows of this channel.
-      for (let asked = 0; !told; asked++) {
-        if (asked === 1000) throw new Error('the worker is not heard');
-        await fetch('/models/');
-        await new Promise((resolve) => setTimeout(resolve, 10));
-      }
-      channel.close();
-      return { status: response.status, sha256: [...digest].map((byte) => byte.toString(16).padStart(2, '0')).join(''), sources: [...new Set(window.sources)] };
-    }, range);
+  const load = async (range) => {
+    await page.evaluate(() => (window.sources.length = 0));
+    const { status, sha256, error } = await fetchInPage(page, '/models/minilm-l6-v2-q8/model.onnx', range ? { range } : {});
+    assert.equal(error, undefined);
+    await page.evaluate(hasHeard);
+    return { status, sha256, sources: await page.evaluate(() => [...new Set(window.sources)]) };
+  };
   const keys = () => page.evaluate(async () => (await (await caches.open('edge-net-segments-v1')).keys()).map(({ url }) => url.split('/').at(-1)));
   const everySource = (fault) => Promise.all([stack.urls.edgeFault, stack.urls.gcsFault, stack.urls.ipfsFault].map((url) => setFault(url, fault)));
 

@@ -5,6 +5,7 @@ use std::io::{self, BufRead as _, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use edge_net_core::embeddable;
 use edge_net_core::manifest::{Manifest, is_id};
 use edge_net_inference::{Embedder, ModelReader, Settings, Tokenizer};
 use semver::Version;
@@ -115,14 +116,9 @@ impl<'a> Files<'a> {
         fs::read(&path).map_err(of_file(&path))
     }
 
-    /// The ONNX file: the one that the manifest calls the model, or the only one, or one of the usual names.
+    /// The ONNX file: the one that the manifest means, or one of the usual names.
     fn model(&self) -> Result<PathBuf, Error> {
-        let of_manifest = self.manifest.iter().flat_map(|manifest| &manifest.artifacts);
-        let is_onnx = |name: &str| Path::new(name).extension().is_some_and(|extension| extension == "onnx");
-        let mut onnx = of_manifest.filter(|artifact| is_onnx(&artifact.filename));
-        let first = onnx.next();
-        let named = first.into_iter().chain(onnx).find(|artifact| artifact.role == "model").or(first);
-        if let Some(artifact) = named {
+        if let Some(artifact) = self.manifest.as_ref().and_then(|manifest| embeddable::graph(manifest).ok()) {
             return self.path(&artifact.filename);
         }
         let usual = ["model.onnx", "onnx/model_quantized.onnx", "onnx/model.onnx"];

@@ -90,8 +90,18 @@ function change(cid, size, alter) {
   });
 }
 
-/** Notes a use of an artifact; or, where `pinned` is given, whether it is pinned. */
-export const touch = (cid, size, pinned) => change(cid, size, (row) => ({ ...row, ...(pinned === undefined ? { used: Date.now() } : { pinned }) }));
+/**
+ * Notes a use of an artifact.
+ * @returns {Promise<boolean>} whether the browser still has the cache: a user may clear it at any time
+ */
+export async function use(cid, size) {
+  const intact = Promise.resolve().then(() => caches.has(CACHE)).catch(() => false);
+  await change(cid, size, (row) => ({ ...row, used: Date.now() }));
+  return intact;
+}
+
+/** Notes whether an artifact is pinned. */
+export const pin = (cid, size, pinned) => change(cid, size, (row) => ({ ...row, pinned }));
 
 /** Notes that segments are kept, or are not. */
 const note = (cid, size, kept, lost) =>
@@ -208,9 +218,6 @@ export async function clear() {
   named.clear();
   for (const name of ['artifacts', 'leaf-tables']) await transact(name, 'readwrite', (of) => of.clear());
 }
-
-/** Whether the browser still has the cache: a user may clear it at any time. */
-export const intact = () => Promise.resolve().then(() => caches.has(CACHE)).catch(() => false);
 
 /** What the browser says of its storage; it may promise what is not there. */
 export const estimate = () => Promise.resolve().then(() => navigator.storage.estimate()).catch(() => ({}));

@@ -59,9 +59,9 @@ impl Artifact {
         self.table.layout().size()
     }
 
-    /// A byte range, composed of verified entries, if all of it is kept. The browser hands it on without a copy on any heap.
+    /// A byte range, composed of verified entries, if all of it is kept; notes the use. The browser hands it on without a copy on any heap.
     pub async fn kept(self: &Rc<Self>, range: &Range<u64>) -> Option<Blob> {
-        if !store::intact().await.is_truthy() {
+        if !store::note_use(&self.cid, number(self.size())).await.is_truthy() {
             self.forget_verified();
         }
         if let Some(blob) = self.compose(range) {

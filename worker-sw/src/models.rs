@@ -123,7 +123,6 @@ impl Models {
     /// Verified bytes: a blob where all of them are kept, else a stream, whose download starts when it is first read.
     async fn read(&self, manifest: &Manifest, file: &manifest::Artifact, bytes: Range<u64>) -> Result<JsValue, String> {
         let artifact = self.artifact(manifest, file).await?;
-        store::touch(&artifact.cid, number(file.size), None).await;
         let blob = if bytes.is_empty() { None } else { artifact.kept(&bytes).await };
         if let Some(blob) = blob {
             let report = reports::of_download(self.teller.clone(), manifest, file, Vec::new(), || {});
@@ -300,7 +299,7 @@ impl Models {
     /// See [`crate::Models::pin`].
     pub async fn pin(&self, id: &str, pinned: bool) -> Result<(), NoManifest> {
         for file in &self.manifest(id, None).await?.manifest.artifacts {
-            store::touch(&cid_text(&file.cid), number(file.size), Some(pinned)).await;
+            store::pin(&cid_text(&file.cid), number(file.size), pinned).await;
         }
         Ok(())
     }

@@ -16,7 +16,9 @@ extern "C" {
     pub async fn put(store: &str, name: &str, value: &JsValue);
     pub async fn manifests() -> JsValue;
     async fn rows() -> JsValue;
-    pub async fn touch(cid: &str, size: f64, pinned: Option<bool>);
+    #[wasm_bindgen(js_name = use)]
+    pub async fn note_use(cid: &str, size: f64) -> JsValue;
+    pub async fn pin(cid: &str, size: f64, pinned: bool);
     async fn piece(cid: &str, size: f64, segment: f64) -> JsValue;
     async fn pieces(cid: &str, size: f64, from: f64, to: f64) -> JsValue;
     async fn save(cid: &str, size: f64, segment: f64, parts: &Array) -> JsValue;
@@ -25,7 +27,6 @@ extern "C" {
     #[wasm_bindgen(js_name = drop)]
     pub async fn let_go(cid: &str, size: f64);
     pub async fn clear();
-    pub async fn intact() -> JsValue;
     pub async fn estimate() -> JsValue;
 }
 
