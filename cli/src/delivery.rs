@@ -93,8 +93,14 @@ pub fn complete(
     let names = locations.iter().map(|location| location.name.clone()).collect();
     let layout = table.layout();
     let (sender, receiver) = channel();
-    let host =
-        Host { locations: locations.into(), table: Arc::new(table.clone()), file: Arc::new(file), turn: Arc::default(), sender };
+    let host = Host {
+        locations: locations.into(),
+        table: Arc::new(table.clone()),
+        file: Arc::new(file),
+        turn: Arc::default(),
+        buffers: Buffers::default(),
+        sender,
+    };
     let mut run = Run {
         machine: Download::new(table, names, config),
         host,
@@ -234,6 +240,20 @@ impl Tally {
     }
 }
 
+/// Buffers of a stride each: who makes a request takes one, and one that was used is at hand sooner than a new one.
+#[derive(Clone, Default)]
+struct Buffers(Arc<Mutex<Vec<Vec<u8>>>>);
+
+impl Buffers {
+    fn take(&self) -> Vec<u8> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_else(|| vec![0; at(STRIDE)])
+    }
+
+    fn give(&self, buffer: Vec<u8>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+    }
+}
+
 /// What has to be waited for, on threads.
 #[derive(Clone)]
 struct Host {
@@ -242,6 +262,7 @@ struct Host {
     file: Arc<File>,
     /// Held by who writes to the file: the kernel lets one at a time do so too, but has the others wait for it busily.
     turn: Arc<Mutex<()>>,
+    buffers: Buffers,
     sender: Sender<Message>,
 }
 
@@ -313,10 +334,10 @@ impl Host {
         progressed(0);
 
         let mut body = response.into_body().into_with_config().limit(u64::MAX).reader();
-        let mut buffer = vec![0; at(STRIDE)];
+        let mut whole = self.buffers.take();
         let (mut told, mut digests) = (Instant::now(), Vec::new());
         for stride in strides(bytes) {
-            let buffer = &mut buffer[..at(stride.end - stride.start)];
+            let buffer = &mut whole[..at(stride.end - stride.start)];
             let mut got = 0;
             while got < buffer.len() {
                 if stop.load(Ordering::Relaxed) {
@@ -339,6 +360,7 @@ impl Host {
         if read(&mut body, &mut [0])? != 0 {
             return Err(Failure::WrongLength { got: want + 1, want }.into());
         }
+        self.buffers.give(whole);
         progressed(want);
         Ok((digests, origin))
     }
