@@ -287,7 +287,6 @@ impl Host {
     fn load(&self, segment: u64) {
         let (host, bytes) = (self.clone(), self.table.layout().bytes_of_segment(segment));
         thread::spawn(move || {
-            // A short file has bad leaves at its end, and the good ones count.
             let digests = strides(&bytes).flat_map(|stride| host.digests(&stride)).collect();
             let found = Some(Hashed::by_host(Kept(bytes), digests));
             host.tell(Message::Event(Event::Loaded { segment, found }));
@@ -381,16 +380,8 @@ impl Host {
     /// The digests of leaves in the file.
     fn digests(&self, stride: &Range<u64>) -> Vec<Digest> {
         let mut buffer = vec![0; at(stride.end - stride.start)];
-        let mut got = 0;
-        while got < buffer.len() {
-            match self.file.read_at(&mut buffer[got..], stride.start + got as u64) {
-                // What is missing is bad, and what there is before it counts.
-                Ok(0) => break,
-                Ok(read) => got += read,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => break,
-            }
-        }
+        // What cannot be read is bad, and the good leaves before it count.
+        let _ = self.file.read_exact_at(&mut buffer, stride.start);
         Digest::of_leaves(&buffer)
     }
 }
