@@ -12,6 +12,7 @@ import { build } from 'esbuild';
 import puppeteer from 'puppeteer-core';
 import { ipfsNode } from '../dev/ipfs-gateway.mjs';
 import { KEY, KEYS } from '../dev/stack.mjs';
+import { median } from './median.mjs';
 import { serveFolders } from './origin.mjs';
 
 const { values } = parseArgs({ options: { rounds: { type: 'string', default: '5' }, sizes: { type: 'string', default: '23,256,1024' }, only: { type: 'string' } } });
@@ -56,8 +57,6 @@ async function gateway(file) {
   if (!added.ok) throw new Error(await added.text());
   return url;
 }
-
-const median = (numbers) => numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)];
 
 /** A page of its own origin for each way, so that none finds what another kept. */
 async function open(context, way, options) {

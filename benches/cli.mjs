@@ -12,6 +12,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { median } from './median.mjs';
 import { serveFolders } from './origin.mjs';
 
 const CLI = fileURLToPath(new URL('../target/release/edge-net-models', import.meta.url));
@@ -29,11 +30,8 @@ const LANES = 4;
 
 const root = await mkdtemp(join(values.dir, 'edge-net-bench-'));
 
-/** Whether it is watched how much memory a program has, which takes time from it. */
-let watched = false;
-
-/** Runs a program: milliseconds, and, if it is watched, the most memory it had, in MiB. */
-async function run(file, args, { env = {}, kill } = {}) {
+/** Runs a program: milliseconds, and, if it is `watched`, which takes time from it, the most memory it had, in MiB. */
+async function run(file, args, { env = {}, kill, watched = false } = {}) {
   const child = spawn(file, args, { env: { PATH: process.env.PATH, HOME: join(root, 'home'), EDGE_NET_IPFS_GATEWAYS: ' ', ...env }, stdio: ['ignore', 'pipe', 'inherit'] });
   const began = performance.now();
   let said = '';
@@ -51,17 +49,15 @@ async function run(file, args, { env = {}, kill } = {}) {
   return { ms: performance.now() - began, peak: peak / 1024, said, code };
 }
 
-const median = (numbers) => numbers.sort((a, b) => a - b)[Math.floor(numbers.length / 2)];
-
 /** Runs each way once a round, in another order each time, and prints the medians. The first round does not count: it finds memory that was never used, and is watched. */
 async function compare(title, ways) {
   const names = Object.keys(ways);
   const times = Object.fromEntries(names.map((name) => [name, []]));
   const peaks = {};
   for (let round = -1; round < rounds; round++) {
-    watched = round < 0;
+    const watched = round < 0;
     for (const name of round % 2 ? [...names].reverse() : names) {
-      const { ms, peak } = await ways[name]();
+      const { ms, peak } = await ways[name](watched);
       if (watched) peaks[name] = peak;
       else times[name].push(ms);
     }
@@ -69,7 +65,7 @@ async function compare(title, ways) {
   const [ours, other] = names.map((name) => times[name]);
   const ratio = median(ours.map((ms, round) => other[round] / ms));
   for (const name of names) {
-    const ms = median([...times[name]]);
+    const ms = median(times[name]);
     const last = name === names[0] ? `${ratio.toFixed(2)}×` : '';
     console.log(`| ${title} | ${name} | ${ms.toFixed(0)} | ${((mib * 1048.576) / ms).toFixed(0)} | ${peaks[name].toFixed(0)} | ${last} |`);
   }
@@ -97,15 +93,15 @@ try {
   await link(join(folder, 'manifest.json'), join(root, 'big/manifest.json'));
 
   console.log('| what | way | median, ms | MB/s | peak, MiB | ours is |\n|---|---|---|---|---|---|');
-  await compare('hashing', { 'publish --dry-run': () => run(CLI, publish), sha256sum: () => run('sha256sum', [file]) });
+  await compare('hashing', { 'publish --dry-run': (watched) => run(CLI, publish, { watched }), sha256sum: (watched) => run('sha256sum', [file], { watched }) });
 
   const origin = await serveFolders([root]);
   const env = { EDGE_NET_CDN_ENDPOINT: origin.url, EDGE_NET_KEYS: keys };
   const out = join(root, 'out');
   const fresh = () => rm(out, { recursive: true, force: true }).then(() => mkdir(out));
   await compare('from loopback', {
-    pull: async () => (await fresh(), run(CLI, ['pull', 'big', '--output', out], { env })),
-    curl: async () => (await fresh(), run('curl', ['--silent', '--fail', '--output', join(out, 'model.bin'), `${origin.url}/big/v1.0.0/model.bin`])),
+    pull: async (watched) => (await fresh(), run(CLI, ['pull', 'big', '--output', out], { env, watched })),
+    curl: async (watched) => (await fresh(), run('curl', ['--silent', '--fail', '--output', join(out, 'model.bin'), `${origin.url}/big/v1.0.0/model.bin`], { watched })),
   });
   origin.stop();
 
@@ -113,12 +109,12 @@ try {
   const slow = await serveFolders([root], mib * (1 << 18));
   env.EDGE_NET_CDN_ENDPOINT = slow.url;
   await fresh();
-  let [killed, worst] = [0, 0];
+  let killed = 0;
   const pull = ['pull', 'big', '--output', out, '--json'];
-  for (let n = 0; n < kills; n++) killed += (await run(CLI, pull, { env: { ...env }, kill: 40 + Math.random() * 200 })).code === null;
+  for (let n = 0; n < kills; n++) killed += (await run(CLI, pull, { env, kill: 40 + Math.random() * 200 })).code === null;
   await run(CLI, pull, { env });
   const again = slow.sent - mib * 1048576;
-  worst = again / Math.max(1, killed) / SEGMENT;
+  const worst = again / Math.max(1, killed) / SEGMENT;
   slow.stop();
   const got = createHash('sha256');
   for await (const chunk of createReadStream(join(out, 'big/model.bin'))) got.update(chunk);

@@ -10,6 +10,7 @@ import { parseArgs, promisify } from 'node:util';
 import { startIsolate } from '../dev/isolate.mjs';
 import { startProgram } from '../dev/program.mjs';
 import { KEYS, freePort, startStack } from '../dev/stack.mjs';
+import { median } from './median.mjs';
 
 const { values } = parseArgs({ options: { rounds: { type: 'string', default: '5' }, seconds: { type: 'string', default: '5' }, connections: { type: 'string', default: '16' } } });
 const ROUNDS = Number(values.rounds);
@@ -31,7 +32,6 @@ if (!WRK || !NGINX) {
 const WORKERD = JSON.parse(readFileSync('node_modules/workerd/package.json', 'utf8')).version;
 
 const run = promisify(execFile);
-const median = (numbers) => numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)];
 const folder = mkdtempSync(join(tmpdir(), 'edge-net-bench-'));
 const stops = [() => rmSync(folder, { recursive: true, force: true })];
 

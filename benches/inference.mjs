@@ -8,6 +8,7 @@ import { parseArgs, promisify } from 'node:util';
 import { gzipSync } from 'node:zlib';
 import { startIsolate } from '../dev/isolate.mjs';
 import { DEMO, KEYS, startStack } from '../dev/stack.mjs';
+import { median } from './median.mjs';
 
 const { values } = parseArgs({ options: { rounds: { type: 'string', default: '20' }, seconds: { type: 'string', default: '5' } } });
 const ROUNDS = Number(values.rounds);
@@ -17,7 +18,6 @@ const LENGTHS = [16, 64, 128, 256];
 const [EMBEDDING, READING] = [4, 16];
 
 const run = promisify(execFile);
-const median = (numbers) => numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)];
 const mb = (bytes) => (bytes / 1e6).toFixed(1);
 const json = async (url, init) => {
   const response = await fetch(url, init);
