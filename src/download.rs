@@ -11,8 +11,7 @@
 //! - all readers of the artifact share the segments;
 //! - all sources work at once: a segment goes to the source that is going to have brought it first, by
 //!   what it took for earlier ones; a source never asked is tried with a few leaves;
-//! - a source that brings a segment within a quarter of a second is asked for two at a time, and, if it is near, for the end of what a
-//!   reader wants in ever smaller pieces;
+//! - the end of what a reader wants is asked for in pieces, if the source is near, so that it comes in order;
 //! - a segment that takes far longer than another source would need is asked of that one too, and the
 //!   first to bring it wins;
 //! - bad leaves are fetched again, alone, from another source, and the source that sent them is not
@@ -68,11 +67,9 @@ impl Default for Config {
 /// What a request may be late before another source is asked too, in milliseconds: besides twice what that needs.
 const GRACE: u64 = 1_000;
 
-/// A source that brings a segment within this, in milliseconds, fills the link with few requests: more would only delay the one
-/// that the reader waits for.
-const BRISK: u64 = 250;
-/// Requests at once that are enough for such a source.
-const ENOUGH: u64 = 2;
+/// Segments before the end of what a reader wants that are asked for in pieces. Whole ones share the link and come out of order;
+/// then there is much left to hand over when the last byte came, and nothing left to wait for meanwhile.
+const LAST: u64 = 8;
 
 /// Names a reader; the driver chooses it.
 pub type ReaderId = u64;
@@ -235,11 +232,19 @@ struct Segment<B> {
     /// Verified runs of leaves, in order.
     parts: Vec<VerifiedLeaves<B>>,
     phase: Phase,
-    /// Requests under way for leaves that it misses; two when the first lags.
+    /// Requests under way for leaves that it misses; two for the same ones when the first lags.
     fetches: Vec<Fetch>,
-    /// Failures of each source with this segment.
-    attempts: Vec<u32>,
+    /// Of each source.
+    attempts: Vec<Attempts>,
     origins: Vec<String>,
+}
+
+/// What a source failed to do with a segment.
+#[derive(Clone, Copy, Default)]
+struct Attempts {
+    failed: u32,
+    /// When it failed last.
+    at: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -249,7 +254,6 @@ enum Phase {
     Ready,
 }
 
-#[derive(Clone)]
 struct Fetch {
     id: FetchId,
     leaves: Range<u64>,
@@ -343,8 +347,8 @@ impl<B: Bytes> Download<B> {
             }
             Event::Fetched { fetch, hashed, origin } => self.fetched(fetch, &hashed, origin),
             Event::Failed { fetch, failure, rest } => {
-                if let Some((index, fetch)) = self.end_fetch(|under_way| under_way.id == fetch) {
-                    self.failed(index, &fetch, failure, rest);
+                if let Some((at, fetch)) = self.end_fetch(|under_way| under_way.id == fetch) {
+                    self.failed(at, &fetch, failure, rest);
                 }
             }
             Event::Tick => self.abort_stalled(),
@@ -365,9 +369,10 @@ impl<B: Bytes> Download<B> {
         let stalls = self.fetches().map(|fetch| fetch.progressed + self.config.stall);
         let waiting = self.segments.iter().any(|segment| segment.phase == Phase::Missing && segment.fetches.is_empty());
         let rests = self.sources.iter().filter(|source| waiting && !source.set_aside).map(|source| source.retry_at);
-        let lags = self.segments.iter().filter_map(|segment| {
-            let other = self.choose(segment, self.missing(segment)?).filter(|_| self.receiving().count() < self.config.lanes)?;
-            self.lags_from(segment, other)
+        let free = self.receiving().count() < self.config.lanes;
+        let lags = self.segments.iter().filter(|_| free).filter_map(|segment| {
+            let fetch = segment.alone()?;
+            Some(self.lags_from(fetch, self.choose(segment, &fetch.leaves)?))
         });
         stalls.chain(rests.chain(lags).filter(|at| *at > self.now)).min()
     }
@@ -396,61 +401,56 @@ impl<B: Bytes> Download<B> {
     }
 
     fn fetched(&mut self, id: FetchId, hashed: &Hashed<B>, origin: String) {
-        let Some((index, fetch)) = self.end_fetch(|under_way| under_way.id == id) else {
+        let Some((at, fetch)) = self.end_fetch(|under_way| under_way.id == id) else {
             return;
         };
         let verdict = self.table.verify_leaves(fetch.leaves.clone(), hashed);
-        if let Some(segment) = self.segment_mut(index) {
-            if !verdict.good.is_empty() && !segment.origins.contains(&origin) {
-                segment.origins.push(origin);
-            }
-            for run in &verdict.good {
-                segment.add(run);
-            }
-        }
         if let Some(bad) = verdict.bad.first() {
-            self.failed(index, &fetch, Failure::BadLeaf(*bad), None);
+            self.failed(at, &fetch, Failure::BadLeaf(*bad), None);
         } else {
             let answered = fetch.answered.unwrap_or(self.now);
-            let leaves = fetch.leaves.end - fetch.leaves.start;
-            self.sources[fetch.source].brought(leaves, answered - fetch.started, self.now - fetch.started);
+            self.sources[fetch.source].brought(fetch.count(), answered - fetch.started, self.now - fetch.started);
         }
-        if self.segment(index).is_some_and(|segment| self.missing(segment).is_none()) {
-            self.completed(index);
+        let segment = &mut self.segments[at];
+        if !verdict.good.is_empty() && !segment.origins.contains(&origin) {
+            segment.origins.push(origin);
         }
-    }
-
-    fn completed(&mut self, index: u64) {
-        let Some(segment) = self.segment_mut(index) else {
-            return;
-        };
-        segment.phase = Phase::Ready;
-        let origins = std::mem::take(&mut segment.origins);
-        let parts = segment.parts.clone();
-        for late in std::mem::take(&mut segment.fetches) {
-            self.sources[late.source].overtaken(late.leaves.end - late.leaves.start, self.now - late.started);
+        for run in &verdict.good {
+            segment.add(run);
+        }
+        // What another request brought is not waited for any more.
+        while let Some(at) = segment.fetches.iter().position(|fetch| segment.gap(&fetch.leaves, &[]).is_none()) {
+            let late = segment.fetches.remove(at);
+            self.sources[late.source].overtaken(late.count(), self.now - late.started);
             self.actions.push_back(Action::Abort(late.id));
         }
-        self.actions.push_back(Action::Report(Report::Verified { segment: index, origins }));
-        if self.config.store {
-            self.actions.push_back(Action::Store { segment: index, parts });
+        let index = segment.index;
+        if segment.gap(&self.table.layout().leaves_of_segment(index), &[]).is_none() {
+            segment.phase = Phase::Ready;
+            let origins = std::mem::take(&mut segment.origins);
+            self.actions.push_back(Action::Report(Report::Verified { segment: index, origins }));
+            if self.config.store {
+                self.actions.push_back(Action::Store { segment: index, parts: segment.parts.clone() });
+            }
         }
     }
 
-    fn failed(&mut self, index: u64, fetch: &Fetch, failure: Failure, rest: Option<u64>) {
-        if let Some(segment) = self.segment_mut(index) {
-            segment.attempts[fetch.source] += 1;
-        }
+    fn failed(&mut self, at: usize, fetch: &Fetch, failure: Failure, rest: Option<u64>) {
+        let segment = &mut self.segments[at];
+        let attempts = &mut segment.attempts[fetch.source];
+        // Requests that fail together are one attempt.
+        attempts.failed += u32::from(fetch.started >= attempts.at);
+        attempts.at = self.now;
         let jitter = next_random(&mut self.jitter);
         self.sources[fetch.source].failed(self.now, fetch.started, failure.clone(), rest, self.config.backoff, jitter);
-        self.actions.push_back(Action::Report(Report::Refused { segment: index, source: fetch.source, failure }));
+        self.actions.push_back(Action::Report(Report::Refused { segment: segment.index, source: fetch.source, failure }));
     }
 
     fn abort_stalled(&mut self) {
         let (now, stall) = (self.now, self.config.stall);
-        while let Some((index, fetch)) = self.end_fetch(|fetch| fetch.progressed + stall <= now) {
+        while let Some((at, fetch)) = self.end_fetch(|fetch| fetch.progressed + stall <= now) {
             self.actions.push_back(Action::Abort(fetch.id));
-            self.failed(index, &fetch, Failure::Stalled, None);
+            self.failed(at, &fetch, Failure::Stalled, None);
         }
     }
 
@@ -522,14 +522,14 @@ impl<B: Bytes> Download<B> {
         while let Some(index) = order.next() {
             if self.segment(index).is_none() {
                 let phase = if self.config.store { Phase::Loading } else { Phase::Missing };
-                let attempts = vec![0; self.sources.len()];
+                let attempts = vec![Attempts::default(); self.sources.len()];
                 let (parts, fetches, origins) = (Vec::new(), Vec::new(), Vec::new());
                 self.segments.push(Segment { index, parts, phase, fetches, attempts, origins });
                 if self.config.store {
                     self.actions.push_back(Action::Load(index));
                 }
             }
-            if self.ask_a_source(index) {
+            if self.ask(index) {
                 // Readers are gone: what was for them goes too, and makes room for the others.
                 self.release();
                 order = self.in_order().into_iter();
@@ -537,60 +537,59 @@ impl<B: Bytes> Download<B> {
         }
     }
 
-    /// Asks a source for what a segment misses, if one is to be asked now. Whether readers were failed instead.
-    fn ask_a_source(&mut self, index: u64) -> bool {
-        let Some(segment) = self.segment(index).filter(|segment| segment.phase == Phase::Missing) else {
-            return false;
-        };
-        if segment.fetches.is_empty() && !(0..self.sources.len()).any(|source| self.is_hopeful(segment, source)) {
-            return self.give_up(index);
-        }
-        let Some(mut leaves) = self.missing(segment).filter(|_| self.receiving().count() < self.config.lanes) else {
-            return false;
-        };
-        let source = self.choose(segment, leaves.clone());
-        let late = |other: &usize| segment.fetches.is_empty() || self.lags(segment, *other);
-        let Some(source) = source.filter(late) else {
-            return false;
-        };
-        let expected = self.sources[source].expected(leaves.end - leaves.start);
-        let most = match expected {
-            None => self.config.probe,
-            // In ever smaller pieces: when the last byte comes, little is left to verify and to hand over.
-            Some(_) if self.is_last(index) && self.sources[source].is_near() => {
-                ((leaves.end - leaves.start) / 2).max(self.config.probe)
+    /// Asks sources for what a segment misses, as far as they are to be asked now. Whether readers were failed instead.
+    fn ask(&mut self, index: u64) -> bool {
+        while let Some(segment) = self.segment(index).filter(|segment| segment.phase == Phase::Missing) {
+            if segment.fetches.is_empty() && !(0..self.sources.len()).any(|source| self.is_hopeful(segment, source)) {
+                return self.give_up(index);
             }
-            Some(_) => u64::MAX,
-        };
-        leaves.end = leaves.end.min(leaves.start.saturating_add(most));
-        let quick = expected.is_some_and(|expected| expected < self.config.stall / 8);
-        let id = self.next_fetch;
-        self.next_fetch += 1;
-        let bytes = self.table.layout().bytes_of_leaves(&leaves);
-        let fetch = Fetch { id, leaves, source, started: self.now, answered: None, progressed: self.now, got: 0 };
-        if let Some(segment) = self.segment_mut(index) {
-            segment.fetches.push(fetch);
+            if self.receiving().count() >= self.config.lanes {
+                break;
+            }
+            let Some((mut leaves, source)) = self.next_of(segment) else { break };
+            let expected = self.sources[source].expected(leaves.end - leaves.start);
+            if expected.is_none() || self.in_pieces(index, source) {
+                leaves.end = leaves.end.min(leaves.start + self.config.probe);
+            }
+            let quick = expected.is_some_and(|expected| expected < self.config.stall / 8);
+            let id = self.next_fetch;
+            self.next_fetch += 1;
+            let bytes = self.table.layout().bytes_of_leaves(&leaves);
+            let fetch = Fetch { id, leaves, source, started: self.now, answered: None, progressed: self.now, got: 0 };
+            if let Some(segment) = self.segment_mut(index) {
+                segment.fetches.push(fetch);
+            }
+            self.actions.push_back(Action::Fetch { fetch: id, source, bytes, quick });
         }
-        self.actions.push_back(Action::Fetch { fetch: id, source, bytes, quick });
         false
     }
 
-    /// Whether a segment is one of the last that a reader wants.
-    fn is_last(&self, index: u64) -> bool {
-        self.readers.iter().any(|reader| {
+    /// What to ask for next of a segment, and whom: leaves that nobody was asked for, or those that a source is late with.
+    fn next_of(&self, segment: &Segment<B>) -> Option<(Range<u64>, usize)> {
+        let unasked = segment.gap(&self.table.layout().leaves_of_segment(segment.index), &segment.fetches);
+        let late = if unasked.is_none() { Some(segment.alone()?) } else { None };
+        let leaves = unasked.or_else(|| segment.gap(&late?.leaves, &[]))?;
+        let source = self.choose(segment, &leaves)?;
+        late.is_none_or(|fetch| self.lags(fetch, source)).then_some((leaves, source))
+    }
+
+    /// Whether a segment is asked for in pieces: the last ones that a reader wants, of a source where that takes hardly longer.
+    fn in_pieces(&self, index: u64, source: usize) -> bool {
+        let is_last = |reader: &Reader| {
             let wanted = self.table.layout().segments_of_bytes(&reader.left);
-            wanted.contains(&index) && wanted.end - index <= ENOUGH
-        })
+            wanted.contains(&index) && wanted.end - index <= LAST
+        };
+        self.sources[source].is_near() && self.readers.iter().any(is_last)
     }
 
     /// Whether a source may yet bring what a segment misses.
     fn is_hopeful(&self, segment: &Segment<B>, source: usize) -> bool {
-        !self.sources[source].set_aside && segment.attempts[source] < self.config.attempts
+        !self.sources[source].set_aside && segment.attempts[source].failed < self.config.attempts
     }
 
     /// The source that is going to have brought these leaves first, of those that may be asked now and are not asked yet.
-    fn choose(&self, segment: &Segment<B>, leaves: Range<u64>) -> Option<usize> {
-        let asked = |source: usize| segment.fetches.iter().any(|fetch| fetch.source == source);
+    fn choose(&self, segment: &Segment<B>, leaves: &Range<u64>) -> Option<usize> {
+        let asked = |source: usize| segment.fetches.iter().any(|fetch| fetch.source == source && fetch.meets(leaves));
         let rested = |source: &usize| {
             let idle = !asked(*source) && self.sources[*source].retry_at <= self.now;
             idle && self.is_hopeful(segment, *source)
@@ -601,14 +600,10 @@ impl<B: Bytes> Download<B> {
         }
         let busy = |source: usize| self.receiving().filter(|fetch| fetch.source == source).count() as u64;
         // Among equals the first: sources are named in the order they are preferred.
-        let best =
-            candidates.min_by_key(|source| match (self.sources[*source].expected(leaves.end - leaves.start), busy(*source)) {
-                (Some(expected), busy) => expected * (busy + 1),
-                (None, 0) => 0,
-                (None, _) => u64::MAX,
-            });
-        best.filter(|source| {
-            busy(*source) < ENOUGH || self.sources[*source].expected(LEAVES_PER_SEGMENT).is_none_or(|expected| expected > BRISK)
+        candidates.min_by_key(|source| match (self.sources[*source].expected(leaves.end - leaves.start), busy(*source)) {
+            (Some(expected), busy) => expected * (busy + 1),
+            (None, 0) => 0,
+            (None, _) => u64::MAX,
         })
     }
 
@@ -617,21 +612,17 @@ impl<B: Bytes> Download<B> {
         self.sources[source].expected(leaves.end - leaves.start).unwrap_or(self.config.guess)
     }
 
-    /// When the one request for a segment is late enough to ask `other` too.
-    fn lags_from(&self, segment: &Segment<B>, other: usize) -> Option<u64> {
-        let [fetch] = segment.fetches.as_slice() else { return None };
-        Some(fetch.started + GRACE + 2 * self.needs(other, &fetch.leaves))
+    /// When the only request for its leaves is late enough to ask `other` too.
+    fn lags_from(&self, fetch: &Fetch, other: usize) -> u64 {
+        fetch.started + GRACE + 2 * self.needs(other, &fetch.leaves)
     }
 
     /// Whether it is late, and still going to need longer than `other` would.
-    fn lags(&self, segment: &Segment<B>, other: usize) -> bool {
-        let (Some(from), [fetch]) = (self.lags_from(segment, other), segment.fetches.as_slice()) else {
-            return false;
-        };
+    fn lags(&self, fetch: &Fetch, other: usize) -> bool {
         let bytes = self.table.layout().bytes_of_leaves(&fetch.leaves);
         let left = (bytes.end - bytes.start).saturating_sub(fetch.got);
         let remaining = ((self.now - fetch.started) * left).checked_div(fetch.got);
-        self.now >= from && remaining.is_none_or(|remaining| remaining > self.needs(other, &fetch.leaves))
+        self.now >= self.lags_from(fetch, other) && remaining.is_none_or(|remaining| remaining > self.needs(other, &fetch.leaves))
     }
 
     /// Fails the readers whose next segment this is. Whether there were any.
@@ -643,8 +634,8 @@ impl<B: Bytes> Download<B> {
             return false;
         }
         let known = self.sources.iter().filter_map(|source| Some((source.name.clone(), source.last.clone()?)));
-        let leaves = self.segment(index).and_then(|segment| self.missing(segment));
-        let leaves = leaves.unwrap_or_else(|| layout.leaves_of_segment(index));
+        let all = layout.leaves_of_segment(index);
+        let leaves = self.segment(index).and_then(|segment| segment.gap(&all, &[])).unwrap_or(all);
         let error = DownloadError { bytes: layout.bytes_of_leaves(&leaves), failures: known.collect() };
         self.actions.push_back(Action::Report(Report::Failed(error.clone())));
         for reader in readers {
@@ -676,36 +667,51 @@ impl<B: Bytes> Download<B> {
         self.segments.iter().flat_map(|segment| &segment.fetches)
     }
 
-    /// Ends the first request that `matches`.
-    fn end_fetch(&mut self, matches: impl Fn(&Fetch) -> bool) -> Option<(u64, Fetch)> {
-        self.segments.iter_mut().find_map(|segment| {
-            let at = segment.fetches.iter().position(&matches)?;
-            Some((segment.index, segment.fetches.remove(at)))
+    /// Ends the first request that `matches`: where its segment stands, and what it was.
+    fn end_fetch(&mut self, matches: impl Fn(&Fetch) -> bool) -> Option<(usize, Fetch)> {
+        self.segments.iter_mut().enumerate().find_map(|(at, segment)| {
+            let ended = segment.fetches.iter().position(&matches)?;
+            Some((at, segment.fetches.remove(ended)))
         })
     }
+}
 
-    /// The first run of leaves of a segment that are not there yet.
-    fn missing(&self, segment: &Segment<B>) -> Option<Range<u64>> {
-        segment.gap(self.table.layout().leaves_of_segment(segment.index))
+impl Fetch {
+    /// How many leaves it is for.
+    const fn count(&self) -> u64 {
+        self.leaves.end - self.leaves.start
+    }
+
+    fn meets(&self, leaves: &Range<u64>) -> bool {
+        self.leaves.start < leaves.end && leaves.start < self.leaves.end
     }
 }
 
 impl<B: Bytes> Segment<B> {
-    /// The first of `leaves` that are not there yet.
-    fn gap(&self, mut leaves: Range<u64>) -> Option<Range<u64>> {
-        for part in self.parts.iter().map(VerifiedLeaves::leaves) {
-            if part.start > leaves.start {
-                leaves.end = leaves.end.min(part.start);
-                break;
-            }
-            leaves.start = leaves.start.max(part.end);
+    /// The first run of `leaves` that are neither there nor `asked` for.
+    fn gap(&self, leaves: &Range<u64>, asked: &[Fetch]) -> Option<Range<u64>> {
+        let first = self.index * LEAVES_PER_SEGMENT;
+        // A bit for each leaf of the segment.
+        let bits = |leaves: &Range<u64>| (1_u32 << (leaves.end - first)) - (1 << (leaves.start - first));
+        let there = self.parts.iter().map(VerifiedLeaves::leaves);
+        let taken = there.chain(asked.iter().map(|fetch| &fetch.leaves)).fold(0, |taken, run| taken | bits(run));
+        let left = bits(leaves) & !taken;
+        if left == 0 {
+            return None;
         }
-        (!leaves.is_empty()).then_some(leaves)
+        let start = left.trailing_zeros();
+        let run = (left >> start).trailing_ones();
+        Some(first + u64::from(start)..first + u64::from(start + run))
+    }
+
+    /// The oldest request for leaves that no other request is for.
+    fn alone(&self) -> Option<&Fetch> {
+        self.fetches.iter().find(|fetch| self.fetches.iter().filter(|other| other.meets(&fetch.leaves)).count() == 1)
     }
 
     /// Adds what is new in a verified run: of two requests for the same leaves, the second brings some again.
     fn add(&mut self, run: &VerifiedLeaves<B>) {
-        while let Some(new) = self.gap(run.leaves().clone()).and_then(|gap| run.cut(&gap)) {
+        while let Some(new) = self.gap(run.leaves(), &[]).and_then(|gap| run.cut(&gap)) {
             let at = self.parts.partition_point(|part| part.leaves().start < new.leaves().start);
             self.parts.insert(at, new);
         }

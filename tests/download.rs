@@ -103,6 +103,11 @@ fn cut(runs: &[Run], range: &Range<u64>) -> Vec<Run> {
     cut
 }
 
+/// The leaves that bytes which start with a leaf are of.
+fn leaves_of(bytes: &Range<u64>) -> Range<u64> {
+    bytes.start / LEAF_SIZE..bytes.end.div_ceil(LEAF_SIZE)
+}
+
 fn length(runs: &[Run]) -> u64 {
     runs.iter().map(|run| run.length).sum()
 }
@@ -311,9 +316,10 @@ struct Simulation<'a> {
     readers: BTreeMap<ReaderId, Reader>,
     flights: BTreeMap<FetchId, Flight>,
     loading: BTreeSet<u64>,
-    /// Good leaves that came for a segment since it was last loaded, and how often each source failed with it.
+    /// Good leaves that came for a segment since it was last loaded.
     came: BTreeMap<u64, BTreeSet<u64>>,
-    asked: BTreeMap<(u64, usize), u32>,
+    /// How often each source failed with a segment since then, and when last.
+    failed: BTreeMap<(u64, usize), (u32, u64)>,
     memory: Memory,
     now: u64,
     agenda: BinaryHeap<Reverse<(u64, u64)>>,
@@ -372,7 +378,7 @@ impl<'a> Simulation<'a> {
             flights: BTreeMap::new(),
             loading: BTreeSet::new(),
             came: BTreeMap::new(),
-            asked: BTreeMap::new(),
+            failed: BTreeMap::new(),
             memory: Memory::default(),
             now: random.below(1_000_000),
             agenda: BinaryHeap::new(),
@@ -518,7 +524,7 @@ impl<'a> Simulation<'a> {
                     segment = flight.bytes.start / SEGMENT_SIZE;
                     if runs != honest(&flight.bytes) {
                         self.caught.insert(flight.source);
-                        *self.asked.entry((segment, flight.source)).or_default() += 1;
+                        self.note_failure(&flight);
                     }
                     self.note_good_leaves(segment, &flight.bytes, &runs);
                 }
@@ -526,7 +532,7 @@ impl<'a> Simulation<'a> {
             }
             What::Fails(fetch, failure, rest) => {
                 if let Some(flight) = self.flights.remove(&fetch) {
-                    *self.asked.entry((flight.bytes.start / SEGMENT_SIZE, flight.source)).or_default() += 1;
+                    self.note_failure(&flight);
                     if let Some(rest) = rest {
                         self.resting.insert(flight.source, self.now + rest);
                         self.tally.rested += 1;
@@ -548,7 +554,7 @@ impl<'a> Simulation<'a> {
         self.loading.clear();
         self.caught.clear();
         self.resting.clear();
-        self.asked.clear();
+        self.failed.clear();
         self.came.clear();
         let open: Vec<ReaderId> =
             self.readers.iter().filter(|(_, reader)| reader.state == State::Open).map(|(id, _)| *id).collect();
@@ -567,11 +573,18 @@ impl<'a> Simulation<'a> {
     }
 
     /// Of an answer of the right length, the leaves that are the artifact's.
+    /// Requests that fail together are one failure.
+    fn note_failure(&mut self, flight: &Flight) {
+        let (failures, last) = self.failed.entry((flight.bytes.start / SEGMENT_SIZE, flight.source)).or_default();
+        *failures += u32::from(flight.started >= *last);
+        *last = self.now;
+    }
+
     fn note_good_leaves(&mut self, segment: u64, asked: &Range<u64>, runs: &[Run]) {
         if length(runs) != asked.end - asked.start {
             return;
         }
-        let leaves = asked.start / LEAF_SIZE..asked.end.div_ceil(LEAF_SIZE);
+        let leaves = leaves_of(asked);
         let good = leaves.filter(|leaf| {
             let bytes = self.layout.bytes_of_leaves(&(*leaf..leaf + 1));
             cut(runs, &(bytes.start - asked.start..bytes.end - asked.start)) == honest(&bytes)
@@ -599,7 +612,7 @@ impl<'a> Simulation<'a> {
             Action::Load(segment) => {
                 assert!(self.config.store, "there is no store");
                 self.assert_near_a_reader(segment);
-                self.asked.retain(|(asked, _), _| *asked != segment);
+                self.failed.retain(|(of, _), _| *of != segment);
                 self.came.insert(segment, BTreeSet::new());
                 self.loading.insert(segment);
                 let after = self.random.pick(&[0, 1, 30]);
@@ -613,7 +626,10 @@ impl<'a> Simulation<'a> {
             Action::Fetch { fetch, source, bytes, .. } => self.fetch(fetch, source, bytes),
             Action::Abort(fetch) => {
                 let flight = self.flights.remove(&fetch).expect("only what is under way is stopped");
-                *self.asked.entry((flight.bytes.start / SEGMENT_SIZE, flight.source)).or_default() += 1;
+                let came = self.came.get(&(flight.bytes.start / SEGMENT_SIZE));
+                if !came.is_some_and(|came| leaves_of(&flight.bytes).all(|leaf| came.contains(&leaf))) {
+                    self.note_failure(&flight);
+                }
                 self.tally.aborted += 1;
                 // Mostly the driver says no more; sometimes an answer was already on its way.
                 if self.random.chance(70) {
@@ -716,7 +732,7 @@ impl<'a> Simulation<'a> {
 
     fn fetch(&mut self, fetch: FetchId, source: usize, bytes: Range<u64>) {
         let segment = bytes.start / SEGMENT_SIZE;
-        let leaves = bytes.start / LEAF_SIZE..bytes.end.div_ceil(LEAF_SIZE);
+        let leaves = leaves_of(&bytes);
         assert_eq!(self.layout.bytes_of_leaves(&leaves), bytes, "whole leaves");
         assert!(!leaves.is_empty() && leaves.end <= (segment + 1) * LEAVES_PER_SEGMENT, "of one segment");
         self.assert_near_a_reader(segment);
@@ -732,8 +748,8 @@ impl<'a> Simulation<'a> {
         if self.config.store {
             let came = &self.came[&segment];
             assert!(!leaves.clone().any(|leaf| came.contains(&leaf)), "leaves of {leaves:?} came already: {came:?}");
-            let asked = self.asked.get(&(segment, source)).copied().unwrap_or_default();
-            assert!(asked < self.config.attempts, "source {source} failed {asked} times with segment {segment}");
+            let (failed, _) = self.failed.get(&(segment, source)).copied().unwrap_or_default();
+            assert!(failed < self.config.attempts, "source {source} failed {failed} times with segment {segment}");
         }
         assert!(
             self.flights.insert(fetch, Flight { source, bytes: bytes.clone(), started: self.now, heard: self.now }).is_none(),
@@ -877,6 +893,44 @@ fn faulty_downloads_end_with_the_right_bytes_or_an_error() {
     {
         assert!(happened > 0, "the simulation has become too tame: {tally:?}");
     }
+}
+
+/// An artifact's bytes are asked for in pieces at its end; when all of them fail at once that is one attempt, not one for each.
+#[test]
+fn pieces_that_fail_together_are_one_attempt() {
+    let layout = Layout::new(SEGMENT_SIZE);
+    let leaves: Vec<Digest> =
+        (0..layout.leaves()).map(|leaf| digest(&honest(&layout.bytes_of_leaves(&(leaf..leaf + 1))))).collect();
+    let table = LeafTable::from_digests(leaves.clone(), layout.size(), &dag::root(&leaves, layout.size())).unwrap();
+    let config = Config { store: false, attempts: 3, ..Config::default() };
+    let mut download = Download::<Described>::new(table, vec!["only".into()], config);
+    download.handle(0, Event::Opened { reader: 0, bytes: 0..layout.size() });
+    download.handle(0, Event::Pulled(0));
+    let (mut now, mut rounds) = (0, 0);
+    loop {
+        let actions: Vec<Action<Described>> = std::iter::from_fn(|| download.poll()).collect();
+        if actions.iter().any(|action| matches!(action, Action::Fail { .. })) {
+            break;
+        }
+        let asked = actions.iter().filter_map(|action| match action {
+            Action::Fetch { fetch, bytes, .. } => Some((*fetch, bytes.clone())),
+            _ => None,
+        });
+        let asked: Vec<(FetchId, Range<u64>)> = asked.collect();
+        if asked.is_empty() {
+            now = download.next_timeout().expect("it is asked again");
+            download.handle(now, Event::Tick);
+            continue;
+        }
+        assert_eq!(asked.iter().map(|(_, bytes)| bytes.end - bytes.start).sum::<u64>(), SEGMENT_SIZE);
+        assert_eq!(asked.len(), 4);
+        rounds += 1;
+        now += 10;
+        for (fetch, _) in asked {
+            download.handle(now, Event::Failed { fetch, failure: Failure::Status(503), rest: None });
+        }
+    }
+    assert_eq!(rounds, 3);
 }
 
 /// A source that failed is not gone back to while another brings what is wanted: a body that is open there has what follows.

@@ -14,7 +14,7 @@ mkdir -p worker-sw/build web/dist
 .tools/bin/wasm-bindgen --target web --no-typescript --out-dir worker-sw/build \
   "$target/wasm32-unknown-unknown/wasm/edge_net_worker_sw.wasm"
 wasm=worker-sw/build/edge_net_worker_sw_bg.wasm
-node_modules/.bin/wasm-opt --merge-similar-functions -Oz --flatten --rereloop -Oz --flatten --rereloop -Oz -Oz --converge \
+node_modules/.bin/wasm-opt --merge-similar-functions -Oz --flatten --rereloop -Oz --flatten --rereloop -Oz -Oz --converge --reorder-functions-by-name \
   --strip-producers --strip-target-features --enable-bulk-memory --enable-nontrapping-float-to-int --enable-sign-ext \
   --enable-mutable-globals --enable-reference-types --enable-multivalue "$wasm" -o "$wasm.opt"
 mv "$wasm.opt" "$wasm"
