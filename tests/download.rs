@@ -108,6 +108,14 @@ fn leaves_of(bytes: &Range<u64>) -> Range<u64> {
     bytes.start / LEAF_SIZE..bytes.end.div_ceil(LEAF_SIZE)
 }
 
+/// The leaf table of the honest artifact.
+fn table_of(layout: Layout) -> LeafTable {
+    let leaves = (0..layout.leaves()).map(|leaf| digest(&honest(&layout.bytes_of_leaves(&(leaf..leaf + 1)))));
+    let leaves: Vec<Digest> = leaves.collect();
+    let cid = dag::root(&leaves, layout.size());
+    LeafTable::from_digests(leaves, layout.size(), &cid).unwrap()
+}
+
 fn length(runs: &[Run]) -> u64 {
     runs.iter().map(|run| run.length).sum()
 }
@@ -340,11 +348,7 @@ impl<'a> Simulation<'a> {
             _ => (segments - 1) * SEGMENT_SIZE + random.within(1..SEGMENT_SIZE),
         };
         let layout = Layout::new(size);
-        let leaves =
-            (0..layout.leaves()).map(|leaf| digest(&cut(&honest(&layout.bytes_of_leaves(&(leaf..leaf + 1))), &(0..u64::MAX))));
-        let leaves: Vec<Digest> = leaves.collect();
-        let cid = dag::root(&leaves, size);
-        let table = Rc::new(LeafTable::from_digests(leaves, size, &cid).unwrap());
+        let table = Rc::new(table_of(layout));
 
         let mut sources: Vec<Profile> = (0..random.below(5)).map(|_| Profile::any(&mut random)).collect();
         // In half of the seeds surely somebody is honest.
@@ -572,7 +576,6 @@ impl<'a> Simulation<'a> {
         }
     }
 
-    /// Of an answer of the right length, the leaves that are the artifact's.
     /// Requests that fail together are one failure.
     fn note_failure(&mut self, flight: &Flight) {
         let (failures, last) = self.failed.entry((flight.bytes.start / SEGMENT_SIZE, flight.source)).or_default();
@@ -580,6 +583,7 @@ impl<'a> Simulation<'a> {
         *last = self.now;
     }
 
+    /// Of an answer of the right length, the leaves that are the artifact's.
     fn note_good_leaves(&mut self, segment: u64, asked: &Range<u64>, runs: &[Run]) {
         if length(runs) != asked.end - asked.start {
             return;
@@ -899,9 +903,7 @@ fn faulty_downloads_end_with_the_right_bytes_or_an_error() {
 #[test]
 fn pieces_that_fail_together_are_one_attempt() {
     let layout = Layout::new(SEGMENT_SIZE);
-    let leaves: Vec<Digest> =
-        (0..layout.leaves()).map(|leaf| digest(&honest(&layout.bytes_of_leaves(&(leaf..leaf + 1))))).collect();
-    let table = LeafTable::from_digests(leaves.clone(), layout.size(), &dag::root(&leaves, layout.size())).unwrap();
+    let table = table_of(layout);
     let config = Config { store: false, attempts: 3, ..Config::default() };
     let mut download = Download::<Described>::new(table, vec!["only".into()], config);
     download.handle(0, Event::Opened { reader: 0, bytes: 0..layout.size() });
@@ -937,9 +939,7 @@ fn pieces_that_fail_together_are_one_attempt() {
 #[test]
 fn without_sharing_the_source_that_sent_last_is_asked_next() {
     let layout = Layout::new(3 * SEGMENT_SIZE);
-    let leaves: Vec<Digest> =
-        (0..layout.leaves()).map(|leaf| digest(&honest(&layout.bytes_of_leaves(&(leaf..leaf + 1))))).collect();
-    let table = LeafTable::from_digests(leaves.clone(), layout.size(), &dag::root(&leaves, layout.size())).unwrap();
+    let table = table_of(layout);
     let config =
         Config { lanes: 1, held: 2, whole: true, share: false, store: false, probe: LEAVES_PER_SEGMENT, ..Config::default() };
     let mut download = Download::new(table, vec!["first".into(), "second".into()], config);
