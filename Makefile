@@ -16,7 +16,7 @@ include .tools/env
 export PATH := $(RUST_BIN):$(PATH)
 
 WASM_CRATES := edge-net-driver edge-net-worker-edge edge-net-worker-inference edge-net-worker-sw
-CORE := Cargo.toml Cargo.lock .cargo/config.toml $(shell find src driver -type f)
+CORE := Cargo.toml Cargo.lock .cargo/config.toml $(shell find src crates/driver -type f)
 ORT := $(addprefix web/dist/ort/,ort.wasm.min.mjs ort-wasm-simd-threaded.mjs ort-wasm-simd-threaded.wasm)
 
 WRANGLER := WRANGLER_SEND_METRICS=false node_modules/.bin/wrangler
@@ -72,7 +72,7 @@ worker-edge/build/index.js: $(CORE) $(shell find worker-edge manifests -type f -
 	  ESBUILD_BIN="$(CURDIR)/node_modules/.bin/esbuild" "$(CURDIR)/.tools/bin/worker-build" --profile wasm
 
 inference: worker-inference/build/inference.wasm # which worker-inference/entry.js imports as it stands
-worker-inference/build/inference.wasm: $(CORE) $(shell find inference worker-inference -type f -not -path 'worker-inference/build/*' -not -name entry.js -not -name wrangler.toml)
+worker-inference/build/inference.wasm: $(CORE) $(shell find crates/inference worker-inference -type f -not -path 'worker-inference/build/*' -not -name entry.js -not -name wrangler.toml)
 	worker-inference/build.sh
 
 web: $(ORT) web/dist/tokenizers.mjs
