@@ -1,6 +1,6 @@
 //! Which models embed text: what of a manifest is needed for that.
 
-use crate::manifest::{Artifact, Manifest};
+use crate::trust::manifest::{Artifact, Manifest};
 
 /// The type of models that embed.
 const KIND: &str = "embedding";

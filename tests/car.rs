@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use cid::Cid;
-use edge_net_core::blocks::{Blocks, Position};
-use edge_net_core::car::{Car, Duplicates, Extent, Piece, header};
-use edge_net_core::dag::{DAG_PB, Digest, RAW, cid_text, parse_cid, root};
-use edge_net_core::gateway::{Asked, Format, Refused, Scope};
-use edge_net_core::layout::{LEAF_SIZE, Layout, SEGMENT_SIZE};
-use edge_net_core::verify::LeafTable;
+use edge_net_core::dag::blocks::{Blocks, Position};
+use edge_net_core::dag::car::{Car, Duplicates, Extent, Piece, header};
+use edge_net_core::dag::layout::{LEAF_SIZE, Layout, SEGMENT_SIZE};
+use edge_net_core::dag::unixfs::{DAG_PB, Digest, RAW, cid_text, parse_cid, root};
+use edge_net_core::dag::verify::LeafTable;
+use edge_net_core::http::gateway::{Asked, Format, Refused, Scope};
 use http::header::{CONTENT_LOCATION, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderValue};
 use ipld_dagpb::PbNode;

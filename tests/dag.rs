@@ -1,8 +1,10 @@
 //! CIDs, leaf digests and the walk down a DAG.
 
-use edge_net_core::dag::{DAG_PB, Digest, FileDigests, FileHasher, MAX_LINKS, RAW, Walk, WalkError, cid_text, parse_cid, root};
-use edge_net_core::layout::{LEAF_SIZE, Layout};
-use edge_net_core::verify::LeafTable;
+use edge_net_core::dag::layout::{LEAF_SIZE, Layout};
+use edge_net_core::dag::unixfs::{
+    DAG_PB, Digest, FileDigests, FileHasher, MAX_LINKS, RAW, Walk, WalkError, cid_text, parse_cid, root,
+};
+use edge_net_core::dag::verify::LeafTable;
 use ipld_dagpb::{PbLink, PbNode};
 use proptest::prelude::*;
 

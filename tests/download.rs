@@ -8,11 +8,11 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::ops::Range;
 use std::rc::Rc;
 
-use edge_net_core::dag::{self, Digest};
-use edge_net_core::download::{Action, Config, Download, Event, FetchId, ReaderId, Report};
-use edge_net_core::layout::{LEAF_SIZE, LEAVES_PER_SEGMENT, Layout, SEGMENT_SIZE};
-use edge_net_core::source::Failure;
-use edge_net_core::verify::{Bytes, Hashed, LeafTable};
+use edge_net_core::dag::layout::{LEAF_SIZE, LEAVES_PER_SEGMENT, Layout, SEGMENT_SIZE};
+use edge_net_core::dag::unixfs::{self, Digest};
+use edge_net_core::dag::verify::{Bytes, Hashed, LeafTable};
+use edge_net_core::transfer::download::{Action, Config, Download, Event, FetchId, ReaderId, Report};
+use edge_net_core::transfer::source::Failure;
 
 /// Milliseconds that timers are late, at the most.
 const MAX_LATE: u64 = 200;
@@ -112,7 +112,7 @@ fn leaves_of(bytes: &Range<u64>) -> Range<u64> {
 fn table_of(layout: Layout) -> LeafTable {
     let leaves = (0..layout.leaves()).map(|leaf| digest(&honest(&layout.bytes_of_leaves(&(leaf..leaf + 1)))));
     let leaves: Vec<Digest> = leaves.collect();
-    let cid = dag::root(&leaves, layout.size());
+    let cid = unixfs::root(&leaves, layout.size());
     LeafTable::from_digests(leaves, layout.size(), &cid).unwrap()
 }
 

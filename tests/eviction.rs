@@ -1,6 +1,6 @@
 //! What is let go when there is no room.
 
-use edge_net_core::eviction::{Kept, victims};
+use edge_net_core::transfer::eviction::{Kept, victims};
 use proptest::prelude::*;
 
 const MB: u64 = 1_000_000;

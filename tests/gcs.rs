@@ -1,6 +1,6 @@
 //! Signed URLs of Cloud Storage.
 
-use edge_net_core::gcs::{HmacKey, MAX_LIFETIME, ServiceAccount, SigningError};
+use edge_net_core::http::gcs::{HmacKey, MAX_LIFETIME, ServiceAccount, SigningError};
 use proptest::prelude::*;
 use serde_json::json;
 

@@ -1,8 +1,8 @@
 //! Preconditions, answers and paths.
 
-use edge_net_core::dag::{Digest, RAW, cid_text};
-use edge_net_core::http::{Freshness, ModelPath, Resource, answer, entity_tag, media_type, problem};
-use edge_net_core::manifest::Manifest;
+use edge_net_core::dag::unixfs::{Digest, RAW, cid_text};
+use edge_net_core::http::answer::{Freshness, ModelPath, Resource, answer, entity_tag, media_type, problem};
+use edge_net_core::trust::manifest::Manifest;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use proptest::prelude::*;
 use serde_json::{Value, json};

@@ -1,6 +1,6 @@
 //! Links to private models.
 
-use edge_net_core::link::{LinkError, LinkKeys, LinkKeysError, Reach};
+use edge_net_core::http::link::{LinkError, LinkKeys, LinkKeysError, Reach};
 use proptest::prelude::*;
 
 const NEW: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";

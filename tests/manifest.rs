@@ -2,9 +2,9 @@
 
 use base64ct::{Base64, Encoding as _};
 use ed25519_dalek::{Signature, SigningKey};
-use edge_net_core::dag::{DAG_PB, Digest, RAW, cid_text};
-use edge_net_core::manifest::{MAX_ARTIFACTS, MAX_SIZE, Manifest, ManifestError, is_filename, is_id};
-use edge_net_core::signature::{Floor, PinnedKeys, PinnedKeysError, Refusal, VerifiedManifest, endorse, sign};
+use edge_net_core::dag::unixfs::{DAG_PB, Digest, RAW, cid_text};
+use edge_net_core::trust::manifest::{MAX_ARTIFACTS, MAX_SIZE, Manifest, ManifestError, is_filename, is_id};
+use edge_net_core::trust::signature::{Floor, PinnedKeys, PinnedKeysError, Refusal, VerifiedManifest, endorse, sign};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 

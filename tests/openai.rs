@@ -1,6 +1,6 @@
 //! OpenAI's embeddings API, as its clients write and read it.
 
-use edge_net_core::openai::{BadRequest, Encoding, Input, Problem, Request, answer, shorten};
+use edge_net_core::http::openai::{BadRequest, Encoding, Input, Problem, Request, answer, shorten};
 use http::StatusCode;
 use proptest::prelude::*;
 use serde_json::{Value, json};

@@ -1,8 +1,8 @@
 //! `Range` and `Content-Range` (RFC 9110, section 14).
 
-use edge_net_core::range::RangeRequest::{self, Bytes, Unsatisfiable, Whole};
-use edge_net_core::range::{parse, parse_content_range};
-use edge_net_core::source::{Failure, check_head, range_field};
+use edge_net_core::http::range::RangeRequest::{self, Bytes, Unsatisfiable, Whole};
+use edge_net_core::http::range::{parse, parse_content_range};
+use edge_net_core::transfer::source::{Failure, check_head, range_field};
 use proptest::prelude::*;
 
 #[test]

@@ -2,10 +2,10 @@
 
 use base64ct::{Base64, Encoding as _};
 use ed25519_dalek::SigningKey;
-use edge_net_core::dag::{DAG_PB, Digest, RAW, cid_text};
-use edge_net_core::layout::LEAF_SIZE;
-use edge_net_core::registry::{BadFilter, Filter, Known, Limit, Offer, Publication, Rejection, Summary};
-use edge_net_core::signature::{PinnedKeys, Refusal, VerifiedManifest, endorse, sign};
+use edge_net_core::dag::layout::LEAF_SIZE;
+use edge_net_core::dag::unixfs::{DAG_PB, Digest, RAW, cid_text};
+use edge_net_core::http::registry::{BadFilter, Filter, Known, Limit, Offer, Publication, Rejection, Summary};
+use edge_net_core::trust::signature::{PinnedKeys, Refusal, VerifiedManifest, endorse, sign};
 use http::StatusCode;
 use proptest::prelude::*;
 use semver::Version;

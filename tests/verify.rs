@@ -2,9 +2,9 @@
 
 use std::rc::Rc;
 
-use edge_net_core::dag::{FileDigests, FileHasher, RAW};
-use edge_net_core::layout::{LEAF_SIZE, Layout};
-use edge_net_core::verify::{Hashed, LeafTable, LeafTableError, Verdict};
+use edge_net_core::dag::layout::{LEAF_SIZE, Layout};
+use edge_net_core::dag::unixfs::{FileDigests, FileHasher, RAW};
+use edge_net_core::dag::verify::{Hashed, LeafTable, LeafTableError, Verdict};
 use proptest::prelude::*;
 
 const LEAF: usize = 262_144;

@@ -5,7 +5,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use base64ct::{Base64, Encoding as _};
-use edge_net_core::manifest::MAX_MANIFEST_BYTES;
+use edge_net_core::trust::manifest::MAX_MANIFEST_BYTES;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use ureq::Agent;

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use clap::{Args, Subcommand};
-use edge_net_core::eviction::{Kept, victims};
-use edge_net_core::manifest::is_id;
+use edge_net_core::transfer::eviction::{Kept, victims};
+use edge_net_core::trust::manifest::is_id;
 use indicatif::DecimalBytes;
 use semver::Version;
 use serde_json::json;

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use clap::Args;
-use edge_net_core::manifest::{Manifest, is_id};
-use edge_net_core::registry::Summary;
-use edge_net_core::signature::{Refusal, VerifiedManifest};
+use edge_net_core::http::registry::Summary;
+use edge_net_core::trust::manifest::{Manifest, is_id};
+use edge_net_core::trust::signature::{Refusal, VerifiedManifest};
 use indicatif::DecimalBytes;
 use semver::Version;
 use serde_json::{Map, Value, json};
@@ -86,7 +86,7 @@ impl List {
 
     /// The models here that are wanted; the registry's own rules say which.
     fn of_cache(&self, cached: &BTreeMap<String, (Version, Summary)>) -> Vec<Summary> {
-        let filter = edge_net_core::registry::Filter {
+        let filter = edge_net_core::http::registry::Filter {
             kind: self.kind.clone(),
             quantization: self.quantization.clone(),
             license: self.license.clone(),

@@ -7,8 +7,8 @@ use std::time::Duration;
 use std::{env, fs};
 
 use clap::{Args, Subcommand};
-use edge_net_core::signature::PinnedKeys;
-use edge_net_core::source::SourceKind;
+use edge_net_core::transfer::source::SourceKind;
+use edge_net_core::trust::signature::PinnedKeys;
 use serde_json::{Map, Value, json};
 
 use crate::Context;

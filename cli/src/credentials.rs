@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use std::{env, fs};
 
 use base64ct::{Base64UrlUnpadded, Encoding as _};
-use edge_net_core::gcs::ServiceAccount;
+use edge_net_core::http::gcs::ServiceAccount;
 use ring::rand::SystemRandom;
 use ring::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
 use serde_json::{Value, json};

@@ -16,11 +16,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use edge_net_core::dag::Digest;
-use edge_net_core::download::{Action, Config, Download, Event, FetchId, Report};
-use edge_net_core::layout::{LEAF_SIZE, Layout, SEGMENT_SIZE};
-use edge_net_core::source::{Failure, check_head, range_field};
-use edge_net_core::verify::{Bytes, Hashed, LeafTable};
+use edge_net_core::dag::layout::{LEAF_SIZE, Layout, SEGMENT_SIZE};
+use edge_net_core::dag::unixfs::Digest;
+use edge_net_core::dag::verify::{Bytes, Hashed, LeafTable};
+use edge_net_core::transfer::download::{Action, Config, Download, Event, FetchId, Report};
+use edge_net_core::transfer::source::{Failure, check_head, range_field};
 
 use crate::error::{Error, of_file};
 use crate::places::{Place, failure_of, retry_after};

@@ -5,7 +5,7 @@ use std::io::{Read, stdin};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use edge_net_core::dag::{FileDigests, FileHasher, cid_text};
+use edge_net_core::dag::unixfs::{FileDigests, FileHasher, cid_text};
 use serde_json::json;
 
 use crate::Context;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use edge_net_core::embeddable;
-use edge_net_core::manifest::{Manifest, is_id};
+use edge_net_core::trust::manifest::{Manifest, is_id};
 use edge_net_inference::{Embedder, ModelReader, Settings, Tokenizer};
 use semver::Version;
 use serde_json::json;

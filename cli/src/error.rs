@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use edge_net_core::download::DownloadError;
-use edge_net_core::manifest::ManifestError;
-use edge_net_core::signature::{PinnedKeysError, Refusal};
-use edge_net_core::source::SourceKind;
+use edge_net_core::transfer::download::DownloadError;
+use edge_net_core::transfer::source::SourceKind;
+use edge_net_core::trust::manifest::ManifestError;
+use edge_net_core::trust::signature::{PinnedKeysError, Refusal};
 use indicatif::DecimalBytes;
 
 use crate::config::Origin;

@@ -9,10 +9,10 @@ use std::rc::Rc;
 use std::thread::sleep;
 use std::time::Duration;
 
-use edge_net_core::blocks::Blocks;
-use edge_net_core::car::{Car, Duplicates, Extent, Piece};
-use edge_net_core::dag::FileDigests;
-use edge_net_core::verify::LeafTable;
+use edge_net_core::dag::blocks::Blocks;
+use edge_net_core::dag::car::{Car, Duplicates, Extent, Piece};
+use edge_net_core::dag::unixfs::FileDigests;
+use edge_net_core::dag::verify::LeafTable;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;

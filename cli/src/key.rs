@@ -9,7 +9,7 @@ use clap::Args;
 use ed25519_dalek::SigningKey;
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
 use ed25519_dalek::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, KeypairBytes};
-use edge_net_core::signature::endorse;
+use edge_net_core::trust::signature::endorse;
 use serde_json::json;
 
 use crate::Context;

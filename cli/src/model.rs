@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use edge_net_core::dag::{FileDigests, PROFILE, cid_text};
-use edge_net_core::manifest::is_filename;
+use edge_net_core::dag::unixfs::{FileDigests, PROFILE, cid_text};
+use edge_net_core::trust::manifest::is_filename;
 use serde_json::{Map, Value, json};
 
 use crate::Context;

@@ -3,11 +3,11 @@
 use std::thread::sleep;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use edge_net_core::dag::Walk;
-use edge_net_core::manifest::{Artifact, MAX_MANIFEST_BYTES, Manifest};
-use edge_net_core::signature::{Floor, PinnedKeys, Refusal, VerifiedManifest};
-use edge_net_core::source::{Failure, Source, SourceKind};
-use edge_net_core::verify::LeafTable;
+use edge_net_core::dag::unixfs::Walk;
+use edge_net_core::dag::verify::LeafTable;
+use edge_net_core::transfer::source::{Failure, Source, SourceKind};
+use edge_net_core::trust::manifest::{Artifact, MAX_MANIFEST_BYTES, Manifest};
+use edge_net_core::trust::signature::{Floor, PinnedKeys, Refusal, VerifiedManifest};
 use semver::Version;
 use ureq::Agent;
 

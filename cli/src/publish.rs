@@ -10,11 +10,11 @@ use std::time::SystemTime;
 
 use clap::Args;
 use ed25519_dalek::SigningKey;
-use edge_net_core::dag::cid_text;
-use edge_net_core::http::{Freshness, media_type};
-use edge_net_core::manifest::{Manifest, is_id};
-use edge_net_core::registry::content;
-use edge_net_core::signature::{PinnedKeys, VerifiedManifest, sign};
+use edge_net_core::dag::unixfs::cid_text;
+use edge_net_core::http::answer::{Freshness, media_type};
+use edge_net_core::http::registry::content;
+use edge_net_core::trust::manifest::{Manifest, is_id};
+use edge_net_core::trust::signature::{PinnedKeys, VerifiedManifest, sign};
 use semver::Version;
 use serde_json::{Map, Value, json};
 

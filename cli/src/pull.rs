@@ -5,12 +5,12 @@ use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use edge_net_core::dag::{Digest, RAW, cid_text};
-use edge_net_core::download::{Config, Report};
-use edge_net_core::manifest::{Artifact, Manifest};
-use edge_net_core::signature::{Floor, PinnedKeys, VerifiedManifest};
-use edge_net_core::source::{Failure, SourceKind};
-use edge_net_core::verify::LeafTable;
+use edge_net_core::dag::unixfs::{Digest, RAW, cid_text};
+use edge_net_core::dag::verify::LeafTable;
+use edge_net_core::transfer::download::{Config, Report};
+use edge_net_core::transfer::source::{Failure, SourceKind};
+use edge_net_core::trust::manifest::{Artifact, Manifest};
+use edge_net_core::trust::signature::{Floor, PinnedKeys, VerifiedManifest};
 use indicatif::{DecimalBytes, ProgressBar};
 use semver::Version;
 use serde_json::{Value, json};

@@ -3,9 +3,9 @@
 use std::time::SystemTime;
 
 use clap::Args;
-use edge_net_core::manifest::MAX_MANIFEST_BYTES;
-use edge_net_core::registry::{Limit, Summary};
-use edge_net_core::signature::{PinnedKeys, VerifiedManifest, sign};
+use edge_net_core::http::registry::{Limit, Summary};
+use edge_net_core::trust::manifest::MAX_MANIFEST_BYTES;
+use edge_net_core::trust::signature::{PinnedKeys, VerifiedManifest, sign};
 use semver::Version;
 use serde_json::Value;
 use ureq::Agent;

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use edge_net_core::manifest::{MAX_MANIFEST_BYTES, Manifest};
-use edge_net_core::signature::sign;
+use edge_net_core::trust::manifest::{MAX_MANIFEST_BYTES, Manifest};
+use edge_net_core::trust::signature::sign;
 use semver::Version;
 use serde_json::{Map, Value, json};
 

@@ -4,9 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use edge_net_core::manifest::{Artifact, Manifest, is_id};
-use edge_net_core::signature::VerifiedManifest;
-use edge_net_core::verify::LeafTable;
+use edge_net_core::dag::verify::LeafTable;
+use edge_net_core::trust::manifest::{Artifact, Manifest, is_id};
+use edge_net_core::trust::signature::VerifiedManifest;
 use semver::Version;
 use serde_json::json;
 

@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 
 use cid::Cid;
-use edge_net_core::blocks::Blocks;
-use edge_net_core::dag::cid_text;
-use edge_net_core::manifest::{Artifact, Manifest};
-use edge_net_core::signature::{Floor, Refusal, VerifiedManifest};
-use edge_net_core::verify::LeafTable;
+use edge_net_core::dag::blocks::Blocks;
+use edge_net_core::dag::unixfs::cid_text;
+use edge_net_core::dag::verify::LeafTable;
+use edge_net_core::trust::manifest::{Artifact, Manifest};
+use edge_net_core::trust::signature::{Floor, Refusal, VerifiedManifest};
 use edge_net_driver::lookup::{self, Accepted, Access, NoLeafTable, NoManifest, Places};
 use js_sys::Object;
 use semver::Version;

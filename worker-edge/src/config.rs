@@ -3,11 +3,11 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use edge_net_core::dag::Digest;
-use edge_net_core::gcs::{HmacKey, ServiceAccount, SigningError};
-use edge_net_core::link::{LinkKeys, LinkKeysError};
-use edge_net_core::signature::{PinnedKeys, PinnedKeysError};
-use edge_net_core::source::{Source, SourceKind};
+use edge_net_core::dag::unixfs::Digest;
+use edge_net_core::http::gcs::{HmacKey, ServiceAccount, SigningError};
+use edge_net_core::http::link::{LinkKeys, LinkKeysError};
+use edge_net_core::transfer::source::{Source, SourceKind};
+use edge_net_core::trust::signature::{PinnedKeys, PinnedKeysError};
 use edge_net_driver::lookup::Places;
 use js_sys::Object;
 use worker::Env;

@@ -1,9 +1,9 @@
-//! Signs what a private bucket is asked for: V4 URLs, see [`gcs`](edge_net_core::gcs).
+//! Signs what a private bucket is asked for: V4 URLs, see [`gcs`](edge_net_core::http::gcs).
 
 use std::cell::RefCell;
 
-use edge_net_core::gcs::{HmacKey, ServiceAccount, SigningError};
-use edge_net_core::source::{Failure, Source, SourceKind};
+use edge_net_core::http::gcs::{HmacKey, ServiceAccount, SigningError};
+use edge_net_core::transfer::source::{Failure, Source, SourceKind};
 use edge_net_driver::host;
 use edge_net_driver::lookup::Access;
 use js_sys::{Array, Object, Reflect, Uint8Array};

@@ -1,7 +1,7 @@
 //! `/v1/embeddings`: another worker has the models, so that this one stays small; requests for embeddings are passed on to it.
 
-use edge_net_core::http::PROBLEM_JSON;
-use edge_net_core::openai::Problem;
+use edge_net_core::http::answer::PROBLEM_JSON;
+use edge_net_core::http::openai::Problem;
 use edge_net_driver::{host, log};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};

@@ -4,10 +4,10 @@ use std::cell::RefCell;
 use std::ops::Range;
 use std::rc::Rc;
 
-use edge_net_core::blocks::{Blocks, Position};
-use edge_net_core::car::{self, Car, Piece, Stretch};
-use edge_net_core::dag::cid_text;
-use edge_net_core::gateway::{Asked, Format};
+use edge_net_core::dag::blocks::{Blocks, Position};
+use edge_net_core::dag::car::{self, Car, Piece, Stretch};
+use edge_net_core::dag::unixfs::cid_text;
+use edge_net_core::http::gateway::{Asked, Format};
 use http::header::{ACCEPT, IF_NONE_MATCH, RETRY_AFTER};
 use http::{HeaderMap, Method, StatusCode};
 use js_sys::{Object, Uint8Array};

@@ -1,6 +1,6 @@
 //! The answer at `/healthz`: what the worker can reach now, and so whether it can serve models that its cache does not have.
 
-use edge_net_core::source::{Failure, Source, SourceKind};
+use edge_net_core::transfer::source::{Failure, Source, SourceKind};
 use edge_net_driver::host;
 use edge_net_driver::lookup::Access as _;
 use futures::future::{join, join_all};

@@ -19,7 +19,7 @@ mod v1;
 
 use std::rc::Rc;
 
-use edge_net_core::http::ModelPath;
+use edge_net_core::http::answer::ModelPath;
 use edge_net_driver::log;
 use http::{Method, StatusCode};
 use worker::{Context, Env, event};

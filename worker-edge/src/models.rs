@@ -3,10 +3,10 @@
 use std::ops::Range;
 use std::rc::Rc;
 
-use edge_net_core::dag::Digest;
-use edge_net_core::http::{self as semantics, Freshness, ModelPath, Resource};
-use edge_net_core::layout::{Layout, SEGMENT_SIZE};
-use edge_net_core::verify::Bytes as _;
+use edge_net_core::dag::layout::{Layout, SEGMENT_SIZE};
+use edge_net_core::dag::unixfs::Digest;
+use edge_net_core::dag::verify::Bytes as _;
+use edge_net_core::http::answer::{self as semantics, Freshness, ModelPath, Resource};
 use edge_net_driver::into_stream;
 use edge_net_driver::lookup::NoManifest;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH, IF_RANGE, RANGE, RETRY_AFTER};

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::rc::Rc;
 
-use edge_net_core::dag::cid_text;
-use edge_net_core::download::{self, Report};
-use edge_net_core::layout::LEAVES_PER_SEGMENT;
-use edge_net_core::manifest::Artifact;
-use edge_net_core::source::Failure;
+use edge_net_core::dag::layout::LEAVES_PER_SEGMENT;
+use edge_net_core::dag::unixfs::cid_text;
+use edge_net_core::transfer::download::{self, Report};
+use edge_net_core::transfer::source::Failure;
+use edge_net_core::trust::manifest::Artifact;
 use edge_net_driver::lookup::{Accepted, Access as _, NoLeafTable};
 use edge_net_driver::rows::InRows;
 use edge_net_driver::session::{Location, Reader, Session};

@@ -1,7 +1,7 @@
-//! Private models: whose files need a link ([`edge_net_core::link`]), and who is given links.
+//! Private models: whose files need a link ([`edge_net_core::http::link`]), and who is given links.
 
-use edge_net_core::dag::Digest;
-use edge_net_core::link::{LinkKeys, Reach};
+use edge_net_core::dag::unixfs::Digest;
+use edge_net_core::http::link::{LinkKeys, Reach};
 use edge_net_driver::host;
 use http::StatusCode;
 use web_sys::Request;

@@ -1,5 +1,5 @@
 //! The registry's database: D1, with the tables of `migrations/`. What may be written is decided in
-//! [`edge_net_core::registry`].
+//! [`edge_net_core::http::registry`].
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -7,9 +7,9 @@ use std::future::Future;
 use std::rc::Rc;
 
 use cid::Cid;
-use edge_net_core::dag::{Digest, cid_text};
-use edge_net_core::registry::{Filter, Known, Offer, Publication, Rejection, Release, Summary};
-use edge_net_core::signature::rfc3339;
+use edge_net_core::dag::unixfs::{Digest, cid_text};
+use edge_net_core::http::registry::{Filter, Known, Offer, Publication, Rejection, Release, Summary};
+use edge_net_core::trust::signature::rfc3339;
 use edge_net_driver::host;
 use edge_net_driver::lookup::{self, Accepted, NoManifest};
 use futures::future::{Either, select};

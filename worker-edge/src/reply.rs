@@ -1,6 +1,6 @@
 //! Responses: the fields every answer carries, and bodies of known length.
 
-use edge_net_core::http::PROBLEM_JSON;
+use edge_net_core::http::answer::PROBLEM_JSON;
 use edge_net_driver::host;
 use http::{HeaderMap, Method, StatusCode};
 use js_sys::Object;
@@ -57,7 +57,7 @@ pub fn problem(status: StatusCode, detail: &str) -> worker::Result<web_sys::Resp
     let mut fields = HeaderMap::new();
     fields.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(PROBLEM_JSON));
     fields.insert(http::header::CACHE_CONTROL, http::HeaderValue::from_static("no-store"));
-    let body = js_sys::Uint8Array::from(edge_net_core::http::problem(status, detail).as_bytes());
+    let body = js_sys::Uint8Array::from(edge_net_core::http::answer::problem(status, detail).as_bytes());
     with_fields(status, &fields, Some(&body))
 }
 

@@ -12,10 +12,10 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::rc::Rc;
 
-use edge_net_core::dag::cid_text;
-use edge_net_core::download::DownloadError;
-use edge_net_core::layout::Layout;
-use edge_net_core::verify::Bytes as _;
+use edge_net_core::dag::layout::Layout;
+use edge_net_core::dag::unixfs::cid_text;
+use edge_net_core::dag::verify::Bytes as _;
+use edge_net_core::transfer::download::DownloadError;
 use edge_net_driver::host::{self, HostBytes};
 use edge_net_driver::lookup::NoLeafTable;
 use edge_net_driver::session::Reader;

@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 
-use edge_net_core::source::{Failure, Source};
+use edge_net_core::transfer::source::{Failure, Source};
 use edge_net_driver::lookup::Access;
 use edge_net_driver::rows::Ledger;
 

@@ -2,12 +2,12 @@
 
 use std::rc::Rc;
 
-use edge_net_core::http::Freshness;
-use edge_net_core::link::MAX_LIFETIME;
-use edge_net_core::manifest::{MAX_MANIFEST_BYTES, is_id};
-use edge_net_core::registry::{Filter, Release, Summary};
-use edge_net_core::signature::{VerifiedManifest, rfc3339};
-use edge_net_core::source::{Failure, Source, SourceKind};
+use edge_net_core::http::answer::Freshness;
+use edge_net_core::http::link::MAX_LIFETIME;
+use edge_net_core::http::registry::{Filter, Release, Summary};
+use edge_net_core::transfer::source::{Failure, Source, SourceKind};
+use edge_net_core::trust::manifest::{MAX_MANIFEST_BYTES, is_id};
+use edge_net_core::trust::signature::{VerifiedManifest, rfc3339};
 use edge_net_driver::host;
 use edge_net_driver::lookup::{Accepted, NoManifest};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION};

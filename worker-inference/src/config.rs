@@ -1,6 +1,6 @@
 //! Configuration: the variables of `wrangler.toml`.
 
-use edge_net_core::signature::{PinnedKeys, PinnedKeysError};
+use edge_net_core::trust::signature::{PinnedKeys, PinnedKeysError};
 use js_sys::{Object, Reflect};
 
 /// What the deployer configured.

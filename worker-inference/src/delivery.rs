@@ -2,11 +2,11 @@
 
 use std::rc::Rc;
 
-use edge_net_core::download::{Config, DownloadError, Report};
-use edge_net_core::layout::{LEAF_SIZE, LEAVES_PER_SEGMENT};
-use edge_net_core::manifest::{Artifact, Manifest};
-use edge_net_core::signature::{Floor, PinnedKeys};
-use edge_net_core::source::{Source, SourceKind};
+use edge_net_core::dag::layout::{LEAF_SIZE, LEAVES_PER_SEGMENT};
+use edge_net_core::transfer::download::{Config, DownloadError, Report};
+use edge_net_core::transfer::source::{Source, SourceKind};
+use edge_net_core::trust::manifest::{Artifact, Manifest};
+use edge_net_core::trust::signature::{Floor, PinnedKeys};
 use edge_net_driver::HostBytes;
 use edge_net_driver::lookup::{self, Accepted, NoLeafTable, NoManifest, Places, Public};
 use edge_net_driver::session::{Location, SegmentStore, Session};

@@ -2,9 +2,9 @@
 
 use std::rc::Rc;
 
-use edge_net_core::http::PROBLEM_JSON;
-use edge_net_core::openai::{self, Input, Problem, Request};
-use edge_net_core::source::Failure;
+use edge_net_core::http::answer::PROBLEM_JSON;
+use edge_net_core::http::openai::{self, Input, Problem, Request};
+use edge_net_core::transfer::source::Failure;
 use edge_net_driver::{host, log};
 use http::StatusCode;
 use js_sys::{Function, Object, Promise};

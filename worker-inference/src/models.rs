@@ -8,9 +8,9 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use edge_net_core::embeddable::{MAX_SETTINGS_BYTES, NotEmbeddable, Parts};
-use edge_net_core::manifest::{Artifact, Manifest, is_id};
-use edge_net_core::openai::Problem;
-use edge_net_core::signature::PinnedKeys;
+use edge_net_core::http::openai::Problem;
+use edge_net_core::trust::manifest::{Artifact, Manifest, is_id};
+use edge_net_core::trust::signature::PinnedKeys;
 use edge_net_driver::lookup::{Accepted, NoManifest};
 use edge_net_driver::{host, log};
 use edge_net_inference::Settings;

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::ops::Range;
 use std::rc::Rc;
 
-use edge_net_core::verify::LeafTable;
+use edge_net_core::dag::verify::LeafTable;
 use edge_net_driver::session::{SegmentStore, Session};
 use edge_net_driver::{HostBytes, hash_leaves, sleep};
 use futures::join;

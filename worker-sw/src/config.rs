@@ -1,7 +1,7 @@
 //! What the page configured: the options of `register()` in `web/edge-net.js`.
 
-use edge_net_core::signature::PinnedKeys;
-use edge_net_core::source::{Source, SourceKind};
+use edge_net_core::transfer::source::{Source, SourceKind};
+use edge_net_core::trust::signature::PinnedKeys;
 use js_sys::{Array, Object, Reflect};
 use wasm_bindgen::prelude::*;
 

@@ -4,11 +4,11 @@ use std::cell::RefCell;
 use std::ops::Range;
 use std::rc::Rc;
 
-use edge_net_core::dag::cid_text;
-use edge_net_core::download;
-use edge_net_core::http::{self as semantics, ModelPath, PROBLEM_JSON, Resource};
-use edge_net_core::manifest::{self, Manifest};
-use edge_net_core::verify::LeafTable;
+use edge_net_core::dag::unixfs::cid_text;
+use edge_net_core::dag::verify::LeafTable;
+use edge_net_core::http::answer::{self as semantics, ModelPath, PROBLEM_JSON, Resource};
+use edge_net_core::transfer::download;
+use edge_net_core::trust::manifest::{self, Manifest};
 use edge_net_driver::host::message;
 use edge_net_driver::into_stream;
 use edge_net_driver::lookup::{self, Accepted, NoManifest, Places, Public};
@@ -141,7 +141,7 @@ impl Models {
     }
 
     fn download(&self, manifest: &Manifest, file: &manifest::Artifact, artifact: &Rc<Artifact>) -> Session<Segments> {
-        let locate = |source: &edge_net_core::source::Source| Location {
+        let locate = |source: &edge_net_core::transfer::source::Source| Location {
             name: source.kind.name().to_owned(),
             url: source.artifact_url(manifest, file),
         };

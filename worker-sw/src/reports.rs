@@ -3,9 +3,9 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use edge_net_core::dag::cid_text;
-use edge_net_core::download::Report;
-use edge_net_core::manifest::{Artifact, Manifest};
+use edge_net_core::dag::unixfs::cid_text;
+use edge_net_core::transfer::download::Report;
+use edge_net_core::trust::manifest::{Artifact, Manifest};
 use js_sys::{Function, Object, Reflect};
 use wasm_bindgen::prelude::*;
 

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use edge_net_core::eviction::{Kept, victims};
-use edge_net_core::layout::Layout;
+use edge_net_core::dag::layout::Layout;
+use edge_net_core::transfer::eviction::{Kept, victims};
 use futures::lock::Mutex;
 use js_sys::{Array, Reflect};
 use wasm_bindgen::prelude::*;

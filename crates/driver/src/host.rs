@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use edge_net_core::dag::Digest;
-use edge_net_core::layout::LEAF_SIZE;
-use edge_net_core::source::Failure;
-use edge_net_core::verify::{Bytes, Hashed};
+use edge_net_core::dag::layout::LEAF_SIZE;
+use edge_net_core::dag::unixfs::Digest;
+use edge_net_core::dag::verify::{Bytes, Hashed};
+use edge_net_core::transfer::source::Failure;
 use js_sys::{Array, Function, Object, Promise, Reflect, Uint8Array};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;

@@ -4,9 +4,9 @@ use std::cell::RefCell;
 use std::ops::Range;
 use std::rc::Rc;
 
-use edge_net_core::download::{Event, FetchId};
-use edge_net_core::layout::SEGMENT_SIZE;
-use edge_net_core::source::Failure;
+use edge_net_core::dag::layout::SEGMENT_SIZE;
+use edge_net_core::transfer::download::{Event, FetchId};
+use edge_net_core::transfer::source::Failure;
 use js_sys::Uint8Array;
 use web_sys::AbortController;
 

@@ -4,9 +4,9 @@ use std::cell::{Cell, RefCell};
 use std::ops::Range;
 use std::rc::Rc;
 
-use edge_net_core::download::{Action, Config, Download, DownloadError, Event, FetchId, Pace, ReaderId, Report};
-use edge_net_core::source::{Failure, check_head, range_field};
-use edge_net_core::verify::{Hashed, LeafTable};
+use edge_net_core::dag::verify::{Hashed, LeafTable};
+use edge_net_core::transfer::download::{Action, Config, Download, DownloadError, Event, FetchId, Pace, ReaderId, Report};
+use edge_net_core::transfer::source::{Failure, check_head, range_field};
 use futures::StreamExt;
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use js_sys::{Object, Uint8Array};

@@ -1,7 +1,7 @@
 //! What other IPFS clients ask of us, and how it is answered: the
 //! [trustless gateway](https://specs.ipfs.tech/http-gateways/trustless-gateway/) specification, for `/ipfs/{cid}`.
 //!
-//! Only what the client can verify is given out: a block (`raw`), or a DAG as a [`car`](crate::car).
+//! Only what the client can verify is given out: a block (`raw`), or a DAG as a [`car`](crate::dag::car).
 
 use std::fmt;
 use std::ops::Range;
@@ -12,9 +12,9 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-use crate::car::{Duplicates, Extent};
-use crate::dag::{cid_text, parse_cid};
-use crate::http::lists;
+use crate::dag::car::{Duplicates, Extent};
+use crate::dag::unixfs::{cid_text, parse_cid};
+use crate::http::answer::lists;
 
 /// Media type of a block.
 pub const RAW_TYPE: &str = "application/vnd.ipld.raw";

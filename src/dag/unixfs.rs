@@ -12,7 +12,7 @@ use ipld_dagpb::{PbLink, PbNode};
 use quick_protobuf::Writer;
 use sha2::{Digest as _, Sha256};
 
-use crate::layout::{LEAF_SIZE, Layout};
+use crate::dag::layout::{LEAF_SIZE, Layout};
 
 /// Links in a node at the most (kubo's `DefaultLinksPerBlock`).
 pub const MAX_LINKS: usize = 174;
@@ -132,7 +132,7 @@ pub(crate) struct Subtree {
 
 /// The root CID of the artifact of `size` bytes whose leaves have the digests `leaves`, in order.
 ///
-/// The number of digests must be the layout's; the caller checks ([`crate::verify::LeafTable`] does).
+/// The number of digests must be the layout's; the caller checks ([`crate::dag::verify::LeafTable`] does).
 #[must_use]
 pub fn root(leaves: &[Digest], size: u64) -> Cid {
     let top = climb(over_leaves(leaves, 0, Layout::new(size)), drop);
@@ -265,7 +265,7 @@ impl FileHasher {
 /// Collects the leaf digests of an artifact from the blocks of its DAG, root first, so that any IPFS
 /// gateway can stand in for a leaf table.
 ///
-/// What comes out is as untrusted as any leaf table: [`crate::verify::LeafTable::verify`] decides.
+/// What comes out is as untrusted as any leaf table: [`crate::dag::verify::LeafTable::verify`] decides.
 #[derive(Debug)]
 pub struct Walk {
     level: Vec<Cid>,

@@ -10,8 +10,8 @@ use cid::Cid;
 use quick_protobuf::Writer;
 use quick_protobuf::sizeofs::sizeof_varint;
 
-use crate::blocks::{Blocks, Position};
-use crate::layout::{Layout, SEGMENT_SIZE};
+use crate::dag::blocks::{Blocks, Position};
+use crate::dag::layout::{Layout, SEGMENT_SIZE};
 
 /// Bytes that a [`Stretch`] brings along at the most, but for its last block: nodes over leaves that all came before.
 const BROUGHT: u64 = 1 << 20;

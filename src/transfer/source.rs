@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use http::StatusCode;
 
-use crate::dag::cid_text;
-use crate::manifest::{Artifact, Manifest};
-use crate::range::parse_content_range;
+use crate::dag::unixfs::cid_text;
+use crate::http::range::parse_content_range;
+use crate::trust::manifest::{Artifact, Manifest};
 
 /// The kinds of places, in the order they are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -58,7 +58,7 @@ impl Source {
         }
     }
 
-    /// URL of an artifact's leaf table; gateways have none, their blocks tell it ([`crate::dag::Walk`]).
+    /// URL of an artifact's leaf table; gateways have none, their blocks tell it ([`crate::dag::unixfs::Walk`]).
     #[must_use]
     pub fn leaf_table_url(&self, manifest: &Manifest, artifact: &Artifact) -> Option<String> {
         (self.kind != SourceKind::Ipfs).then(|| format!("{}.leaves", self.artifact_url(manifest, artifact)))

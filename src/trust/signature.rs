@@ -10,7 +10,7 @@ use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use semver::Version;
 use serde_json::{Map, Value, json};
 
-use crate::manifest::{Manifest, ManifestError, Unambiguous};
+use crate::trust::manifest::{Manifest, ManifestError, Unambiguous};
 
 /// Public keys the deployer trusts, by key identifier.
 #[derive(Debug, Clone, Default)]

@@ -23,11 +23,11 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::rc::Rc;
 
-use crate::health::Health;
-pub use crate::health::Pace;
-use crate::layout::LEAVES_PER_SEGMENT;
-use crate::source::Failure;
-use crate::verify::{Bytes, Hashed, LeafTable, VerifiedLeaves};
+use crate::dag::layout::LEAVES_PER_SEGMENT;
+use crate::dag::verify::{Bytes, Hashed, LeafTable, VerifiedLeaves};
+use crate::transfer::health::Health;
+pub use crate::transfer::health::Pace;
+use crate::transfer::source::Failure;
 
 /// Limits of a download. Times are in milliseconds.
 #[derive(Debug, Clone)]

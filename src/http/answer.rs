@@ -10,9 +10,9 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use serde_json::json;
 
-use crate::dag::cid_text;
-use crate::manifest::{Artifact, Manifest};
-use crate::range::{self, RangeRequest};
+use crate::dag::unixfs::cid_text;
+use crate::http::range::{self, RangeRequest};
+use crate::trust::manifest::{Artifact, Manifest};
 
 /// Version of the model.
 pub const X_MODEL_VERSION: HeaderName = HeaderName::from_static("x-model-version");
@@ -202,18 +202,18 @@ impl ModelPath {
             "main" => None,
             _ => Some(semver::Version::parse(revision.strip_prefix('v').unwrap_or(revision)).ok()?),
         };
-        let known = crate::manifest::is_id(&org.to_ascii_lowercase());
+        let known = crate::trust::manifest::is_id(&org.to_ascii_lowercase());
         Self::of(&id.to_ascii_lowercase(), version, file).filter(|_| known)
     }
 
     fn of(id: &str, version: Option<semver::Version>, file: &str) -> Option<Self> {
         let resource = match file.strip_suffix(".leaves") {
             _ if file == "manifest.json" => Resource::Manifest,
-            Some(file) if crate::manifest::is_filename(file) => Resource::LeafTable(file.to_owned()),
-            None if crate::manifest::is_filename(file) => Resource::Artifact(file.to_owned()),
+            Some(file) if crate::trust::manifest::is_filename(file) => Resource::LeafTable(file.to_owned()),
+            None if crate::trust::manifest::is_filename(file) => Resource::Artifact(file.to_owned()),
             _ => return None,
         };
-        crate::manifest::is_id(id).then(|| Self { id: id.to_owned(), version, resource })
+        crate::trust::manifest::is_id(id).then(|| Self { id: id.to_owned(), version, resource })
     }
 
     /// How long an answer may be kept.

@@ -1,7 +1,7 @@
 //! What a registry of models holds, and what it takes in: the rules, without the database.
 //!
 //! A manifest is published by sending it: the publisher's signature is the credential. A model belongs to the key that
-//! first published it, or to one that replaced that key ([`crate::signature`]), for as long as its key is pinned. Versions
+//! first published it, or to one that replaced that key ([`crate::trust::signature`]), for as long as its key is pinned. Versions
 //! go up, never change, and never come twice; a version that was signed again with `"yanked": true` is no longer offered to
 //! who asks for the newest, and still served to who names it.
 
@@ -11,8 +11,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use crate::embeddable::Parts;
-use crate::manifest::{Manifest, ManifestError, is_id};
-use crate::signature::{PinnedKeys, Refusal, VerifiedManifest};
+use crate::trust::manifest::{Manifest, ManifestError, is_id};
+use crate::trust::signature::{PinnedKeys, Refusal, VerifiedManifest};
 
 /// How far the clock of a publisher may be ahead of ours, in milliseconds. A manifest of next year would block all of this year.
 const AHEAD: u64 = 10 * 60 * 1000;

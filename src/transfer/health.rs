@@ -1,7 +1,7 @@
 //! What a download knows of a source: how quick it is, and when it may be asked again.
 
-use crate::layout::LEAVES_PER_SEGMENT;
-use crate::source::Failure;
+use crate::dag::layout::LEAVES_PER_SEGMENT;
+use crate::transfer::source::Failure;
 
 /// The longest that a source's `Retry-After` is believed, in milliseconds.
 const LONGEST_REST: u64 = 300_000;

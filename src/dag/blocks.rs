@@ -6,9 +6,9 @@ use std::rc::Rc;
 
 use cid::Cid;
 
-use crate::dag::{self, DAG_PB, Digest, MAX_LINKS, RAW, Subtree};
-use crate::layout::Layout;
-use crate::verify::LeafTable;
+use crate::dag::layout::Layout;
+use crate::dag::unixfs::{self, DAG_PB, Digest, MAX_LINKS, RAW, Subtree};
+use crate::dag::verify::LeafTable;
 
 /// Leaves or nodes below a node, but for the last one of a level.
 const FAN_OUT: u64 = MAX_LINKS as u64;
@@ -42,7 +42,7 @@ impl Blocks {
     /// The blocks of the artifact of `table`.
     #[must_use]
     pub fn over(table: Rc<LeafTable>) -> Self {
-        let levels = dag::inner_levels(table.digests(), table.layout());
+        let levels = unixfs::inner_levels(table.digests(), table.layout());
         Self { table, levels }
     }
 
@@ -123,9 +123,9 @@ impl Blocks {
         match inner.level.checked_sub(1) {
             None => {
                 let digests = &self.table.digests()[to_indices(&children)];
-                dag::node(&dag::over_leaves(digests, children.start, self.table.layout()))
+                unixfs::node(&unixfs::over_leaves(digests, children.start, self.table.layout()))
             }
-            Some(level) => dag::node(&self.levels[level][to_indices(&children)]),
+            Some(level) => unixfs::node(&self.levels[level][to_indices(&children)]),
         }
     }
 

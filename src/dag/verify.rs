@@ -6,8 +6,8 @@ use std::ops::Range;
 
 use cid::Cid;
 
-use crate::dag::{self, Digest};
-use crate::layout::{LEAF_SIZE, Layout};
+use crate::dag::layout::{LEAF_SIZE, Layout};
+use crate::dag::unixfs::{self, Digest};
 
 /// A handle to bytes that can be cut without copying: a `Uint8Array` in the workers, `Arc`ed bytes
 /// natively. The core never looks inside.
@@ -186,9 +186,9 @@ impl LeafTable {
             let (got, want) = (digests.len() as u64 * 32, layout.leaves().saturating_mul(32));
             return Err(LeafTableError::WrongLength { got, want, size });
         }
-        let root = dag::root(&digests, size);
+        let root = unixfs::root(&digests, size);
         if root != *cid {
-            return Err(LeafTableError::WrongRoot { got: dag::cid_text(&root), want: dag::cid_text(cid) });
+            return Err(LeafTableError::WrongRoot { got: unixfs::cid_text(&root), want: unixfs::cid_text(cid) });
         }
         Ok(Self { layout, digests })
     }

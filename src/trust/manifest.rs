@@ -8,8 +8,8 @@ use semver::Version;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-use crate::dag::{DAG_PB, Digest, PROFILE, RAW, SHA2_256, parse_cid};
-use crate::layout::{LEAF_SIZE, Layout};
+use crate::dag::layout::{LEAF_SIZE, Layout};
+use crate::dag::unixfs::{DAG_PB, Digest, PROFILE, RAW, SHA2_256, parse_cid};
 
 /// The largest size an artifact can have: integers in JSON are exact up to 2^53 - 1 (RFC 7493).
 pub const MAX_SIZE: u64 = (1 << 53) - 1;

@@ -1,0 +1,4 @@
+//! Signed manifests: the format, and whose signature is accepted.
+
+pub mod manifest;
+pub mod signature;
