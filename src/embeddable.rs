@@ -60,7 +60,11 @@ impl<'a> Parts<'a> {
         let tokenizer = manifest.artifact("tokenizer.json").ok_or(NotEmbeddable::NoTokenizer)?;
         for (artifact, limit) in [(model, MAX_MODEL_BYTES), (tokenizer, MAX_TOKENIZER_BYTES)] {
             if artifact.size > limit {
-                return Err(NotEmbeddable::TooLarge { file: artifact.filename.clone(), size: artifact.size, limit });
+                return Err(NotEmbeddable::TooLarge {
+                    file: artifact.filename.clone(),
+                    size: artifact.size,
+                    limit,
+                });
             }
         }
         Ok(Self { model, tokenizer })
@@ -72,11 +76,17 @@ impl<'a> Parts<'a> {
 /// # Errors
 /// [`NotEmbeddable::NoModel`] and [`NotEmbeddable::SeveralModels`].
 pub fn graph(manifest: &Manifest) -> Result<&Artifact, NotEmbeddable> {
-    let is_onnx = |artifact: &&Artifact| artifact.filename.rsplit_once('.').is_some_and(|(_, extension)| extension == "onnx");
+    let is_onnx = |artifact: &&Artifact| {
+        artifact.filename.rsplit_once('.').is_some_and(|(_, extension)| extension == "onnx")
+    };
     let models: Vec<&Artifact> = manifest.artifacts.iter().filter(is_onnx).collect();
     match models.as_slice() {
         [] => Err(NotEmbeddable::NoModel),
         [model] => Ok(model),
-        several => several.iter().find(|model| model.role == "model").copied().ok_or(NotEmbeddable::SeveralModels(several.len())),
+        several => several
+            .iter()
+            .find(|model| model.role == "model")
+            .copied()
+            .ok_or(NotEmbeddable::SeveralModels(several.len())),
     }
 }

@@ -42,9 +42,12 @@ fn whole(blocks: &Rc<Blocks>, duplicates: Duplicates) -> Rc<Car> {
 fn links(blocks: &Blocks, at: Position) -> Vec<Cid> {
     match at {
         Position::Leaf(_) => Vec::new(),
-        Position::Inner(inner) => {
-            PbNode::from_bytes(blocks.inner(inner).into()).unwrap().links.iter().map(|link| link.cid).collect()
-        }
+        Position::Inner(inner) => PbNode::from_bytes(blocks.inner(inner).into())
+            .unwrap()
+            .links
+            .iter()
+            .map(|link| link.cid)
+            .collect(),
     }
 }
 
@@ -128,7 +131,11 @@ fn an_archive_is_all_blocks_depth_first() {
         let car = whole(&blocks, Duplicates::Once);
         let sections = sections(&car);
         let expected = walk(&blocks, blocks.root(), Duplicates::Once);
-        assert_eq!(sections.iter().map(|(cid, ..)| *cid).collect::<Vec<_>>(), expected, "{leaves} leaves");
+        assert_eq!(
+            sections.iter().map(|(cid, ..)| *cid).collect::<Vec<_>>(),
+            expected,
+            "{leaves} leaves"
+        );
         assert_eq!(sections.iter().filter(|(.., block)| block.is_none()).count() as u64, leaves);
         for (cid, size, block) in sections {
             let at = blocks.find(&cid).unwrap();
@@ -142,11 +149,16 @@ fn an_archive_is_all_blocks_depth_first() {
 
 #[test]
 fn the_length_is_known_beforehand() {
-    for (leaves, patterns) in [(1, 1), (2, 1), (300, 300), (300, 7), (40_000, 40_000), (31_000, 2)] {
+    for (leaves, patterns) in [(1, 1), (2, 1), (300, 300), (300, 7), (40_000, 40_000), (31_000, 2)]
+    {
         let blocks = blocks_over(digests(leaves, patterns), leaves * LEAF_SIZE);
         for duplicates in [Duplicates::Once, Duplicates::Each] {
             let car = whole(&blocks, duplicates);
-            assert_eq!(car.length(), car.stretches().map(|stretch| stretch.length()).sum::<u64>(), "{leaves}, {patterns}");
+            assert_eq!(
+                car.length(),
+                car.stretches().map(|stretch| stretch.length()).sum::<u64>(),
+                "{leaves}, {patterns}"
+            );
         }
     }
 }
@@ -157,12 +169,18 @@ fn a_stretch_needs_part_of_one_segment_and_is_small() {
     let car = whole(&blocks, Duplicates::Once);
     let mut segments = Vec::new();
     for stretch in car.stretches() {
-        let leaves: Vec<_> =
-            stretch.pieces().iter().filter_map(|piece| if let Piece::Leaf(bytes) = piece { Some(bytes) } else { None }).collect();
+        let leaves: Vec<_> = stretch
+            .pieces()
+            .iter()
+            .filter_map(|piece| if let Piece::Leaf(bytes) = piece { Some(bytes) } else { None })
+            .collect();
         assert!(stretch.length() < SEGMENT_SIZE + (2 << 20));
         let (segment, needs) = stretch.needs().unwrap();
         assert_eq!((needs.start, needs.end), (leaves[0].start, leaves.last().unwrap().end));
-        assert_eq!((needs.start / SEGMENT_SIZE, (needs.end - 1) / SEGMENT_SIZE), (*segment, *segment));
+        assert_eq!(
+            (needs.start / SEGMENT_SIZE, (needs.end - 1) / SEGMENT_SIZE),
+            (*segment, *segment)
+        );
         segments.push(*segment);
     }
     assert_eq!(segments, (0..40_000_u64.div_ceil(16)).collect::<Vec<_>>());
@@ -172,7 +190,9 @@ fn a_stretch_needs_part_of_one_segment_and_is_small() {
 fn nodes_over_leaves_that_came_before_are_cut_too() {
     // Two leaves in ever other orders: nodes differ, and have no new leaf below; all nodes are 3 MB.
     let pattern = [Digest::of(b"0"), Digest::of(b"1")];
-    let order = |i: u64| usize::from(Digest::of(&(i / 64).to_le_bytes()).0[usize::try_from(i % 32).unwrap()] & 1);
+    let order = |i: u64| {
+        usize::from(Digest::of(&(i / 64).to_le_bytes()).0[usize::try_from(i % 32).unwrap()] & 1)
+    };
     let leaves: Vec<Digest> = (0..174 * 174 * 2).map(|i| pattern[order(i)]).collect();
     let blocks = blocks_over(leaves, 174 * 174 * 2 * LEAF_SIZE);
     let car = whole(&blocks, Duplicates::Once);
@@ -209,9 +229,18 @@ fn the_header_is_that_of_the_reference() {
 fn what_may_be_below_is_what_is_below() {
     for leaves in [1, 2, 174, 175] {
         let (blocks, layout) = (blocks(leaves), Layout::new(leaves * LEAF_SIZE - 5));
-        let below = |codec| cids(&blocks, &whole(&blocks, Duplicates::Once)).into_iter().skip(1).any(|cid| cid.codec() == codec);
+        let below = |codec| {
+            cids(&blocks, &whole(&blocks, Duplicates::Once))
+                .into_iter()
+                .skip(1)
+                .any(|cid| cid.codec() == codec)
+        };
         for codec in [RAW, DAG_PB, 0x71] {
-            assert_eq!(Blocks::may_be_below(layout, &Digest::of(b"x").to_cid(codec)), below(codec), "{leaves}, {codec}");
+            assert_eq!(
+                Blocks::may_be_below(layout, &Digest::of(b"x").to_cid(codec)),
+                below(codec),
+                "{leaves}, {codec}"
+            );
         }
         assert!(!Blocks::may_be_below(layout, &parse_cid("bafkqaaa").unwrap()));
     }
@@ -228,7 +257,8 @@ const CAR_EACH: Format = Format::Car(Scope::All, Duplicates::Each);
 #[test]
 fn formats_are_asked_for_by_query_or_accept() {
     let format = |query: &[(&str, &str)], accept| ask(CID, query, accept).map(|asked| asked.format);
-    let refused = |query: &[(&str, &str)], accept| format(query, accept).unwrap_err().status().as_u16();
+    let refused =
+        |query: &[(&str, &str)], accept| format(query, accept).unwrap_err().status().as_u16();
     let (raw, car) = ("application/vnd.ipld.raw", "application/vnd.ipld.car");
     for (query, accept, expected) in [
         ("raw", None, Format::Raw),
@@ -241,9 +271,23 @@ fn formats_are_asked_for_by_query_or_accept() {
         ("", Some(car), CAR_ONCE),
         ("", Some("Application/Vnd.IPLD.Car;version=1;order=dfs;dups=y"), CAR_EACH),
         ("", Some("application/vnd.ipld.car; order=unk; dups=\"n\""), CAR_ONCE),
-        ("", Some("text/html, application/vnd.ipld.raw;q=0.5, application/vnd.ipld.car;q=0.7"), CAR_ONCE),
-        ("", Some("application/vnd.ipld.car;order=foo, application/vnd.ipld.car;order=dfs;dups=y;q=0.5"), CAR_EACH),
-        ("", Some("application/vnd.ipld.car;version=2, application/vnd.ipld.raw;q=0.001"), Format::Raw),
+        (
+            "",
+            Some("text/html, application/vnd.ipld.raw;q=0.5, application/vnd.ipld.car;q=0.7"),
+            CAR_ONCE,
+        ),
+        (
+            "",
+            Some(
+                "application/vnd.ipld.car;order=foo, application/vnd.ipld.car;order=dfs;dups=y;q=0.5",
+            ),
+            CAR_EACH,
+        ),
+        (
+            "",
+            Some("application/vnd.ipld.car;version=2, application/vnd.ipld.raw;q=0.001"),
+            Format::Raw,
+        ),
         ("", Some("application/vnd.ipld.car, application/vnd.ipld.raw"), CAR_ONCE),
     ] {
         let query = [("format", query)];
@@ -251,7 +295,10 @@ fn formats_are_asked_for_by_query_or_accept() {
         assert_eq!(format(query, accept), Ok(expected), "{query:?} {accept:?}");
     }
     assert_eq!(format(&[("car-dups", "y")], Some("application/vnd.ipld.car;dups=n")), Ok(CAR_EACH));
-    assert_eq!(format(&[("car-version", "1")], Some("application/vnd.ipld.car;version=2")), Ok(CAR_ONCE));
+    assert_eq!(
+        format(&[("car-version", "1")], Some("application/vnd.ipld.car;version=2")),
+        Ok(CAR_ONCE)
+    );
     assert_eq!(format(&[], None), Err(Refused::NoFormat));
     for accept in [
         "*/*",
@@ -267,9 +314,14 @@ fn formats_are_asked_for_by_query_or_accept() {
         assert_eq!(refused(&[], Some(accept)), 406, "{accept}");
     }
     assert_eq!(refused(&[("format", "car")], Some("application/vnd.ipld.car;order=foo")), 406);
-    for (name, value) in
-        [("format", "tar"), ("format", ""), ("car-version", "2"), ("car-order", "bfs"), ("car-dups", "x"), ("dag-scope", "none")]
-    {
+    for (name, value) in [
+        ("format", "tar"),
+        ("format", ""),
+        ("car-version", "2"),
+        ("car-order", "bfs"),
+        ("car-dups", "x"),
+        ("dag-scope", "none"),
+    ] {
         assert_eq!(refused(&[(name, value), ("format", "car")], None), 400, "{name}={value}");
     }
 }
@@ -316,7 +368,10 @@ fn scopes_are_of_the_file() {
     assert_eq!(extent(&[("dag-scope", "block")], 100), Ok(Extent::Block));
     assert_eq!(extent(&[("dag-scope", "entity")], 100), Ok(Extent::All));
     assert_eq!(extent(&[("dag-scope", "all")], 100), Ok(Extent::All));
-    assert_eq!(extent(&[("dag-scope", "entity"), ("entity-bytes", "0:9")], 100), Ok(Extent::Bytes(1000..1010)));
+    assert_eq!(
+        extent(&[("dag-scope", "entity"), ("entity-bytes", "0:9")], 100),
+        Ok(Extent::Bytes(1000..1010))
+    );
     for (value, range) in [
         ("0:*", 1000..1100),
         ("0:0", 1000..1001),
@@ -335,8 +390,24 @@ fn scopes_are_of_the_file() {
     }
     assert_eq!(extent(&[("entity-bytes", "0:*")], 0), Ok(Extent::Bytes(1000..1000)));
     assert!(matches!(bytes("100:*"), Err(Refused::OutOfRange { size: 100, .. })));
-    for wrong in ["", ":", "0", "0:", ":5", "*:5", "a:b", "+1:5", "0:+5", "1:2:3", "0:99999999999999999999", " 0:1"] {
-        assert!(matches!(bytes(wrong), Err(Refused::Parameter { name: "entity-bytes", .. })), "{wrong}");
+    for wrong in [
+        "",
+        ":",
+        "0",
+        "0:",
+        ":5",
+        "*:5",
+        "a:b",
+        "+1:5",
+        "0:+5",
+        "1:2:3",
+        "0:99999999999999999999",
+        " 0:1",
+    ] {
+        assert!(
+            matches!(bytes(wrong), Err(Refused::Parameter { name: "entity-bytes", .. })),
+            "{wrong}"
+        );
     }
     for scope in ["block", "all"] {
         assert!(extent(&[("dag-scope", scope), ("entity-bytes", "0:*")], 100).is_err());
@@ -359,7 +430,8 @@ fn answers_say_what_they_are() {
     assert_eq!(text("content-location"), None);
 
     let tag = |query: &[(&str, &str)]| {
-        let asked = Asked::read(CID, query.iter().copied().chain([("format", "car")]), None).unwrap();
+        let asked =
+            Asked::read(CID, query.iter().copied().chain([("format", "car")]), None).unwrap();
         asked.fields()[ETAG].to_str().unwrap().to_owned()
     };
     let tags = [
@@ -372,10 +444,14 @@ fn answers_say_what_they_are() {
     assert_eq!(tags[0], format!("W/\"{CID}.car\""));
     assert_eq!(tags.iter().collect::<std::collections::HashSet<_>>().len(), tags.len());
 
-    let asked = ask(CID, &[("entity-bytes", "0:9")], Some("application/vnd.ipld.car;dups=y")).unwrap();
+    let asked =
+        ask(CID, &[("entity-bytes", "0:9")], Some("application/vnd.ipld.car;dups=y")).unwrap();
     let fields = asked.fields_with_body(1);
     assert_eq!(fields[CONTENT_TYPE], "application/vnd.ipld.car; version=1; order=dfs; dups=y");
-    assert_eq!(fields[CONTENT_LOCATION], format!("/ipfs/{CID}?format=car&car-dups=y&entity-bytes=0:9"));
+    assert_eq!(
+        fields[CONTENT_LOCATION],
+        format!("/ipfs/{CID}?format=car&car-dups=y&entity-bytes=0:9")
+    );
 }
 
 #[test]
@@ -387,7 +463,10 @@ fn a_client_that_has_it_is_told_so() {
     };
     let (raw, car) = (format!("\"{CID}.raw\""), format!("W/\"{CID}.car\""));
     assert!(
-        unchanged("raw", &raw) && unchanged("raw", &format!("\"x\", W/{raw}")) && unchanged("car", &car) && unchanged("car", "*")
+        unchanged("raw", &raw)
+            && unchanged("raw", &format!("\"x\", W/{raw}"))
+            && unchanged("car", &car)
+            && unchanged("car", "*")
     );
     assert!(unchanged("car", &car[2..]), "compared weakly");
     assert!(!unchanged("raw", &car) && !unchanged("car", &raw) && !unchanged("raw", "\"x\""));

@@ -2,7 +2,8 @@
 
 use edge_net_core::dag::layout::{LEAF_SIZE, Layout};
 use edge_net_core::dag::unixfs::{
-    DAG_PB, Digest, FileDigests, FileHasher, MAX_LINKS, RAW, Walk, WalkError, cid_text, parse_cid, root,
+    DAG_PB, Digest, FileDigests, FileHasher, MAX_LINKS, RAW, Walk, WalkError, cid_text, parse_cid,
+    root,
 };
 use edge_net_core::dag::verify::LeafTable;
 use ipld_dagpb::{PbLink, PbNode};
@@ -73,7 +74,8 @@ fn roots_of_three_levels_are_those_of_the_reference_importer() {
     let patterns = patterns();
     let whole = patterns.each_ref().map(|pattern| Digest::of(pattern));
     for (size, cid) in REFERENCE {
-        let mut leaves: Vec<Digest> = whole.iter().copied().cycle().take(to_usize(Layout::new(size).leaves())).collect();
+        let mut leaves: Vec<Digest> =
+            whole.iter().copied().cycle().take(to_usize(Layout::new(size).leaves())).collect();
         *leaves.last_mut().unwrap() = Digest::of(content(&patterns, size).last().unwrap());
         assert_eq!(cid_text(&root(&leaves, size)), cid, "{size} bytes");
     }
@@ -109,8 +111,14 @@ fn digests_survive_their_text() {
     let digest = Digest::of(b"abc");
     assert_eq!(digest.to_hex(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     assert_eq!(Digest::from_hex(&digest.to_hex()), Some(digest));
-    for wrong in ["", "ba", &digest.to_hex().to_uppercase(), &format!("{}00", digest.to_hex()), &"g".repeat(64), &"é".repeat(32)]
-    {
+    for wrong in [
+        "",
+        "ba",
+        &digest.to_hex().to_uppercase(),
+        &format!("{}00", digest.to_hex()),
+        &"g".repeat(64),
+        &"é".repeat(32),
+    ] {
         assert_eq!(Digest::from_hex(wrong), None, "{wrong}");
     }
 }
@@ -140,7 +148,11 @@ fn dag(leaves: &[Digest], size: u64) -> Dag {
                 data.push(0x20);
                 varint(&mut data, child.1);
             }
-            let links = children.iter().map(|child| PbLink { cid: child.0, name: Some(String::new()), size: Some(child.2) });
+            let links = children.iter().map(|child| PbLink {
+                cid: child.0,
+                name: Some(String::new()),
+                size: Some(child.2),
+            });
             let block = PbNode { links: links.collect(), data: Some(data.into()) }.into_bytes();
             let cid = Digest::of(&block).to_cid(DAG_PB);
             let total = block.len() as u64 + children.iter().map(|child| child.2).sum::<u64>();
@@ -167,7 +179,9 @@ fn made_up_leaves(count: u64) -> Vec<Digest> {
 
 #[test]
 fn a_walk_over_blocks_gives_the_leaf_table() {
-    for (leaves, levels) in [(1, 0), (2, 1), (88, 1), (174, 1), (175, 2), (174 * 174, 2), (174 * 174 + 1, 3)] {
+    for (leaves, levels) in
+        [(1, 0), (2, 1), (88, 1), (174, 1), (175, 2), (174 * 174, 2), (174 * 174 + 1, 3)]
+    {
         let size = leaves * LEAF_SIZE - 5;
         let digests = made_up_leaves(leaves);
         let dag = dag(&digests, size);
@@ -195,9 +209,14 @@ fn a_walk_refuses_what_was_not_asked_for() {
 
     let mut flipped = root_block.clone();
     flipped[40] ^= 1;
-    assert!(matches!(start().descend(&[flipped]), Err(WalkError::WrongBlock(cid)) if cid == cid_text(&dag.root)));
+    assert!(
+        matches!(start().descend(&[flipped]), Err(WalkError::WrongBlock(cid)) if cid == cid_text(&dag.root))
+    );
     assert!(matches!(start().descend(&[]), Err(WalkError::WrongShape)));
-    assert!(matches!(start().descend(&[root_block.clone(), root_block.clone()]), Err(WalkError::WrongShape)));
+    assert!(matches!(
+        start().descend(&[root_block.clone(), root_block.clone()]),
+        Err(WalkError::WrongShape)
+    ));
 
     let mut walk = start();
     walk.descend(&[root_block]).unwrap();
@@ -206,7 +225,10 @@ fn a_walk_refuses_what_was_not_asked_for() {
     assert!(matches!(walk.descend(&swapped), Err(WalkError::WrongBlock(_))));
     swapped.swap(0, 1);
     walk.descend(&swapped).expect("a refused block does not spoil the walk");
-    assert!(matches!(walk.descend(&[]), Err(WalkError::WrongShape)), "below the leaves there is nothing");
+    assert!(
+        matches!(walk.descend(&[]), Err(WalkError::WrongShape)),
+        "below the leaves there is nothing"
+    );
     assert_eq!(walk.leaves().map(|leaves| leaves.len()), Some(400));
 
     let text = b"no dag-pb".to_vec();
@@ -216,7 +238,11 @@ fn a_walk_refuses_what_was_not_asked_for() {
 
 #[test]
 fn a_walk_refuses_a_node_with_too_many_links() {
-    let link = PbLink { cid: Digest::of(b"leaf").to_cid(RAW), name: Some(String::new()), size: Some(LEAF_SIZE) };
+    let link = PbLink {
+        cid: Digest::of(b"leaf").to_cid(RAW),
+        name: Some(String::new()),
+        size: Some(LEAF_SIZE),
+    };
     let block = PbNode { links: vec![link; MAX_LINKS + 1], data: None }.into_bytes();
     let mut walk = Walk::new(Digest::of(&block).to_cid(DAG_PB), Layout::new(174 * LEAF_SIZE));
     assert!(matches!(walk.descend(&[block]), Err(WalkError::WrongShape)));

@@ -11,7 +11,9 @@ use std::rc::Rc;
 use edge_net_core::dag::layout::{LEAF_SIZE, LEAVES_PER_SEGMENT, Layout, SEGMENT_SIZE};
 use edge_net_core::dag::unixfs::{self, Digest};
 use edge_net_core::dag::verify::{Bytes, Hashed, LeafTable};
-use edge_net_core::transfer::download::{Action, Config, Download, Event, FetchId, ReaderId, Report};
+use edge_net_core::transfer::download::{
+    Action, Config, Download, Event, FetchId, ReaderId, Report,
+};
 use edge_net_core::transfer::source::Failure;
 
 /// Milliseconds that timers are late, at the most.
@@ -90,9 +92,12 @@ fn cut(runs: &[Run], range: &Range<u64>) -> Vec<Run> {
     for run in runs {
         let (start, end) = (range.start.max(at), range.end.min(at + run.length));
         if start < end {
-            let piece = Run { start: run.start + (start - at), length: end - start, spoilt: run.spoilt };
+            let piece =
+                Run { start: run.start + (start - at), length: end - start, spoilt: run.spoilt };
             match cut.last_mut() {
-                Some(last) if last.spoilt == piece.spoilt && last.start + last.length == piece.start => {
+                Some(last)
+                    if last.spoilt == piece.spoilt && last.start + last.length == piece.start =>
+                {
                     last.length += piece.length;
                 }
                 _ => cut.push(piece),
@@ -110,7 +115,8 @@ fn leaves_of(bytes: &Range<u64>) -> Range<u64> {
 
 /// The leaf table of the honest artifact.
 fn table_of(layout: Layout) -> LeafTable {
-    let leaves = (0..layout.leaves()).map(|leaf| digest(&honest(&layout.bytes_of_leaves(&(leaf..leaf + 1)))));
+    let leaves = (0..layout.leaves())
+        .map(|leaf| digest(&honest(&layout.bytes_of_leaves(&(leaf..leaf + 1)))));
     let leaves: Vec<Digest> = leaves.collect();
     let cid = unixfs::root(&leaves, layout.size());
     LeafTable::from_digests(leaves, layout.size(), &cid).unwrap()
@@ -126,22 +132,31 @@ impl Bytes for Described {
     }
 
     fn slice(&self, range: Range<u64>) -> Self {
-        assert!(range.start < range.end && range.end <= self.len(), "cut {range:?} of {}", self.len());
+        assert!(
+            range.start < range.end && range.end <= self.len(),
+            "cut {range:?} of {}",
+            self.len()
+        );
         Self { runs: cut(&self.runs, &range), held: Rc::clone(&self.held) }
     }
 }
 
 /// Equal bytes have equal digests, and others have others.
 fn digest(runs: &[Run]) -> Digest {
-    let description: Vec<u8> =
-        runs.iter().flat_map(|run| [run.start, run.length, run.spoilt]).flat_map(u64::to_le_bytes).collect();
+    let description: Vec<u8> = runs
+        .iter()
+        .flat_map(|run| [run.start, run.length, run.spoilt])
+        .flat_map(u64::to_le_bytes)
+        .collect();
     Digest::of(&description)
 }
 
 /// What the host does with bytes that came.
 fn hash(runs: Vec<Run>, memory: &Memory, segment: u64) -> Hashed<Described> {
     let leaves = length(&runs).div_ceil(LEAF_SIZE);
-    let digests = (0..leaves).map(|leaf| digest(&cut(&runs, &(leaf * LEAF_SIZE..(leaf + 1) * LEAF_SIZE)))).collect();
+    let digests = (0..leaves)
+        .map(|leaf| digest(&cut(&runs, &(leaf * LEAF_SIZE..(leaf + 1) * LEAF_SIZE))))
+        .collect();
     Hashed::by_host(Described { runs, held: Held::new(memory, segment) }, digests)
 }
 
@@ -159,7 +174,11 @@ fn spoil(random: &mut Random, bytes: &Range<u64>, percent: u64, some: bool) -> V
         let length = LEAF_SIZE.min(bytes.end - start);
         if leaf == surely || random.chance(percent) {
             let at = random.below(length);
-            let spoilt = Run { start: start + at, length: random.within(1..length - at + 1), spoilt: random.within(1..100) };
+            let spoilt = Run {
+                start: start + at,
+                length: random.within(1..length - at + 1),
+                spoilt: random.within(1..100),
+            };
             runs.extend(honest(&(start..start + at)));
             runs.push(spoilt);
             runs.extend(honest(&(spoilt.start + spoilt.length..start + length)));
@@ -237,7 +256,9 @@ impl Profile {
     fn is_hopeless(&self) -> bool {
         match self {
             Self::Corrupt(percent) => *percent == 100,
-            Self::OtherBytes | Self::Short | Self::Fails(_) | Self::Stalls | Self::DiesHalfWay => true,
+            Self::OtherBytes | Self::Short | Self::Fails(_) | Self::Stalls | Self::DiesHalfWay => {
+                true
+            }
             _ => false,
         }
     }
@@ -350,7 +371,8 @@ impl<'a> Simulation<'a> {
         let layout = Layout::new(size);
         let table = Rc::new(table_of(layout));
 
-        let mut sources: Vec<Profile> = (0..random.below(5)).map(|_| Profile::any(&mut random)).collect();
+        let mut sources: Vec<Profile> =
+            (0..random.below(5)).map(|_| Profile::any(&mut random)).collect();
         // In half of the seeds surely somebody is honest.
         if random.chance(50) {
             let at = usize::try_from(random.below(sources.len() as u64 + 1)).unwrap();
@@ -430,9 +452,17 @@ impl<'a> Simulation<'a> {
                 _ => start..start + self.random.below(size + 2),
             };
             let bytes = bytes.start.min(size)..bytes.end.max(bytes.start);
-            let stops_at = if self.random.chance(15) { self.random.below(size + 1) } else { u64::MAX };
-            let reader =
-                Reader { at: bytes.start, bytes, pulls: 0, served: false, started: false, stops_at, state: State::Waiting };
+            let stops_at =
+                if self.random.chance(15) { self.random.below(size + 1) } else { u64::MAX };
+            let reader = Reader {
+                at: bytes.start,
+                bytes,
+                pulls: 0,
+                served: false,
+                started: false,
+                stops_at,
+                state: State::Waiting,
+            };
             self.readers.insert(id, reader);
             let opens = self.random.pick(&[0, 0, 100, 10_000, 60_000]);
             self.plan(opens, What::Opens(id));
@@ -467,7 +497,10 @@ impl<'a> Simulation<'a> {
                     self.now = planned.unwrap_or(u64::MAX).min(timeout + late).max(self.now);
                     self.tell(Event::Tick);
                     let next = self.download.next_timeout();
-                    assert!(next.is_none_or(|next| next > self.now), "ticks at {next:?} without end");
+                    assert!(
+                        next.is_none_or(|next| next > self.now),
+                        "ticks at {next:?} without end"
+                    );
                 }
                 _ => {
                     let Reverse((at, key)) = self.agenda.pop().unwrap();
@@ -513,7 +546,10 @@ impl<'a> Simulation<'a> {
                 if let Some(runs) = found.as_ref().filter(|_| first) {
                     self.note_good_leaves(segment, &self.layout.bytes_of_segment(segment), runs);
                 }
-                Event::Loaded { segment, found: found.map(|runs| hash(runs, &self.memory, segment)) }
+                Event::Loaded {
+                    segment,
+                    found: found.map(|runs| hash(runs, &self.memory, segment)),
+                }
             }
             What::Dies => return self.die(),
             What::Progress(fetch, bytes) => {
@@ -532,7 +568,11 @@ impl<'a> Simulation<'a> {
                     }
                     self.note_good_leaves(segment, &flight.bytes, &runs);
                 }
-                Event::Fetched { fetch, hashed: hash(runs, &self.memory, segment), origin: format!("of fetch {fetch}") }
+                Event::Fetched {
+                    fetch,
+                    hashed: hash(runs, &self.memory, segment),
+                    origin: format!("of fetch {fetch}"),
+                }
             }
             What::Fails(fetch, failure, rest) => {
                 if let Some(flight) = self.flights.remove(&fetch) {
@@ -552,7 +592,8 @@ impl<'a> Simulation<'a> {
         self.tally.died += 1;
         self.what.retain(|_, what| matches!(what, What::Opens(_) | What::Cancels(_)));
         self.agenda.retain(|Reverse((_, key))| self.what.contains_key(key));
-        self.download = Download::new(Rc::clone(&self.table), names(&self.sources), self.config.clone());
+        self.download =
+            Download::new(Rc::clone(&self.table), names(&self.sources), self.config.clone());
         assert!(self.memory.borrow().is_empty(), "what nobody holds is freed");
         self.flights.clear();
         self.loading.clear();
@@ -560,8 +601,12 @@ impl<'a> Simulation<'a> {
         self.resting.clear();
         self.failed.clear();
         self.came.clear();
-        let open: Vec<ReaderId> =
-            self.readers.iter().filter(|(_, reader)| reader.state == State::Open).map(|(id, _)| *id).collect();
+        let open: Vec<ReaderId> = self
+            .readers
+            .iter()
+            .filter(|(_, reader)| reader.state == State::Open)
+            .map(|(id, _)| *id)
+            .collect();
         for id in open {
             let reader = self.readers.get_mut(&id).unwrap();
             *reader = Reader {
@@ -578,7 +623,8 @@ impl<'a> Simulation<'a> {
 
     /// Requests that fail together are one failure.
     fn note_failure(&mut self, flight: &Flight) {
-        let (failures, last) = self.failed.entry((flight.bytes.start / SEGMENT_SIZE, flight.source)).or_default();
+        let (failures, last) =
+            self.failed.entry((flight.bytes.start / SEGMENT_SIZE, flight.source)).or_default();
         *failures += u32::from(flight.started >= *last);
         *last = self.now;
     }
@@ -624,14 +670,21 @@ impl<'a> Simulation<'a> {
             }
             Action::Forget(segment) => {
                 let removed = self.store.remove(&segment);
-                assert_ne!(removed, Some(honest(&self.layout.bytes_of_segment(segment))), "a good entry was thrown away");
+                assert_ne!(
+                    removed,
+                    Some(honest(&self.layout.bytes_of_segment(segment))),
+                    "a good entry was thrown away"
+                );
                 self.tally.forgotten += 1;
             }
             Action::Fetch { fetch, source, bytes, .. } => self.fetch(fetch, source, bytes),
             Action::Abort(fetch) => {
-                let flight = self.flights.remove(&fetch).expect("only what is under way is stopped");
+                let flight =
+                    self.flights.remove(&fetch).expect("only what is under way is stopped");
                 let came = self.came.get(&(flight.bytes.start / SEGMENT_SIZE));
-                if !came.is_some_and(|came| leaves_of(&flight.bytes).all(|leaf| came.contains(&leaf))) {
+                if !came
+                    .is_some_and(|came| leaves_of(&flight.bytes).all(|leaf| came.contains(&leaf)))
+                {
                     self.note_failure(&flight);
                 }
                 self.tally.aborted += 1;
@@ -665,13 +718,20 @@ impl<'a> Simulation<'a> {
                 let reader = self.open_reader(id);
                 reader.state = State::Closed;
                 let end = reader.bytes.end.min(self.layout.size());
-                assert!(self.readers[&id].at >= end, "reader {id} was closed at {} of {end}", self.readers[&id].at);
+                assert!(
+                    self.readers[&id].at >= end,
+                    "reader {id} was closed at {} of {end}",
+                    self.readers[&id].at
+                );
                 self.tally.closed += 1;
             }
             Action::Fail { reader, error } => {
                 self.open_reader(reader).state = State::Failed;
                 self.tally.failed += 1;
-                assert!(!self.sources.iter().any(Profile::is_honest), "there was an honest source: {error}");
+                assert!(
+                    !self.sources.iter().any(Profile::is_honest),
+                    "there was an honest source: {error}"
+                );
                 let message = error.to_string();
                 for i in 0..self.sources.len() {
                     assert!(
@@ -679,22 +739,35 @@ impl<'a> Simulation<'a> {
                         "{message:?} does not say what was wrong with source {i}"
                     );
                 }
-                assert!(!self.sources.is_empty() || message.ends_with("there are no sources"), "{message}");
-                let (missing, next) = (error.bytes.start / SEGMENT_SIZE, self.readers[&reader].at / SEGMENT_SIZE);
-                assert_eq!(missing, next, "reader {reader} failed for a segment that is not its next: {message}");
+                assert!(
+                    !self.sources.is_empty() || message.ends_with("there are no sources"),
+                    "{message}"
+                );
+                let (missing, next) =
+                    (error.bytes.start / SEGMENT_SIZE, self.readers[&reader].at / SEGMENT_SIZE);
+                assert_eq!(
+                    missing, next,
+                    "reader {reader} failed for a segment that is not its next: {message}"
+                );
             }
             Action::Report(report) => match report {
                 Report::Verified { segment, origins } => {
                     self.tally.loaded += u64::from(origins.is_empty());
                     self.tally.healed += u64::from(origins.len() > 1);
                     let all = self.layout.leaves_of_segment(segment);
-                    assert!(!self.config.store || self.came[&segment].iter().copied().eq(all), "{:?}", self.came[&segment]);
+                    assert!(
+                        !self.config.store || self.came[&segment].iter().copied().eq(all),
+                        "{:?}",
+                        self.came[&segment]
+                    );
                 }
                 Report::Refused { failure: Failure::BadLeaf(_), source, .. } => {
                     assert!(self.caught.contains(&source), "source {source} sent nothing bad");
                     self.tally.bad_leaves += 1;
                 }
-                Report::Refused { failure, .. } => self.tally.stalled += u64::from(failure == Failure::Stalled),
+                Report::Refused { failure, .. } => {
+                    self.tally.stalled += u64::from(failure == Failure::Stalled)
+                }
                 Report::Received { .. } | Report::Failed(_) => {}
             },
         }
@@ -710,17 +783,26 @@ impl<'a> Simulation<'a> {
         let size = self.layout.size();
         let reader = self.open_reader(id);
         assert!(reader.pulls > 0, "reader {id} had no room");
-        assert_eq!(bytes.runs, honest(&(reader.at..reader.at + bytes.len())), "reader {id} was handed other bytes than are next");
+        assert_eq!(
+            bytes.runs,
+            honest(&(reader.at..reader.at + bytes.len())),
+            "reader {id} was handed other bytes than are next"
+        );
         reader.at += bytes.len();
         let end = reader.bytes.end.min(size);
-        assert!(!bytes.is_empty() && reader.at <= end, "reader {id} was handed {} beyond its end", reader.at);
+        assert!(
+            !bytes.is_empty() && reader.at <= end,
+            "reader {id} was handed {} beyond its end",
+            reader.at
+        );
         reader.served = true;
         self.tally.bytes += bytes.len();
     }
 
     /// A pull brings what there is of one segment, in one go; what follows it is pulled for again.
     fn pull_again(&mut self) {
-        let served: Vec<ReaderId> = self.readers.iter().filter(|(_, reader)| reader.served).map(|(id, _)| *id).collect();
+        let served: Vec<ReaderId> =
+            self.readers.iter().filter(|(_, reader)| reader.served).map(|(id, _)| *id).collect();
         for id in served {
             let reader = self.readers.get_mut(&id).unwrap();
             (reader.served, reader.pulls) = (false, 0);
@@ -738,25 +820,48 @@ impl<'a> Simulation<'a> {
         let segment = bytes.start / SEGMENT_SIZE;
         let leaves = leaves_of(&bytes);
         assert_eq!(self.layout.bytes_of_leaves(&leaves), bytes, "whole leaves");
-        assert!(!leaves.is_empty() && leaves.end <= (segment + 1) * LEAVES_PER_SEGMENT, "of one segment");
+        assert!(
+            !leaves.is_empty() && leaves.end <= (segment + 1) * LEAVES_PER_SEGMENT,
+            "of one segment"
+        );
         self.assert_near_a_reader(segment);
         assert!(!self.caught.contains(&source), "source {source} sent bad bytes before");
-        let mut others = self.flights.values().filter(|flight| flight.bytes.start < bytes.end && bytes.start < flight.bytes.end);
+        let mut others = self
+            .flights
+            .values()
+            .filter(|flight| flight.bytes.start < bytes.end && bytes.start < flight.bytes.end);
         if let Some(first) = others.next() {
             assert!(others.next().is_none(), "{bytes:?} is under way twice already");
-            assert!(first.source != source && self.now >= first.started + 1000, "{bytes:?} is under way already");
+            assert!(
+                first.source != source && self.now >= first.started + 1000,
+                "{bytes:?} is under way already"
+            );
             self.tally.hedged += 1;
         }
         let rests_until = self.resting.get(&source).copied().unwrap_or_default();
-        assert!(self.now >= rests_until, "source {source} wants to be left alone until {rests_until}");
+        assert!(
+            self.now >= rests_until,
+            "source {source} wants to be left alone until {rests_until}"
+        );
         if self.config.store {
             let came = &self.came[&segment];
-            assert!(!leaves.clone().any(|leaf| came.contains(&leaf)), "leaves of {leaves:?} came already: {came:?}");
+            assert!(
+                !leaves.clone().any(|leaf| came.contains(&leaf)),
+                "leaves of {leaves:?} came already: {came:?}"
+            );
             let (failed, _) = self.failed.get(&(segment, source)).copied().unwrap_or_default();
-            assert!(failed < self.config.attempts, "source {source} failed {failed} times with segment {segment}");
+            assert!(
+                failed < self.config.attempts,
+                "source {source} failed {failed} times with segment {segment}"
+            );
         }
         assert!(
-            self.flights.insert(fetch, Flight { source, bytes: bytes.clone(), started: self.now, heard: self.now }).is_none(),
+            self.flights
+                .insert(
+                    fetch,
+                    Flight { source, bytes: bytes.clone(), started: self.now, heard: self.now }
+                )
+                .is_none(),
             "names are not used again"
         );
         let mut profile = self.sources[source].clone();
@@ -777,7 +882,9 @@ impl<'a> Simulation<'a> {
                 let rest = interval - self.now % interval;
                 return self.plan(latency, What::Fails(fetch, Failure::Status(429), Some(rest)));
             }
-            Profile::Honest | Profile::Flaps(_) | Profile::Limits(_) | Profile::TurnsInto(..) => honest(bytes),
+            Profile::Honest | Profile::Flaps(_) | Profile::Limits(_) | Profile::TurnsInto(..) => {
+                honest(bytes)
+            }
             Profile::Slow | Profile::Drips => {
                 let beats = if profile == Profile::Slow { self.random.within(2..6) } else { 40 };
                 let beat = self.config.stall * 9 / 10;
@@ -789,40 +896,74 @@ impl<'a> Simulation<'a> {
             Profile::Corrupt(percent) => spoil(&mut self.random, bytes, percent, false),
             Profile::OtherBytes => honest(&(bytes.start + 1..bytes.end + 1)),
             Profile::Short => cut(&honest(bytes), &(0..self.random.below(length))),
-            Profile::Fails(failure) => return self.plan(latency, What::Fails(fetch, failure, None)),
+            Profile::Fails(failure) => {
+                return self.plan(latency, What::Fails(fetch, failure, None));
+            }
             Profile::Stalls => return,
             Profile::DiesHalfWay => {
                 self.plan(latency, What::Progress(fetch, length / 2));
                 if self.random.chance(50) {
-                    self.plan(latency * 2, What::Fails(fetch, Failure::WrongLength { got: length / 2, want: length }, None));
+                    self.plan(
+                        latency * 2,
+                        What::Fails(
+                            fetch,
+                            Failure::WrongLength { got: length / 2, want: length },
+                            None,
+                        ),
+                    );
                 }
                 return;
             }
         };
         self.plan(latency, What::Brings(fetch, runs));
         if self.random.chance(2) {
-            self.plan(latency + 7, What::Fails(fetch, Failure::Unreachable("an echo".into()), None));
+            self.plan(
+                latency + 7,
+                What::Fails(fetch, Failure::Unreachable("an echo".into()), None),
+            );
         }
     }
 
     /// What is loaded or fetched is near what somebody reads.
     fn assert_near_a_reader(&self, segment: u64) {
-        let near = self.readers.values().filter(|reader| reader.state == State::Open && reader.started).any(|reader| {
-            let wanted = self.layout.segments_of_bytes(&(reader.at..reader.bytes.end.min(self.layout.size())));
-            wanted.contains(&segment) && segment < wanted.start + self.config.held as u64
-        });
+        let near = self
+            .readers
+            .values()
+            .filter(|reader| reader.state == State::Open && reader.started)
+            .any(|reader| {
+                let wanted = self
+                    .layout
+                    .segments_of_bytes(&(reader.at..reader.bytes.end.min(self.layout.size())));
+                wanted.contains(&segment) && segment < wanted.start + self.config.held as u64
+            });
         assert!(near, "nobody is about to read segment {segment}");
     }
 
     fn check_limits(&self) {
-        let stalled = self.flights.values().any(|flight| self.now > flight.heard + self.config.stall + MAX_LATE);
+        let stalled = self
+            .flights
+            .values()
+            .any(|flight| self.now > flight.heard + self.config.stall + MAX_LATE);
         assert!(!stalled, "a request has stalled and goes on");
         assert!(self.flights.len() <= self.config.lanes, "{} requests at once", self.flights.len());
-        let nexts = self.readers.values().filter(|reader| reader.state == State::Open && reader.started).count();
+        let nexts = self
+            .readers
+            .values()
+            .filter(|reader| reader.state == State::Open && reader.started)
+            .count();
         let held: Vec<u64> = self.memory.borrow().keys().copied().collect();
-        assert!(held.len() <= self.config.held.max(nexts), "segments {held:?} are held, by {nexts} readers");
-        assert_eq!(self.download.is_idle(), !self.readers.values().any(|reader| reader.state == State::Open));
-        assert!(!self.download.is_idle() || held.is_empty() && self.flights.is_empty(), "nobody reads, but {held:?} are held");
+        assert!(
+            held.len() <= self.config.held.max(nexts),
+            "segments {held:?} are held, by {nexts} readers"
+        );
+        assert_eq!(
+            self.download.is_idle(),
+            !self.readers.values().any(|reader| reader.state == State::Open)
+        );
+        assert!(
+            !self.download.is_idle() || held.is_empty() && self.flights.is_empty(),
+            "nobody reads, but {held:?} are held"
+        );
     }
 
     /// Nothing is planned any more, and the machine waits for nothing.
@@ -831,7 +972,8 @@ impl<'a> Simulation<'a> {
         for (id, reader) in &self.readers {
             let waits = reader.state == State::Open && reader.pulls > 0;
             assert!(!waits, "reader {id} waits for byte {} for ever", reader.at);
-            let stopped = reader.state == State::Open && (!reader.started || reader.at >= reader.stops_at);
+            let stopped =
+                reader.state == State::Open && (!reader.started || reader.at >= reader.stops_at);
             assert!(
                 stopped || matches!(reader.state, State::Closed | State::Failed | State::Cancelled),
                 "reader {id}: {:?}",
@@ -861,7 +1003,9 @@ impl Drop for Seed {
 }
 
 fn variable(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|value| value.parse().unwrap_or_else(|_| panic!("{name} must be a number, not {value:?}")))
+    std::env::var(name).ok().map(|value| {
+        value.parse().unwrap_or_else(|_| panic!("{name} must be a number, not {value:?}"))
+    })
 }
 
 #[test]
@@ -892,9 +1036,10 @@ fn faulty_downloads_end_with_the_right_bytes_or_an_error() {
         forgotten,
         bytes,
     } = tally;
-    for happened in
-        [closed, failed, cancelled, aborted, hedged, rested, died, stalled, bad_leaves, healed, stored, loaded, forgotten, bytes]
-    {
+    for happened in [
+        closed, failed, cancelled, aborted, hedged, rested, died, stalled, bad_leaves, healed,
+        stored, loaded, forgotten, bytes,
+    ] {
         assert!(happened > 0, "the simulation has become too tame: {tally:?}");
     }
 }
@@ -924,12 +1069,16 @@ fn pieces_that_fail_together_are_one_attempt() {
             download.handle(now, Event::Tick);
             continue;
         }
-        assert_eq!(asked.iter().map(|(_, bytes)| bytes.end - bytes.start).sum::<u64>(), SEGMENT_SIZE);
+        assert_eq!(
+            asked.iter().map(|(_, bytes)| bytes.end - bytes.start).sum::<u64>(),
+            SEGMENT_SIZE
+        );
         assert_eq!(asked.len(), 4);
         rounds += 1;
         now += 10;
         for (fetch, _) in asked {
-            download.handle(now, Event::Failed { fetch, failure: Failure::Status(503), rest: None });
+            download
+                .handle(now, Event::Failed { fetch, failure: Failure::Status(503), rest: None });
         }
     }
     assert_eq!(rounds, 3);
@@ -940,8 +1089,15 @@ fn pieces_that_fail_together_are_one_attempt() {
 fn without_sharing_the_source_that_sent_last_is_asked_next() {
     let layout = Layout::new(3 * SEGMENT_SIZE);
     let table = table_of(layout);
-    let config =
-        Config { lanes: 1, held: 2, whole: true, share: false, store: false, probe: LEAVES_PER_SEGMENT, ..Config::default() };
+    let config = Config {
+        lanes: 1,
+        held: 2,
+        whole: true,
+        share: false,
+        store: false,
+        probe: LEAVES_PER_SEGMENT,
+        ..Config::default()
+    };
     let mut download = Download::new(table, vec!["first".into(), "second".into()], config);
     let asked = |download: &mut Download<Described>| {
         std::iter::from_fn(|| download.poll()).find_map(|action| match action {

@@ -16,7 +16,10 @@ fn the_least_recently_used_goes_and_the_pinned_stays() {
 
 fn any_kept() -> impl Strategy<Value = Vec<Kept>> {
     let artifact = (0..100 * MB, 0..50_u64, any::<bool>());
-    prop::collection::vec(artifact.prop_map(|(bytes, used, held)| Kept { bytes, used, held }), 0..20)
+    prop::collection::vec(
+        artifact.prop_map(|(bytes, used, held)| Kept { bytes, used, held }),
+        0..20,
+    )
 }
 
 proptest! {

@@ -4,11 +4,13 @@ use edge_net_core::http::gcs::{HmacKey, MAX_LIFETIME, ServiceAccount, SigningErr
 use proptest::prelude::*;
 use serde_json::json;
 
-const URL: &str = "https://storage.googleapis.com/edge-net-models/minilm-l6-v2-q8/v1.0.0/model.onnx";
+const URL: &str =
+    "https://storage.googleapis.com/edge-net-models/minilm-l6-v2-q8/v1.0.0/model.onnx";
 
 fn account(email: &str) -> ServiceAccount {
     let key = "-----BEGIN PRIVATE KEY-----\nAQID\nBA==\n-----END PRIVATE KEY-----\n";
-    ServiceAccount::parse(&json!({ "client_email": email, "private_key": key }).to_string()).unwrap()
+    ServiceAccount::parse(&json!({ "client_email": email, "private_key": key }).to_string())
+        .unwrap()
 }
 
 /// What @google-cloud/storage 7.22.0 (`getSignedUrl`, version v4) gave its signer to sign, and the URL that it made when that
@@ -50,7 +52,8 @@ fn it_signs_what_googles_library_signs() {
 
 #[test]
 fn what_cannot_be_signed_is_named() {
-    let refusal = |url: &str, now, lifetime| account("x@y").unsigned(url, now, lifetime).err().unwrap();
+    let refusal =
+        |url: &str, now, lifetime| account("x@y").unsigned(url, now, lifetime).err().unwrap();
     for url in [
         "",
         "storage.googleapis.com/b/o",
@@ -72,9 +75,20 @@ fn what_cannot_be_signed_is_named() {
 #[test]
 fn a_key_file_that_cannot_be_read_is_named_but_not_quoted() {
     let pkcs1 = "-----BEGIN RSA PRIVATE KEY-----\nc2VjcmV0\n-----END RSA PRIVATE KEY-----";
-    for text in ["", "{}", "[]", "secret", &json!({ "client_email": "x", "private_key": pkcs1 }).to_string()] {
+    for text in [
+        "",
+        "{}",
+        "[]",
+        "secret",
+        &json!({ "client_email": "x", "private_key": pkcs1 }).to_string(),
+    ] {
         let error = ServiceAccount::parse(text).err().unwrap().to_string();
-        assert!(error.contains("private_key") && !error.contains("c2VjcmV0") && !error.contains("secret,"), "{error}");
+        assert!(
+            error.contains("private_key")
+                && !error.contains("c2VjcmV0")
+                && !error.contains("secret,"),
+            "{error}"
+        );
     }
 }
 

@@ -1,7 +1,9 @@
 //! Preconditions, answers and paths.
 
 use edge_net_core::dag::unixfs::{Digest, RAW, cid_text};
-use edge_net_core::http::answer::{Freshness, ModelPath, Resource, answer, entity_tag, media_type, problem};
+use edge_net_core::http::answer::{
+    Freshness, ModelPath, Resource, answer, entity_tag, media_type, problem,
+};
 use edge_net_core::trust::manifest::Manifest;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use proptest::prelude::*;
@@ -25,11 +27,18 @@ fn tag() -> String {
     entity_tag(manifest().artifact("model.onnx").unwrap())
 }
 
-fn ask_for(file: &str, method: &Method, fields: &[(&str, &str)]) -> Response<Option<std::ops::Range<u64>>> {
+fn ask_for(
+    file: &str,
+    method: &Method,
+    fields: &[(&str, &str)],
+) -> Response<Option<std::ops::Range<u64>>> {
     let mut map = HeaderMap::new();
     for (name, value) in fields {
         let value = value.replace("TAG", &tag());
-        map.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        map.append(
+            name.parse::<HeaderName>().unwrap(),
+            HeaderValue::from_bytes(value.as_bytes()).unwrap(),
+        );
     }
     let manifest = manifest();
     answer(method, &map, &manifest, manifest.artifact(file).unwrap(), Freshness::Immutable)
@@ -66,10 +75,17 @@ fn the_whole() {
 #[test]
 fn parts() {
     let response = get(&[("range", "bytes=990-2000")]);
-    assert_eq!((response.status(), response.body()), (StatusCode::PARTIAL_CONTENT, &Some(990..1000)));
+    assert_eq!(
+        (response.status(), response.body()),
+        (StatusCode::PARTIAL_CONTENT, &Some(990..1000))
+    );
     assert_eq!(field(&response, "content-range"), Some("bytes 990-999/1000"));
     assert_eq!(field(&response, "content-length"), Some("10"));
-    assert_eq!(field(&response, "repr-digest"), field(&get(&[]), "repr-digest"), "of the whole (RFC 9530, section 3)");
+    assert_eq!(
+        field(&response, "repr-digest"),
+        field(&get(&[]), "repr-digest"),
+        "of the whole (RFC 9530, section 3)"
+    );
 
     let response = get(&[("range", "bytes=1000-")]);
     assert_eq!((response.status(), response.body()), (StatusCode::RANGE_NOT_SATISFIABLE, &None));
@@ -98,8 +114,14 @@ fn heads_have_the_fields_of_the_whole_and_no_body() {
         assert_eq!((head.status(), head.body()), (StatusCode::OK, &None));
         assert_eq!(head.headers(), get(&[]).headers());
     }
-    assert_eq!(ask_for("model.onnx", &Method::HEAD, &[("if-none-match", "TAG")]).status(), StatusCode::NOT_MODIFIED);
-    assert_eq!(ask_for("model.onnx", &Method::HEAD, &[("if-match", "\"x\"")]).status(), StatusCode::PRECONDITION_FAILED);
+    assert_eq!(
+        ask_for("model.onnx", &Method::HEAD, &[("if-none-match", "TAG")]).status(),
+        StatusCode::NOT_MODIFIED
+    );
+    assert_eq!(
+        ask_for("model.onnx", &Method::HEAD, &[("if-match", "\"x\"")]).status(),
+        StatusCode::PRECONDITION_FAILED
+    );
 }
 
 /// RFC 9110, section 13.
@@ -172,7 +194,10 @@ fn only_good_answers_may_be_kept() {
     ] {
         assert_eq!(field(&get(fields), "cache-control"), Some(cache_control), "{fields:?}");
     }
-    assert_eq!(Freshness::Latest.cache_control(), "public, max-age=60, must-revalidate, no-transform");
+    assert_eq!(
+        Freshness::Latest.cache_control(),
+        "public, max-age=60, must-revalidate, no-transform"
+    );
 }
 
 #[test]
@@ -193,13 +218,20 @@ fn media_types() {
 #[test]
 fn problems_are_json() {
     let body: Value = serde_json::from_str(&problem(StatusCode::NOT_FOUND, "no \"x\"\n")).unwrap();
-    assert_eq!(body, json!({ "type": "about:blank", "title": "Not Found", "status": 404, "detail": "no \"x\"\n" }));
+    assert_eq!(
+        body,
+        json!({ "type": "about:blank", "title": "Not Found", "status": 404, "detail": "no \"x\"\n" })
+    );
 }
 
 #[test]
 fn paths() {
     let path = |id: &str, version: Option<&str>, resource| {
-        Some(ModelPath { id: id.into(), version: version.map(|version| version.parse().unwrap()), resource })
+        Some(ModelPath {
+            id: id.into(),
+            version: version.map(|version| version.parse().unwrap()),
+            resource,
+        })
     };
     let artifact = |file: &str| Resource::Artifact(file.into());
     for (text, parsed) in [
@@ -219,14 +251,21 @@ fn paths() {
         ("m/a/manifest.json", path("m", None, artifact("a/manifest.json"))),
         // The hub's shape.
         ("org/m/resolve/main/config.json", path("m", None, artifact("config.json"))),
-        ("Xenova/All-M_6/resolve/main/onnx/model.onnx", path("all-m_6", None, artifact("onnx/model.onnx"))),
+        (
+            "Xenova/All-M_6/resolve/main/onnx/model.onnx",
+            path("all-m_6", None, artifact("onnx/model.onnx")),
+        ),
         ("org/m/resolve/v1.2.3/a", path("m", Some("1.2.3"), artifact("a"))),
         ("org/m/resolve/1.2.3/manifest.json", path("m", Some("1.2.3"), Resource::Manifest)),
         // Not the hub's: a branch that we do not have is a folder that we may.
         ("m/a/resolve/dev/b", path("m", None, artifact("a/resolve/dev/b"))),
     ] {
         assert_eq!(ModelPath::parse(text), parsed, "{text}");
-        let freshness = if parsed.unwrap().version.is_some() { Freshness::Immutable } else { Freshness::Latest };
+        let freshness = if parsed.unwrap().version.is_some() {
+            Freshness::Immutable
+        } else {
+            Freshness::Latest
+        };
         assert_eq!(ModelPath::parse(text).unwrap().freshness(), freshness);
     }
 }

@@ -10,7 +10,10 @@ const UNTIL: u64 = NOW / 1000 + 60;
 const PATH: &str = "/models/private/v1.0.0/model.onnx";
 
 fn keys(current: &str) -> LinkKeys {
-    LinkKeys::parse(&format!(r#"{{"current": "{current}", "keys": {{"new": "{NEW}", "old": "{OLD}"}}}}"#)).unwrap()
+    LinkKeys::parse(&format!(
+        r#"{{"current": "{current}", "keys": {{"new": "{NEW}", "old": "{OLD}"}}}}"#
+    ))
+    .unwrap()
 }
 
 #[test]
@@ -20,7 +23,10 @@ fn a_link_opens_what_it_is_for_until_it_expires() {
     assert_eq!(keys.check(PATH, &query, NOW), Ok(()));
     assert_eq!(keys.check(PATH, &query, NOW + 59_999), Ok(()));
     assert_eq!(keys.check(PATH, &query, NOW + 63_000), Err(LinkError::Expired(3)));
-    assert_eq!(keys.check("/models/private/v1.0.0/other.onnx", &query, NOW), Err(LinkError::Signature));
+    assert_eq!(
+        keys.check("/models/private/v1.0.0/other.onnx", &query, NOW),
+        Err(LinkError::Signature)
+    );
     // What a client's library adds does no harm.
     assert_eq!(keys.check(PATH, &format!("{query}&download=true"), NOW), Ok(()));
 }
@@ -30,22 +36,38 @@ fn a_folder_is_no_prefix_of_another_name() {
     let keys = keys("new");
     let query = keys.query(Reach::Below("/models/private/"), UNTIL);
     assert_eq!(keys.check(PATH, &query, NOW), Ok(()));
-    for path in ["/models/private", "/models/private-too/model.onnx", "/models/other/model.onnx", "/"] {
-        assert_eq!(keys.check(path, &query, NOW), Err(LinkError::Elsewhere("/models/private/".into())));
+    for path in
+        ["/models/private", "/models/private-too/model.onnx", "/models/other/model.onnx", "/"]
+    {
+        assert_eq!(
+            keys.check(path, &query, NOW),
+            Err(LinkError::Elsewhere("/models/private/".into()))
+        );
     }
     // Not even when who has the key forgot the slash.
     let query = keys.query(Reach::Below("/models/private"), UNTIL);
-    assert!(matches!(keys.check("/models/private-too/x", &query, NOW), Err(LinkError::Elsewhere(_))));
+    assert!(matches!(
+        keys.check("/models/private-too/x", &query, NOW),
+        Err(LinkError::Elsewhere(_))
+    ));
 }
 
 #[test]
 fn keys_rotate() {
     let query = keys("old").query(Reach::Path(PATH), UNTIL);
-    assert_eq!(keys("new").check(PATH, &query, NOW), Ok(()), "what was signed before is still good");
-    let only_new = LinkKeys::parse(&format!(r#"{{"current": "new", "keys": {{"new": "{NEW}"}}}}"#)).unwrap();
+    assert_eq!(
+        keys("new").check(PATH, &query, NOW),
+        Ok(()),
+        "what was signed before is still good"
+    );
+    let only_new =
+        LinkKeys::parse(&format!(r#"{{"current": "new", "keys": {{"new": "{NEW}"}}}}"#)).unwrap();
     assert_eq!(only_new.check(PATH, &query, NOW), Err(LinkError::UnknownKey));
     // One key's signature does not pass under another's name.
-    assert_eq!(keys("new").check(PATH, &query.replace("key=old", "key=new"), NOW), Err(LinkError::Signature));
+    assert_eq!(
+        keys("new").check(PATH, &query.replace("key=old", "key=new"), NOW),
+        Err(LinkError::Signature)
+    );
 }
 
 #[test]
@@ -53,8 +75,14 @@ fn keys_that_cannot_be_used_are_named() {
     let refusal = |text: &str| LinkKeys::parse(text).err().unwrap();
     assert_eq!(refusal("{}"), LinkKeysError::NotJson);
     assert_eq!(refusal(r#"{"current": "a", "keys": {}}"#), LinkKeysError::NoCurrent("a".into()));
-    assert_eq!(refusal(r#"{"current": "a", "keys": {"a": "c2hvcnQ="}}"#), LinkKeysError::BadKey("a".into()));
-    assert_eq!(refusal(&format!(r#"{{"current": "a&b", "keys": {{"a&b": "{NEW}"}}}}"#)), LinkKeysError::BadKey("a&b".into()));
+    assert_eq!(
+        refusal(r#"{"current": "a", "keys": {"a": "c2hvcnQ="}}"#),
+        LinkKeysError::BadKey("a".into())
+    );
+    assert_eq!(
+        refusal(&format!(r#"{{"current": "a&b", "keys": {{"a&b": "{NEW}"}}}}"#)),
+        LinkKeysError::BadKey("a&b".into())
+    );
 }
 
 #[test]
@@ -64,9 +92,15 @@ fn a_link_needs_each_part_once() {
     for part in ["key", "expires", "signature"] {
         let without: Vec<&str> = query.split('&').filter(|of| !of.starts_with(part)).collect();
         assert_eq!(keys.check(PATH, &without.join("&"), NOW), Err(LinkError::Missing(part)));
-        assert_eq!(keys.check(PATH, &format!("{query}&{part}=1"), NOW), Err(LinkError::Missing(part)));
+        assert_eq!(
+            keys.check(PATH, &format!("{query}&{part}=1"), NOW),
+            Err(LinkError::Missing(part))
+        );
     }
-    assert_eq!(keys.check(PATH, &format!("{query}&prefix=/"), NOW), Err(LinkError::Missing("prefix")));
+    assert_eq!(
+        keys.check(PATH, &format!("{query}&prefix=/"), NOW),
+        Err(LinkError::Missing("prefix"))
+    );
 }
 
 proptest! {

@@ -3,8 +3,12 @@
 use base64ct::{Base64, Encoding as _};
 use ed25519_dalek::{Signature, SigningKey};
 use edge_net_core::dag::unixfs::{DAG_PB, Digest, RAW, cid_text};
-use edge_net_core::trust::manifest::{MAX_ARTIFACTS, MAX_SIZE, Manifest, ManifestError, is_filename, is_id};
-use edge_net_core::trust::signature::{Floor, PinnedKeys, PinnedKeysError, Refusal, VerifiedManifest, endorse, sign};
+use edge_net_core::trust::manifest::{
+    MAX_ARTIFACTS, MAX_SIZE, Manifest, ManifestError, is_filename, is_id,
+};
+use edge_net_core::trust::signature::{
+    Floor, PinnedKeys, PinnedKeysError, Refusal, VerifiedManifest, endorse, sign,
+};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
@@ -13,7 +17,9 @@ fn key() -> SigningKey {
 }
 
 fn pinned() -> PinnedKeys {
-    PinnedKeys::default().pin("release".into(), &Base64::encode_string(key().verifying_key().as_bytes())).unwrap()
+    PinnedKeys::default()
+        .pin("release".into(), &Base64::encode_string(key().verifying_key().as_bytes()))
+        .unwrap()
 }
 
 fn cid(codec: u64) -> String {
@@ -57,20 +63,37 @@ fn verify(document: &Value) -> Result<VerifiedManifest, Refusal> {
 #[test]
 fn what_was_signed_is_accepted() {
     let manifest = verify(&signed(document())).unwrap();
-    assert_eq!((manifest.id.as_str(), manifest.name.as_str(), manifest.kind.as_str()), ("minilm-l6", "MiniLM", "embedding"));
-    assert_eq!((manifest.version.to_string().as_str(), manifest.timestamp), ("1.2.3", 1_767_398_400_000));
+    assert_eq!(
+        (manifest.id.as_str(), manifest.name.as_str(), manifest.kind.as_str()),
+        ("minilm-l6", "MiniLM", "embedding")
+    );
+    assert_eq!(
+        (manifest.version.to_string().as_str(), manifest.timestamp),
+        ("1.2.3", 1_767_398_400_000)
+    );
     assert_eq!(manifest.key_id(), "release");
     let model = manifest.artifact("model.onnx").unwrap();
-    assert_eq!((model.role.as_str(), model.size, model.sha256), ("model", 22_928_619, Digest::of(b"some bytes")));
+    assert_eq!(
+        (model.role.as_str(), model.size, model.sha256),
+        ("model", 22_928_619, Digest::of(b"some bytes"))
+    );
     assert_eq!((cid_text(&model.cid), model.layout().leaves()), (cid(DAG_PB), 88));
     assert!(manifest.artifact("tokenizer.json").is_none(), "paths are whole");
-    assert_eq!(manifest.document()["architecture"], document()["architecture"], "unknown fields are kept");
+    assert_eq!(
+        manifest.document()["architecture"],
+        document()["architecture"],
+        "unknown fields are kept"
+    );
 }
 
 #[test]
 fn signing_again_replaces_the_signature() {
     let once = signed(document());
-    assert_eq!(signed(once.clone()), once, "Ed25519 is deterministic, and the old signature is not covered");
+    assert_eq!(
+        signed(once.clone()),
+        once,
+        "Ed25519 is deterministic, and the old signature is not covered"
+    );
 }
 
 #[test]
@@ -85,7 +108,8 @@ fn nothing_is_signed_that_would_not_be_accepted() {
 fn layout_of_the_text_does_not_matter() {
     let signed = signed(document());
     VerifiedManifest::verify(&serde_json::to_string_pretty(&signed).unwrap(), &pinned()).unwrap();
-    let escaped = signed.to_string().replace("model.onnx", "\\u006dodel.onnx").replace("0.125", "1.25e-1");
+    let escaped =
+        signed.to_string().replace("model.onnx", "\\u006dodel.onnx").replace("0.125", "1.25e-1");
     VerifiedManifest::verify(&escaped, &pinned()).unwrap();
 }
 
@@ -109,11 +133,17 @@ fn signatures_cover_rfc_8785_bytes() {
         "\"string\":\"\u{20ac}$\\u000f\\nA'B\\\"\\\\\\\\\\\"/\",",
         r#""timestamp":"2026-01-03T00:00:00Z","type":"t","version":"1.0.0"}"#,
     );
-    let fill = |text: &str| text.replace("SHA", &Digest::of(b"some bytes").to_hex()).replace("CID", &cid(RAW));
-    let signed = sign(object(serde_json::from_str(&fill(text)).unwrap()), "release", &key()).unwrap();
+    let fill = |text: &str| {
+        text.replace("SHA", &Digest::of(b"some bytes").to_hex()).replace("CID", &cid(RAW))
+    };
+    let signed =
+        sign(object(serde_json::from_str(&fill(text)).unwrap()), "release", &key()).unwrap();
     let signature = Base64::decode_vec(signed["signature"]["signature"].as_str().unwrap()).unwrap();
     let signature = Signature::from_slice(&signature).unwrap();
-    key().verifying_key().verify_strict(fill(canonical).as_bytes(), &signature).expect("the canonical bytes are what is signed");
+    key()
+        .verifying_key()
+        .verify_strict(fill(canonical).as_bytes(), &signature)
+        .expect("the canonical bytes are what is signed");
 }
 
 #[test]
@@ -133,11 +163,19 @@ fn each_field_is_named_when_it_is_wrong() {
         ("/type", None, "`type` is missing"),
         ("/type", Some(json!(null)), "`type` must be a string"),
         ("/version", None, "`version` is missing"),
-        ("/version", Some(json!("v1.0.0")), "`version` is \"v1.0.0\", which is no semantic version"),
+        (
+            "/version",
+            Some(json!("v1.0.0")),
+            "`version` is \"v1.0.0\", which is no semantic version",
+        ),
         ("/version", Some(json!("1.0")), "`version` is"),
         ("/version", Some(json!(1.0)), "`version` must be a string"),
         ("/timestamp", None, "`timestamp` is missing"),
-        ("/timestamp", Some(json!("2026-01-03")), "`timestamp` is \"2026-01-03\"; it must be an RFC 3339 time in UTC"),
+        (
+            "/timestamp",
+            Some(json!("2026-01-03")),
+            "`timestamp` is \"2026-01-03\"; it must be an RFC 3339 time in UTC",
+        ),
         ("/timestamp", Some(json!("2026-01-03T00:00:00+01:00")), "`timestamp` is"),
         ("/timestamp", Some(json!("2026-02-30T00:00:00Z")), "`timestamp` is"),
         ("/timestamp", Some(json!("1969-12-31T23:59:59Z")), "`timestamp` is"),
@@ -159,10 +197,22 @@ fn each_field_is_named_when_it_is_wrong() {
         ),
         ("/artifacts/model/size", None, "`artifacts.model.size` is missing"),
         ("/artifacts/model/sha256", None, "`artifacts.model.sha256` is missing"),
-        ("/artifacts/model/sha256", Some(json!(sha)), "`artifacts.model.sha256` must be 64 lower-case hexadecimal digits"),
-        ("/artifacts/model/sha256", Some(json!(Digest::of(b"a").to_hex().to_uppercase())), "`artifacts.model.sha256` must be"),
+        (
+            "/artifacts/model/sha256",
+            Some(json!(sha)),
+            "`artifacts.model.sha256` must be 64 lower-case hexadecimal digits",
+        ),
+        (
+            "/artifacts/model/sha256",
+            Some(json!(Digest::of(b"a").to_hex().to_uppercase())),
+            "`artifacts.model.sha256` must be",
+        ),
         ("/artifacts/model/cid", None, "`artifacts.model.cid` is missing"),
-        ("/artifacts/model/cid", Some(json!("QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWnPbdG")), "`artifacts.model.cid` is"),
+        (
+            "/artifacts/model/cid",
+            Some(json!("QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWnPbdG")),
+            "`artifacts.model.cid` is",
+        ),
         (
             "/artifacts/model/cid",
             Some(json!(cid(RAW))),
@@ -178,7 +228,11 @@ fn each_field_is_named_when_it_is_wrong() {
             Some(json!("unixfs-v1-2025")),
             "`artifacts.model.profile` is \"unixfs-v1-2025\"; this client reads \"unixfs-v1-2015\"",
         ),
-        ("/artifacts/model/profile", Some(json!(null)), "`artifacts.model.profile` must be a string"),
+        (
+            "/artifacts/model/profile",
+            Some(json!(null)),
+            "`artifacts.model.profile` must be a string",
+        ),
     ];
     for (pointer, value, message) in table {
         let mut document = document();
@@ -188,8 +242,12 @@ fn each_field_is_named_when_it_is_wrong() {
             let (parent, member) = pointer.rsplit_once('/').unwrap();
             document.pointer_mut(parent).unwrap().as_object_mut().unwrap().remove(member);
         }
-        let error = Manifest::parse(&document.to_string()).expect_err(&format!("{pointer} = {value:?}"));
-        assert!(error.to_string().starts_with(&format!("manifest field {message}")), "{pointer} = {value:?}: {error}");
+        let error =
+            Manifest::parse(&document.to_string()).expect_err(&format!("{pointer} = {value:?}"));
+        assert!(
+            error.to_string().starts_with(&format!("manifest field {message}")),
+            "{pointer} = {value:?}: {error}"
+        );
     }
 }
 
@@ -198,7 +256,8 @@ fn sizes_are_whole_numbers_below_2_to_the_53() {
     let text = |size: &str| {
         let large = size.parse::<f64>().is_ok_and(|size| size > 262_144.0);
         let mut document = document();
-        document["artifacts"] = json!({ "model": artifact("model.onnx", if large { 1 << 40 } else { 1 }) });
+        document["artifacts"] =
+            json!({ "model": artifact("model.onnx", if large { 1 << 40 } else { 1 }) });
         let any_size = document["artifacts"]["model"]["size"].to_string();
         document.to_string().replace(&format!("\"size\":{any_size}"), &format!("\"size\":{size}"))
     };
@@ -221,7 +280,8 @@ fn sizes_are_whole_numbers_below_2_to_the_53() {
     ] {
         let error = Manifest::parse(&text(size)).unwrap_err().to_string();
         assert_eq!(
-            error, "manifest field `artifacts.model.size` must be a whole number of bytes from 0 to 9007199254740991",
+            error,
+            "manifest field `artifacts.model.size` must be a whole number of bytes from 0 to 9007199254740991",
             "{size}"
         );
     }
@@ -230,11 +290,18 @@ fn sizes_are_whole_numbers_below_2_to_the_53() {
 #[test]
 fn artifacts_are_counted() {
     let mut document = document();
-    let many = |count: usize| (0..count).map(|i| (format!("a{i}"), artifact(&format!("f{i}"), 1))).collect::<Map<_, _>>();
+    let many = |count: usize| {
+        (0..count).map(|i| (format!("a{i}"), artifact(&format!("f{i}"), 1))).collect::<Map<_, _>>()
+    };
     document["artifacts"] = Value::Object(many(MAX_ARTIFACTS));
     assert_eq!(Manifest::parse(&document.to_string()).unwrap().artifacts.len(), MAX_ARTIFACTS);
     document["artifacts"] = Value::Object(many(MAX_ARTIFACTS + 1));
-    assert!(Manifest::parse(&document.to_string()).unwrap_err().to_string().contains("has 4097 entries"));
+    assert!(
+        Manifest::parse(&document.to_string())
+            .unwrap_err()
+            .to_string()
+            .contains("has 4097 entries")
+    );
 }
 
 #[test]
@@ -270,7 +337,10 @@ fn members_that_come_twice_are_refused() {
     ] {
         assert_eq!(text.matches(once).count(), 1, "{once}");
         let error = VerifiedManifest::verify(&text.replace(once, twice), &pinned()).unwrap_err();
-        assert!(error.to_string().contains(&format!("the member {named:?} comes twice")), "{error}");
+        assert!(
+            error.to_string().contains(&format!("the member {named:?} comes twice")),
+            "{error}"
+        );
     }
     let key = Base64::encode_string(key().verifying_key().as_bytes());
     let error = PinnedKeys::parse(&format!(r#"{{"a":"{key}","a":"{key}"}}"#)).unwrap_err();
@@ -285,9 +355,16 @@ fn ids_and_filenames() {
     for id in ["", ".", "..", "-a", "_a", "A", "a/b", "a b", "é", "a%2fb", "a\0"] {
         assert!(!is_id(id), "{id}");
     }
-    for filename in
-        ["a", "model.onnx", "onnx/model_quantized.onnx", "v1.0.0", "vision/v1.0.0", "v1/a", "a/manifest.json", "A-b_c.d"]
-    {
+    for filename in [
+        "a",
+        "model.onnx",
+        "onnx/model_quantized.onnx",
+        "v1.0.0",
+        "vision/v1.0.0",
+        "v1/a",
+        "a/manifest.json",
+        "A-b_c.d",
+    ] {
         assert!(is_filename(filename), "{filename}");
     }
     let long = "a".repeat(513);
@@ -340,7 +417,10 @@ fn a_manifest_without_its_signature_is_refused() {
         assert_eq!(verify(&part).unwrap_err(), Refusal::Unsigned(member));
         part["signature"][member] = json!(1);
         let message = verify(&part).unwrap_err().to_string();
-        assert_eq!(message, format!("the manifest is not signed: `{member}` is missing or not a string"));
+        assert_eq!(
+            message,
+            format!("the manifest is not signed: `{member}` is missing or not a string")
+        );
     }
 }
 
@@ -357,9 +437,16 @@ fn keys_that_are_not_pinned_are_refused() {
     let theirs = |key_id: &str| Value::Object(sign(object(document()), key_id, &attacker).unwrap());
 
     let error = verify(&theirs("attacker")).unwrap_err();
-    assert_eq!(error.to_string(), "the manifest is signed by key \"attacker\", which is not pinned here (pinned: release)");
-    let error = VerifiedManifest::verify(&signed(document()).to_string(), &PinnedKeys::default()).unwrap_err();
-    assert_eq!(error.to_string(), "the manifest is signed by key \"release\", which is not pinned here (pinned: none)");
+    assert_eq!(
+        error.to_string(),
+        "the manifest is signed by key \"attacker\", which is not pinned here (pinned: release)"
+    );
+    let error = VerifiedManifest::verify(&signed(document()).to_string(), &PinnedKeys::default())
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the manifest is signed by key \"release\", which is not pinned here (pinned: none)"
+    );
 
     // Their key under our name, openly and hidden.
     let mut under_our_name = theirs("release");
@@ -384,7 +471,10 @@ fn every_pinned_key_may_sign() {
         assert_eq!(VerifiedManifest::verify(&signed.to_string(), &keys).unwrap().key_id(), key_id);
     }
     let crossed = Value::Object(sign(object(document()), "release", &second).unwrap());
-    assert_eq!(VerifiedManifest::verify(&crossed.to_string(), &keys).unwrap_err(), Refusal::WrongPublicKey("release".into()));
+    assert_eq!(
+        VerifiedManifest::verify(&crossed.to_string(), &keys).unwrap_err(),
+        Refusal::WrongPublicKey("release".into())
+    );
 }
 
 #[test]
@@ -397,8 +487,8 @@ fn a_signature_has_one_form() {
     let mut carry = 0;
     let mut malleated = raw;
     let order = [
-        0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14, 0, 0, 0, 0, 0, 0, 0, 0,
-        0, 0, 0, 0, 0, 0, 0, 0x10u8,
+        0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde,
+        0x14, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10u8,
     ];
     for (byte, of_order) in malleated[32..].iter_mut().zip(order) {
         let sum = u16::from(*byte) + u16::from(of_order) + carry;
@@ -442,11 +532,24 @@ fn a_signature_has_one_form() {
 #[test]
 fn a_public_key_has_one_form() {
     let text = Base64::encode_string(key().verifying_key().as_bytes());
-    for wrong in [format!("{text}="), format!(" {text}"), text.trim_end_matches('=').to_owned(), format!("{}=", &text[..42])] {
+    for wrong in [
+        format!("{text}="),
+        format!(" {text}"),
+        text.trim_end_matches('=').to_owned(),
+        format!("{}=", &text[..42]),
+    ] {
         let mut document = signed(document());
         document["signature"]["publicKey"] = json!(wrong);
-        assert_eq!(verify(&document).unwrap_err(), Refusal::WrongPublicKey("release".into()), "{wrong:?}");
-        assert_eq!(PinnedKeys::default().pin("k".into(), &wrong).unwrap_err(), PinnedKeysError::BadKey("k".into()), "{wrong:?}");
+        assert_eq!(
+            verify(&document).unwrap_err(),
+            Refusal::WrongPublicKey("release".into()),
+            "{wrong:?}"
+        );
+        assert_eq!(
+            PinnedKeys::default().pin("k".into(), &wrong).unwrap_err(),
+            PinnedKeysError::BadKey("k".into()),
+            "{wrong:?}"
+        );
     }
 }
 
@@ -515,7 +618,10 @@ fn pinned_keys_are_read_or_the_one_at_fault_is_named() {
     }
     for key in [json!(7), json!(null), json!(""), json!("AAAA"), json!("not base64")] {
         let error = PinnedKeys::parse(&json!({ "mine": key }).to_string()).unwrap_err();
-        assert_eq!(error.to_string(), "the pinned key \"mine\" is not the base64 of a 32-byte Ed25519 public key");
+        assert_eq!(
+            error.to_string(),
+            "the pinned key \"mine\" is not the base64 of a 32-byte Ed25519 public key"
+        );
     }
 }
 
@@ -528,7 +634,10 @@ fn a_manifest_is_of_the_model_that_was_asked_for() {
     let error = manifest().about("other", None).unwrap_err();
     assert_eq!(error.to_string(), "asked for other, but the manifest is of minilm-l6 1.2.3");
     let error = manifest().about("minilm-l6", Some(&version("1.2.4"))).unwrap_err();
-    assert_eq!(error.to_string(), "asked for minilm-l6 1.2.4, but the manifest is of minilm-l6 1.2.3");
+    assert_eq!(
+        error.to_string(),
+        "asked for minilm-l6 1.2.4, but the manifest is of minilm-l6 1.2.3"
+    );
 }
 
 #[test]
@@ -558,34 +667,48 @@ fn nothing_goes_back() {
     ] {
         let error = manifest(version, timestamp).not_before(Some(&floor)).unwrap_err().to_string();
         assert!(error.contains(&format!("version {version} signed 2026-01-0")), "{error}");
-        assert!(error.ends_with("is older than version 1.2.3 signed 2026-01-03T00:00:00Z, which was accepted before"), "{error}");
+        assert!(
+            error.ends_with(
+                "is older than version 1.2.3 signed 2026-01-03T00:00:00Z, which was accepted before"
+            ),
+            "{error}"
+        );
     }
     assert!(manifest("0.0.1", "1970-01-01T00:00:00Z").not_before(None).is_ok());
     let far = Floor { version: floor.version, timestamp: u64::MAX, replaced: Vec::new() };
-    assert!(matches!(manifest("1.2.3", "2026-01-03T00:00:00Z").not_before(Some(&far)), Err(Refusal::Rollback { .. })));
+    assert!(matches!(
+        manifest("1.2.3", "2026-01-03T00:00:00Z").not_before(Some(&far)),
+        Err(Refusal::Rollback { .. })
+    ));
 }
 
 /// `document` signed by the key made of `seed`, with these endorsements.
 fn signed_by(seed: u8, key_id: &str, endorsements: &[Value]) -> String {
     let mut document = document();
     document["endorsements"] = endorsements.into();
-    Value::Object(sign(object(document), key_id, &SigningKey::from_bytes(&[seed; 32])).unwrap()).to_string()
+    Value::Object(sign(object(document), key_id, &SigningKey::from_bytes(&[seed; 32])).unwrap())
+        .to_string()
 }
 
 /// The key of seed `old` says that the key of seed `new` replaces it; each is named after its seed, but for the pinned one.
 fn replaces(new: u8, old: u8) -> Value {
     let name = |seed: u8| if seed == 7 { "release".to_owned() } else { format!("key-{seed}") };
-    let public = Base64::encode_string(SigningKey::from_bytes(&[new; 32]).verifying_key().as_bytes());
+    let public =
+        Base64::encode_string(SigningKey::from_bytes(&[new; 32]).verifying_key().as_bytes());
     endorse(&name(new), &public, &name(old), &SigningKey::from_bytes(&[old; 32]))
 }
 
 #[test]
 fn a_key_that_a_pinned_one_endorses_may_sign_and_replaces_it() {
-    let by_new = VerifiedManifest::verify(&signed_by(8, "key-8", &[replaces(8, 7)]), &pinned()).unwrap();
+    let by_new =
+        VerifiedManifest::verify(&signed_by(8, "key-8", &[replaces(8, 7)]), &pinned()).unwrap();
     assert_eq!(by_new.key_id(), "key-8");
     // From then on, for this model, the old key is refused, however new what it signs.
     let by_old = verify(&signed(document())).unwrap();
-    assert_eq!(by_old.not_before(Some(&by_new.floor())).unwrap_err(), Refusal::ReplacedKey("release".into()));
+    assert_eq!(
+        by_old.not_before(Some(&by_new.floor())).unwrap_err(),
+        Refusal::ReplacedKey("release".into())
+    );
     assert!(by_new.clone().not_before(Some(&by_new.floor())).is_ok());
     // Keys may be replaced again.
     let chain = [replaces(8, 7), replaces(9, 8)];
@@ -615,7 +738,8 @@ fn endorsements_that_prove_nothing_are_worth_nothing() {
     // It cannot put another key under a pinned name.
     let public = Base64::encode_string(SigningKey::from_bytes(&[9; 32]).verifying_key().as_bytes());
     let usurper = endorse("release", &public, "release", &key());
-    let refusal = VerifiedManifest::verify(&signed_by(9, "release", &[usurper]), &pinned()).unwrap_err();
+    let refusal =
+        VerifiedManifest::verify(&signed_by(9, "release", &[usurper]), &pinned()).unwrap_err();
     assert_eq!(refusal, Refusal::WrongPublicKey("release".into()));
 }
 
@@ -626,9 +750,17 @@ fn what_expired_is_refused() {
     let manifest = verify(&signed(document.clone())).unwrap();
     let expires = manifest.expires.unwrap();
     assert!(manifest.clone().not_expired(expires - 1).is_ok());
-    assert_eq!(manifest.not_expired(expires).unwrap_err(), Refusal::Expired("2026-02-01T00:00:00Z".into()));
+    assert_eq!(
+        manifest.not_expired(expires).unwrap_err(),
+        Refusal::Expired("2026-02-01T00:00:00Z".into())
+    );
     document["expires"] = "soon".into();
-    assert!(sign(object(document), "release", &key()).unwrap_err().to_string().contains("`expires` is \"soon\""));
+    assert!(
+        sign(object(document), "release", &key())
+            .unwrap_err()
+            .to_string()
+            .contains("`expires` is \"soon\"")
+    );
 }
 
 /// Any JSON value; numbers are doubles and integers that doubles hold.
@@ -643,7 +775,8 @@ fn any_json() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(3, 12, 4, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            prop::collection::vec((any::<String>(), inner), 0..4).prop_map(|members| members.into_iter().collect()),
+            prop::collection::vec((any::<String>(), inner), 0..4)
+                .prop_map(|members| members.into_iter().collect()),
         ]
     })
 }
@@ -652,9 +785,14 @@ fn any_json() -> impl Strategy<Value = Value> {
 fn pointers(value: &Value, at: &str, found: &mut Vec<String>) {
     found.push(at.to_owned());
     match value {
-        Value::Object(members) => members.iter().for_each(|(name, member)| pointers(member, &format!("{at}/{name}"), found)),
+        Value::Object(members) => members
+            .iter()
+            .for_each(|(name, member)| pointers(member, &format!("{at}/{name}"), found)),
         Value::Array(elements) => {
-            elements.iter().enumerate().for_each(|(i, element)| pointers(element, &format!("{at}/{i}"), found));
+            elements
+                .iter()
+                .enumerate()
+                .for_each(|(i, element)| pointers(element, &format!("{at}/{i}"), found));
         }
         _ => {}
     }
@@ -676,7 +814,8 @@ fn mutation() -> impl Strategy<Value = Mutation> {
         Just(Mutation::Remove),
         (any::<String>(), any_json()).prop_map(|(name, value)| Mutation::Add(name, value)),
         any::<String>().prop_map(Mutation::Rename),
-        (any::<prop::sample::Index>(), any::<char>()).prop_map(|(at, with)| Mutation::Nudge(at, with)),
+        (any::<prop::sample::Index>(), any::<char>())
+            .prop_map(|(at, with)| Mutation::Nudge(at, with)),
     ]
 }
 

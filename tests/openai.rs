@@ -11,12 +11,16 @@ fn read(body: &Value) -> Result<Request, BadRequest> {
 
 #[test]
 fn the_four_forms_of_input() {
-    let inputs = |input: Value| read(&json!({ "model": "m", "input": input })).map(|request| request.inputs);
+    let inputs =
+        |input: Value| read(&json!({ "model": "m", "input": input })).map(|request| request.inputs);
     let text = |text: &str| Input::Text(text.to_owned());
     assert_eq!(inputs(json!("a")), Ok(vec![text("a")]));
     assert_eq!(inputs(json!(["a", "b"])), Ok(vec![text("a"), text("b")]));
     assert_eq!(inputs(json!([1, 2.0])), Ok(vec![Input::Tokens(vec![1, 2])]));
-    assert_eq!(inputs(json!([[1], [2, 3]])), Ok(vec![Input::Tokens(vec![1]), Input::Tokens(vec![2, 3])]));
+    assert_eq!(
+        inputs(json!([[1], [2, 3]])),
+        Ok(vec![Input::Tokens(vec![1]), Input::Tokens(vec![2, 3])])
+    );
     for bad in [
         json!(""),
         json!([]),
@@ -41,8 +45,7 @@ fn the_four_forms_of_input() {
 
 #[test]
 fn the_other_members() {
-    let full =
-        json!({ "model": "m", "input": "a", "encoding_format": "base64", "dimensions": 64, "user": "somebody", "other": [] });
+    let full = json!({ "model": "m", "input": "a", "encoding_format": "base64", "dimensions": 64, "user": "somebody", "other": [] });
     let Request { encoding, dimensions, .. } = read(&full).unwrap();
     assert_eq!((encoding, dimensions), (Encoding::Base64, Some(64)));
     let with = |name: &str, value: Value| {
@@ -71,22 +74,27 @@ fn the_other_members() {
 #[test]
 fn the_answer_says_each_number_in_both_encodings() {
     let embeddings = [vec![0.25_f32, -1.0, 1e-8], vec![0.1, 0.2, 0.3]];
-    let floats: Value = serde_json::from_str(&answer("a \"model\"", &embeddings, Encoding::Float, 7)).unwrap();
+    let floats: Value =
+        serde_json::from_str(&answer("a \"model\"", &embeddings, Encoding::Float, 7)).unwrap();
     assert_eq!(floats["model"], "a \"model\"");
     assert_eq!(floats["usage"], json!({ "prompt_tokens": 7, "total_tokens": 7 }));
     assert_eq!(floats["data"][1]["index"], 1);
-    let of = |n: usize| -> Vec<f32> { serde_json::from_value(floats["data"][n]["embedding"].clone()).unwrap() };
+    let of = |n: usize| -> Vec<f32> {
+        serde_json::from_value(floats["data"][n]["embedding"].clone()).unwrap()
+    };
     assert_eq!([of(0), of(1)], embeddings);
-    let encoded: Value = serde_json::from_str(&answer("m", &embeddings, Encoding::Base64, 7)).unwrap();
+    let encoded: Value =
+        serde_json::from_str(&answer("m", &embeddings, Encoding::Base64, 7)).unwrap();
     assert_eq!(encoded["data"][0]["embedding"], "AACAPgAAgL93zCsy");
 }
 
 #[test]
 fn a_problem_is_openais_error_too() {
-    let problem = Problem::new(StatusCode::NOT_FOUND, "there is no model x").about(Some("model")).code("model_not_found");
+    let problem = Problem::new(StatusCode::NOT_FOUND, "there is no model x")
+        .about(Some("model"))
+        .code("model_not_found");
     let body: Value = serde_json::from_str(&problem.to_json()).unwrap();
-    let error =
-        json!({ "message": "there is no model x", "type": "invalid_request_error", "param": "model", "code": "model_not_found" });
+    let error = json!({ "message": "there is no model x", "type": "invalid_request_error", "param": "model", "code": "model_not_found" });
     assert_eq!(
         body,
         json!({ "type": "about:blank", "title": "Not Found", "status": 404, "detail": "there is no model x", "error": error })

@@ -4,7 +4,9 @@ use base64ct::{Base64, Encoding as _};
 use ed25519_dalek::SigningKey;
 use edge_net_core::dag::layout::LEAF_SIZE;
 use edge_net_core::dag::unixfs::{DAG_PB, Digest, RAW, cid_text};
-use edge_net_core::http::registry::{BadFilter, Filter, Known, Limit, Offer, Publication, Rejection, Summary};
+use edge_net_core::http::registry::{
+    BadFilter, Filter, Known, Limit, Offer, Publication, Rejection, Summary,
+};
 use edge_net_core::trust::signature::{PinnedKeys, Refusal, VerifiedManifest, endorse, sign};
 use http::StatusCode;
 use proptest::prelude::*;
@@ -24,7 +26,11 @@ fn public(key: &SigningKey) -> String {
 
 /// The keys `a` and `b`, of the seeds 1 and 2.
 fn keys() -> PinnedKeys {
-    PinnedKeys::default().pin("a".into(), &public(&key(1))).unwrap().pin("b".into(), &public(&key(2))).unwrap()
+    PinnedKeys::default()
+        .pin("a".into(), &public(&key(1)))
+        .unwrap()
+        .pin("b".into(), &public(&key(2)))
+        .unwrap()
 }
 
 fn document(version: &str, minute: u32, more: Value) -> Map<String, Value> {
@@ -34,7 +40,9 @@ fn document(version: &str, minute: u32, more: Value) -> Map<String, Value> {
         "artifacts": { "model": { "filename": "model.onnx", "size": 10, "sha256": Digest::of(b"").to_hex(), "cid": cid_text(&Digest::of(b"").to_cid(RAW)) } },
         "optimization": { "quantization": "INT8" }, "license": "MIT",
     });
-    let (Value::Object(mut document), Value::Object(more)) = (document, more) else { unreachable!("objects") };
+    let (Value::Object(mut document), Value::Object(more)) = (document, more) else {
+        unreachable!("objects")
+    };
     document.extend(more);
     document
 }
@@ -63,7 +71,11 @@ impl Registry {
     fn offer_with(&mut self, text: &str, keys: &PinnedKeys) -> Result<Publication, Rejection> {
         let offer = Offer::read(text.to_owned(), keys, NOW)?;
         let version = offer.manifest().version.clone();
-        let current = self.manifests.iter().find(|(known, _)| *known == version).map(|(_, text)| text.clone());
+        let current = self
+            .manifests
+            .iter()
+            .find(|(known, _)| *known == version)
+            .map(|(_, text)| text.clone());
         let known = self.known.clone().map(|known| Known { current, ..known });
         let publication = offer.decide(known.as_ref(), keys)?;
         self.manifests.retain(|(known, _)| *known != version);
@@ -88,13 +100,25 @@ fn versions_go_up_and_never_come_twice() {
     let first = by_a("1.0.0", 0, json!({}));
     let publication = registry.offer(&first).unwrap();
     assert!(publication.new && !publication.yanked);
-    assert_eq!((publication.newest, publication.owner.as_str()), (Some(Version::new(1, 0, 0)), "a"));
+    assert_eq!(
+        (publication.newest, publication.owner.as_str()),
+        (Some(Version::new(1, 0, 0)), "a")
+    );
     assert!(matches!(registry.offer(&first), Err(Rejection::Replay { .. })));
     registry.offer(&by_a("1.1.0", 1, json!({}))).unwrap();
     assert_eq!(status(registry.offer(&first)), StatusCode::CONFLICT);
-    assert!(matches!(registry.offer(&by_a("1.0.5", 2, json!({}))), Err(Rejection::Older { .. })), "a lower version");
-    assert!(matches!(registry.offer(&by_a("1.2.0", 0, json!({}))), Err(Rejection::Older { .. })), "an earlier time");
-    assert!(matches!(registry.offer(&by_a("1.1.0", 3, json!({ "name": "Other" }))), Err(Rejection::Changed { .. })));
+    assert!(
+        matches!(registry.offer(&by_a("1.0.5", 2, json!({}))), Err(Rejection::Older { .. })),
+        "a lower version"
+    );
+    assert!(
+        matches!(registry.offer(&by_a("1.2.0", 0, json!({}))), Err(Rejection::Older { .. })),
+        "an earlier time"
+    );
+    assert!(matches!(
+        registry.offer(&by_a("1.1.0", 3, json!({ "name": "Other" }))),
+        Err(Rejection::Changed { .. })
+    ));
     assert_eq!(registry.newest, Some(Version::new(1, 1, 0)));
 }
 
@@ -102,20 +126,32 @@ fn versions_go_up_and_never_come_twice() {
 fn a_version_is_yanked_by_signing_it_again_and_offered_again_so_too() {
     let mut registry = Registry::default();
     let yank = json!({ "yanked": true });
-    assert!(matches!(registry.offer(&by_a("1.0.0", 0, yank.clone())), Err(Rejection::NothingToYank { .. })));
+    assert!(matches!(
+        registry.offer(&by_a("1.0.0", 0, yank.clone())),
+        Err(Rejection::NothingToYank { .. })
+    ));
     registry.offer(&by_a("1.0.0", 0, json!({}))).unwrap();
     registry.offer(&by_a("2.0.0", 1, json!({}))).unwrap();
-    assert!(matches!(registry.offer(&by_a("3.0.0", 2, yank.clone())), Err(Rejection::NothingToYank { .. })));
+    assert!(matches!(
+        registry.offer(&by_a("3.0.0", 2, yank.clone())),
+        Err(Rejection::NothingToYank { .. })
+    ));
     let yanked = registry.offer(&by_a("2.0.0", 2, yank.clone())).unwrap();
     assert!(yanked.yanked && !yanked.new);
     assert_eq!(registry.newest, Some(Version::new(1, 0, 0)));
     assert_eq!(registry.offer(&by_a("1.0.0", 3, yank.clone())).unwrap().newest, None);
-    assert!(matches!(registry.offer(&by_a("2.0.0", 2, yank)), Err(Rejection::Replay { .. })), "no later");
+    assert!(
+        matches!(registry.offer(&by_a("2.0.0", 2, yank)), Err(Rejection::Replay { .. })),
+        "no later"
+    );
     assert!(
         matches!(registry.offer(&by_a("2.0.0", 1, json!({}))), Err(Rejection::Replay { .. })),
         "the first one undoes nothing"
     );
-    assert_eq!(registry.offer(&by_a("2.0.0", 4, json!({}))).unwrap().newest, Some(Version::new(2, 0, 0)));
+    assert_eq!(
+        registry.offer(&by_a("2.0.0", 4, json!({}))).unwrap().newest,
+        Some(Version::new(2, 0, 0))
+    );
     assert!(matches!(registry.offer(&by_a("1.5.0", 5, json!({}))), Err(Rejection::Older { .. })));
 }
 
@@ -124,14 +160,26 @@ fn a_model_belongs_to_the_key_that_published_it() {
     let mut registry = Registry::default();
     registry.offer(&by_a("1.0.0", 0, json!({}))).unwrap();
     let by_b = signed("2.0.0", 1, json!({}), "b", 2);
-    assert!(matches!(registry.offer(&by_b), Err(Rejection::NotOwner { .. })), "pinned, and not the owner");
-    assert_eq!(status(registry.offer(&signed("2.0.0", 1, json!({}), "c", 3))), StatusCode::FORBIDDEN);
-    assert_eq!(status(registry.offer(&signed("2.0.0", 1, json!({}), "a", 3))), StatusCode::FORBIDDEN);
+    assert!(
+        matches!(registry.offer(&by_b), Err(Rejection::NotOwner { .. })),
+        "pinned, and not the owner"
+    );
+    assert_eq!(
+        status(registry.offer(&signed("2.0.0", 1, json!({}), "c", 3))),
+        StatusCode::FORBIDDEN
+    );
+    assert_eq!(
+        status(registry.offer(&signed("2.0.0", 1, json!({}), "a", 3))),
+        StatusCode::FORBIDDEN
+    );
     // With a's word it is b's from then on.
     let endorsements = json!({ "endorsements": [endorse("b", &public(&key(2)), "a", &key(1))] });
     let publication = registry.offer(&signed("2.0.0", 1, endorsements, "b", 2)).unwrap();
     assert_eq!(publication.owner, "b");
-    assert!(matches!(registry.offer(&by_a("3.0.0", 2, json!({}))), Err(Rejection::NotOwner { .. })));
+    assert!(matches!(
+        registry.offer(&by_a("3.0.0", 2, json!({}))),
+        Err(Rejection::NotOwner { .. })
+    ));
     registry.offer(&signed("3.0.0", 2, json!({}), "b", 2)).unwrap();
 }
 
@@ -141,7 +189,8 @@ fn a_replaced_key_publishes_no_more() {
     let mut registry = Registry::default();
     registry.offer_with(&by_a("1.0.0", 0, json!({})), &only_a).unwrap();
     let endorsements = json!({ "endorsements": [endorse("b", &public(&key(2)), "a", &key(1))] });
-    let publication = registry.offer_with(&signed("2.0.0", 1, endorsements, "b", 2), &only_a).unwrap();
+    let publication =
+        registry.offer_with(&signed("2.0.0", 1, endorsements, "b", 2), &only_a).unwrap();
     assert_eq!(publication.replaced, ["a"]);
     let again = registry.offer_with(&by_a("3.0.0", 2, json!({})), &only_a);
     assert!(matches!(again, Err(Rejection::Refused(Refusal::ReplacedKey(_)))));
@@ -152,7 +201,10 @@ fn a_model_whose_key_is_pinned_no_more_goes_to_who_is() {
     let mut registry = Registry::default();
     registry.offer(&by_a("1.0.0", 0, json!({}))).unwrap();
     let only_b = keys().only("b");
-    assert_eq!(registry.offer_with(&signed("2.0.0", 1, json!({}), "b", 2), &only_b).unwrap().owner, "b");
+    assert_eq!(
+        registry.offer_with(&signed("2.0.0", 1, json!({}), "b", 2), &only_b).unwrap().owner,
+        "b"
+    );
 }
 
 #[test]
@@ -171,8 +223,12 @@ fn what_is_no_good_manifest_says_why() {
         (403, "the manifest is not signed: `signature` is missing or not a string".into())
     );
     assert_eq!(refused(&mut registry, &by_a("1.0.0", 0, json!({ "yanked": "yes" }))).0, 422);
-    assert_eq!(refused(&mut registry, &by_a("1.0.0", 0, json!({ "expires": "2026-11-23T12:00:00Z" }))).0, 422);
-    let (status, said) = refused(&mut registry, &by_a("1.0.0", 0, json!({ "timestamp": "2026-11-24T02:00:00Z" })));
+    assert_eq!(
+        refused(&mut registry, &by_a("1.0.0", 0, json!({ "expires": "2026-11-23T12:00:00Z" }))).0,
+        422
+    );
+    let (status, said) =
+        refused(&mut registry, &by_a("1.0.0", 0, json!({ "timestamp": "2026-11-24T02:00:00Z" })));
     assert_eq!((status, said.contains("120 minutes from now")), (422, true), "{said}");
     assert!(registry.manifests.is_empty());
 }
@@ -185,20 +241,27 @@ fn summary(id: &str) -> Summary {
 fn artifacts(files: &[(&str, &str, u64)]) -> Value {
     let file = |(role, filename, size): &(&str, &str, u64)| {
         let cid = cid_text(&Digest::of(b"").to_cid(if *size > LEAF_SIZE { DAG_PB } else { RAW }));
-        ((*role).to_owned(), json!({ "filename": filename, "size": size, "sha256": Digest::of(b"").to_hex(), "cid": cid }))
+        (
+            (*role).to_owned(),
+            json!({ "filename": filename, "size": size, "sha256": Digest::of(b"").to_hex(), "cid": cid }),
+        )
     };
     Value::Object(files.iter().map(file).collect())
 }
 
 #[test]
 fn a_summary_marks_what_embeds() {
-    let (model, tokenizer) = (("model", "onnx/model.onnx", 10), ("tokenizer", "tokenizer.json", 10));
+    let (model, tokenizer) =
+        (("model", "onnx/model.onnx", 10), ("tokenizer", "tokenizer.json", 10));
     let embeds = |kind: &str, files: &[(&str, &str, u64)]| {
         let text = by_a("1.0.0", 0, json!({ "type": kind, "artifacts": artifacts(files) }));
         Summary::of(&VerifiedManifest::verify(&text, &keys()).unwrap()).embeddings
     };
     assert!(embeds("embedding", &[model, tokenizer]));
-    assert!(embeds("embedding", &[model, ("other", "model.onnx", 10), tokenizer]), "the one with the role is meant");
+    assert!(
+        embeds("embedding", &[model, ("other", "model.onnx", 10), tokenizer]),
+        "the one with the role is meant"
+    );
     assert!(!embeds("vision", &[model, tokenizer]));
     assert!(!embeds("embedding", &[model]));
     assert!(!embeds("embedding", &[tokenizer]));
@@ -211,8 +274,13 @@ fn a_summary_marks_what_embeds() {
             json!({ "id": "x", "name": "x", "type": "x", "size": 1, "version": "1.0.0", "embeddings": embeddings }),
         )
     };
-    for (value, expected) in [(json!(1), true), (json!(1.0), true), (json!(0), false), (json!(true), true), (json!(false), false)]
-    {
+    for (value, expected) in [
+        (json!(1), true),
+        (json!(1.0), true),
+        (json!(0), false),
+        (json!(true), true),
+        (json!(false), false),
+    ] {
         assert_eq!(summary(value).unwrap().embeddings, expected);
     }
 }

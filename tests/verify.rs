@@ -41,7 +41,10 @@ fn assert_runs(verdict: &Verdict<Rc<[u8]>>, leaves: std::ops::Range<u64>, artifa
     }
     seen.sort_unstable();
     assert_eq!(seen, leaves.collect::<Vec<_>>());
-    assert!(verdict.good.windows(2).all(|runs| runs[0].leaves().end < runs[1].leaves().start), "runs are as long as can be");
+    assert!(
+        verdict.good.windows(2).all(|runs| runs[0].leaves().end < runs[1].leaves().start),
+        "runs are as long as can be"
+    );
 }
 
 #[test]
@@ -76,7 +79,8 @@ fn more_or_fewer_digests_than_leaves_are_all_bad() {
     let bytes = artifact(2 * LEAF);
     let (table, digests) = (table_of(&bytes), digests_of(&bytes).leaves);
     for digests in [vec![], digests[..1].to_vec(), [&digests[..], &digests[..1]].concat()] {
-        let verdict = table.verify_leaves(0..2, &Hashed::by_host(Rc::<[u8]>::from(&bytes[..]), digests));
+        let verdict =
+            table.verify_leaves(0..2, &Hashed::by_host(Rc::<[u8]>::from(&bytes[..]), digests));
         assert_eq!((verdict.good.len(), verdict.bad), (0, vec![0, 1]));
     }
 }
@@ -97,7 +101,8 @@ fn leaf_tables_of_another_length_or_root_are_refused() {
         assert_eq!(error, want);
         assert!(error.to_string().contains(&format!("{length} bytes")), "{error}");
     }
-    let too_few = LeafTable::from_digests(found.leaves[..3].to_vec(), found.size, &found.cid).unwrap_err();
+    let too_few =
+        LeafTable::from_digests(found.leaves[..3].to_vec(), found.size, &found.cid).unwrap_err();
     assert_eq!(too_few, LeafTableError::WrongLength { got: 96, want: 128, size: found.size });
 
     let refused = |table: &[u8], size: u64, cid: &cid::Cid| {
@@ -112,7 +117,11 @@ fn leaf_tables_of_another_length_or_root_are_refused() {
     }
     let mut swapped = found.leaves.clone();
     swapped.swap(0, 2);
-    refused(&swapped.iter().flat_map(|digest| digest.0).collect::<Vec<_>>(), found.size, &found.cid);
+    refused(
+        &swapped.iter().flat_map(|digest| digest.0).collect::<Vec<_>>(),
+        found.size,
+        &found.cid,
+    );
     // Another size with as many leaves: the root covers sizes too.
     refused(&table, found.size - 1, &found.cid);
     refused(&table, found.size, &digests_of(b"another").cid);
@@ -139,9 +148,17 @@ fn intersections_are_cut_to_the_byte() {
     let verdict = verify(&table_of(&bytes), 1..3, &bytes[LEAF..]);
     let run = &verdict.good[0];
     let (leaf, end) = (LEAF as u64, bytes.len() as u64);
-    for (start, stop) in [(0, u64::MAX), (leaf, end), (leaf + 1, end), (0, leaf + 1), (end - 1, end), (leaf + 5, leaf + 6)] {
+    for (start, stop) in [
+        (0, u64::MAX),
+        (leaf, end),
+        (leaf + 1, end),
+        (0, leaf + 1),
+        (end - 1, end),
+        (leaf + 5, leaf + 6),
+    ] {
         let got = run.intersect(&(start..stop)).unwrap();
-        let (from, to) = (usize::try_from(start.max(leaf)).unwrap(), usize::try_from(stop.min(end)).unwrap());
+        let (from, to) =
+            (usize::try_from(start.max(leaf)).unwrap(), usize::try_from(stop.min(end)).unwrap());
         assert_eq!(*got, bytes[from..to], "{start}..{stop}");
     }
     for (start, stop) in [(0, 0), (0, leaf), (end, u64::MAX), (leaf + 5, leaf + 5)] {
@@ -159,7 +176,8 @@ enum Harm {
 fn harm() -> impl Strategy<Value = Harm> {
     prop_oneof![
         (any::<prop::sample::Index>(), 1u8..).prop_map(|(at, mask)| Harm::Flip(at, mask)),
-        (any::<prop::sample::Index>(), any::<prop::sample::Index>()).prop_map(|(a, b)| Harm::Swap(a, b)),
+        (any::<prop::sample::Index>(), any::<prop::sample::Index>())
+            .prop_map(|(a, b)| Harm::Swap(a, b)),
     ]
 }
 

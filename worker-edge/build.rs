@@ -17,7 +17,11 @@ fn main() -> Done {
     println!("cargo::rerun-if-changed={}", folder.display());
     println!("cargo::rerun-if-changed={}", here.join("openapi.json").display());
     bundle(&folder, &out.join("bundled_manifests.rs"))?;
-    describe(&here.join("openapi.json"), &folder.join("model-manifest-v1.schema.json"), &out.join("openapi.json"))
+    describe(
+        &here.join("openapi.json"),
+        &folder.join("model-manifest-v1.schema.json"),
+        &out.join("openapi.json"),
+    )
 }
 
 fn bundle(folder: &Path, out: &Path) -> Done {
@@ -41,7 +45,10 @@ fn describe(openapi: &Path, schema: &Path, out: &Path) -> Done {
     let schema = fs::read_to_string(schema)?.replace("#/$defs/", "#/components/schemas/");
     let mut schema: Map<String, Value> = serde_json::from_str(&schema)?;
     let mut openapi: Value = serde_json::from_str(&fs::read_to_string(openapi)?)?;
-    let schemas = openapi.pointer_mut("/components/schemas").and_then(Value::as_object_mut).ok_or("no schemas")?;
+    let schemas = openapi
+        .pointer_mut("/components/schemas")
+        .and_then(Value::as_object_mut)
+        .ok_or("no schemas")?;
     if let Some(Value::Object(definitions)) = schema.remove("$defs") {
         schemas.extend(definitions);
     }

@@ -8,7 +8,8 @@ use crate::error::{Error, of_file};
 
 /// Writes a file whole or not at all.
 pub fn replace(path: &Path, content: &[u8]) -> Result<(), Error> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let parent =
+        path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(parent).map_err(of_file(parent))?;
     let mut builder = tempfile::Builder::new();
     // As any file that is made, not as a secret one; what is there keeps its mode.

@@ -37,7 +37,11 @@ impl Bucket {
     pub fn new(endpoint: &str, name: String, credentials: Credentials) -> Self {
         let endpoint = endpoint.trim_end_matches('/');
         // STORAGE_EMULATOR_HOST may be host:port without a scheme, as Google's own tools read it.
-        let endpoint = if endpoint.contains("://") { endpoint.to_owned() } else { format!("http://{endpoint}") };
+        let endpoint = if endpoint.contains("://") {
+            endpoint.to_owned()
+        } else {
+            format!("http://{endpoint}")
+        };
         Self { agent: upload::staying_agent(), endpoint, name, credentials }
     }
 
@@ -47,7 +51,12 @@ impl Bucket {
     }
 
     fn object_url(&self, object: &str) -> String {
-        format!("{}/storage/v1/b/{}/o/{}", self.endpoint, self.name, utf8_percent_encode(object, ESCAPED))
+        format!(
+            "{}/storage/v1/b/{}/o/{}",
+            self.endpoint,
+            self.name,
+            utf8_percent_encode(object, ESCAPED)
+        )
     }
 
     fn get(&self, url: &str) -> Result<Option<ureq::http::Response<ureq::Body>>, Error> {
@@ -55,7 +64,9 @@ impl Bucket {
         if let Some(token) = self.credentials.token(&self.agent)? {
             request = request.header("Authorization", format!("Bearer {token}"));
         }
-        let response = request.call().map_err(|error| Error::Unreachable { url: url.to_owned(), error: error.into() })?;
+        let response = request
+            .call()
+            .map_err(|error| Error::Unreachable { url: url.to_owned(), error: error.into() })?;
         if response.status() == 404 {
             return Ok(None);
         }
@@ -89,13 +100,18 @@ impl Bucket {
         media_type: &str,
         cache_control: &str,
     ) -> Result<(), Error> {
-        let metadata = json!({ "name": object, "contentType": media_type, "cacheControl": cache_control });
+        let metadata =
+            json!({ "name": object, "contentType": media_type, "cacheControl": cache_control });
         let stored = if expected.size > PART {
             self.write_in_parts(&metadata, content, expected.size, media_type)?
         } else {
             self.write_at_once(&metadata, content, expected.size, media_type)?
         };
-        if stored == Some(expected) { Ok(()) } else { Err(Error::StoredOtherwise(object.to_owned())) }
+        if stored == Some(expected) {
+            Ok(())
+        } else {
+            Err(Error::StoredOtherwise(object.to_owned()))
+        }
     }
 
     fn write_at_once(
@@ -105,7 +121,8 @@ impl Bucket {
         size: u64,
         media_type: &str,
     ) -> Result<Option<Fingerprint>, Error> {
-        let url = format!("{}/upload/storage/v1/b/{}/o?uploadType=multipart", self.endpoint, self.name);
+        let url =
+            format!("{}/upload/storage/v1/b/{}/o?uploadType=multipart", self.endpoint, self.name);
         let head = |boundary: &str| {
             format!(
                 "--{boundary}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n{metadata}\r\n--{boundary}\r\nContent-Type: {media_type}\r\n\r\n"
@@ -126,16 +143,27 @@ impl Bucket {
         size: u64,
         media_type: &str,
     ) -> Result<Option<Fingerprint>, Error> {
-        let url = format!("{}/upload/storage/v1/b/{}/o?uploadType=resumable", self.endpoint, self.name);
+        let url =
+            format!("{}/upload/storage/v1/b/{}/o?uploadType=resumable", self.endpoint, self.name);
         let mut request = self.agent.post(&url).content_type("application/json; charset=UTF-8");
         if let Some(token) = self.credentials.token(&self.agent)? {
             request = request.header("Authorization", format!("Bearer {token}"));
         }
-        request = request.header("X-Upload-Content-Type", media_type).header("X-Upload-Content-Length", size.to_string());
+        request = request
+            .header("X-Upload-Content-Type", media_type)
+            .header("X-Upload-Content-Length", size.to_string());
         let begun = request.send(metadata.to_string());
-        let begun = upload::accepted(&url, begun.map_err(|error| Error::Unreachable { url: url.clone(), error: error.into() })?)?;
-        let session = begun.headers().get("Location").and_then(|location| location.to_str().ok()).map(str::to_owned);
-        let session = session.ok_or_else(|| Error::BadAnswer { url, problem: "no session for an upload".into() })?;
+        let begun = upload::accepted(
+            &url,
+            begun.map_err(|error| Error::Unreachable { url: url.clone(), error: error.into() })?,
+        )?;
+        let session = begun
+            .headers()
+            .get("Location")
+            .and_then(|location| location.to_str().ok())
+            .map(str::to_owned);
+        let session = session
+            .ok_or_else(|| Error::BadAnswer { url, problem: "no session for an upload".into() })?;
 
         let mut part = vec![0; usize::try_from(PART).unwrap_or(usize::MAX)];
         let (mut start, mut length) = (0, 0);
@@ -145,13 +173,17 @@ impl Bucket {
         loop {
             if has >= start + length as u64 {
                 start = has;
-                length = fill(&mut content, &mut part).map_err(of_file("the file that is uploaded"))?;
+                length =
+                    fill(&mut content, &mut part).map_err(of_file("the file that is uploaded"))?;
             }
             // What it has of this part already is not sent again. A file that is shorter than it was ends here, and is not what was hashed.
             let from = usize::try_from(has.saturating_sub(start)).unwrap_or(usize::MAX).min(length);
             let end = start + length as u64;
-            let range =
-                if from < length { format!("bytes {has}-{}/{size}", end.min(size) - 1) } else { format!("bytes */{size}") };
+            let range = if from < length {
+                format!("bytes {has}-{}/{size}", end.min(size) - 1)
+            } else {
+                format!("bytes */{size}")
+            };
             let last = usize::try_from(end.min(size) - start).unwrap_or(usize::MAX);
             match self.put(&session, &range, &part[from..last]) {
                 Ok(Progress::Has(bytes)) if bytes > has && bytes <= end => {
@@ -161,7 +193,10 @@ impl Bucket {
                 Ok(Progress::Done(response)) => return fingerprint(session, response),
                 // It went back, or ahead of us, or nowhere.
                 Ok(Progress::Has(_)) => {
-                    return Err(Error::BadAnswer { url: session, problem: "of another upload than ours".into() });
+                    return Err(Error::BadAnswer {
+                        url: session,
+                        problem: "of another upload than ours".into(),
+                    });
                 }
                 Err(error) if failures >= RETRIES || !may_pass(&error) => return Err(error),
                 // Sent again from where we know that it has it: what it has besides it ignores.
@@ -179,7 +214,8 @@ impl Bucket {
             request = request.header("Authorization", format!("Bearer {token}"));
         }
         let response = request.send(bytes);
-        let response = response.map_err(|error| Error::Unreachable { url: session.to_owned(), error: error.into() })?;
+        let response = response
+            .map_err(|error| Error::Unreachable { url: session.to_owned(), error: error.into() })?;
         if response.status() != 308 {
             return upload::accepted(session, response).map(Progress::Done);
         }
@@ -222,7 +258,10 @@ fn fill(source: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<usize> {
 }
 
 /// Reads the object resource in an answer; `None` when it has no size or CRC32C.
-fn fingerprint(url: String, mut response: ureq::http::Response<ureq::Body>) -> Result<Option<Fingerprint>, Error> {
+fn fingerprint(
+    url: String,
+    mut response: ureq::http::Response<ureq::Body>,
+) -> Result<Option<Fingerprint>, Error> {
     let text = response.body_mut().with_config().limit(MAX_MANIFEST_BYTES).read_to_string();
     let text = text.map_err(|error| Error::Unreachable { url, error: error.into() })?;
     let read = || {

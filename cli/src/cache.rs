@@ -74,7 +74,11 @@ impl Cache {
         let mut entries = Vec::new();
         for (id, model) in folders(&self.root)?.into_iter().filter(|(name, _)| is_id(name)) {
             for (name, folder) in folders(&model)? {
-                let Some(version) = name.strip_prefix('v').and_then(|version| Version::parse(version).ok()) else { continue };
+                let Some(version) =
+                    name.strip_prefix('v').and_then(|version| Version::parse(version).ok())
+                else {
+                    continue;
+                };
                 let (mut bytes, mut used) = (0, SystemTime::UNIX_EPOCH);
                 measure(&folder, &mut bytes, &mut used)?;
                 let complete = folder.join(MANIFEST).is_file();
@@ -88,7 +92,11 @@ impl Cache {
     /// The newest version of a model that is there, or the one that is named.
     pub fn find(&self, id: &str, version: Option<&Version>) -> Result<Option<Entry>, Error> {
         let mut entries = self.entries()?;
-        entries.retain(|entry| entry.complete && entry.id == id && version.is_none_or(|version| *version == entry.version));
+        entries.retain(|entry| {
+            entry.complete
+                && entry.id == id
+                && version.is_none_or(|version| *version == entry.version)
+        });
         Ok(entries.pop())
     }
 
@@ -97,13 +105,23 @@ impl Cache {
     /// # Errors
     /// [`Error::NoRoom`] when they cannot, or nothing may be removed.
     pub fn make_room(&self, limit: Limit, but: &Path, need: u64) -> Result<Vec<Entry>, Error> {
-        let entries: Vec<Entry> = self.entries()?.into_iter().filter(|entry| entry.folder != but).collect();
+        let entries: Vec<Entry> =
+            self.entries()?.into_iter().filter(|entry| entry.folder != but).collect();
         let kept: Vec<Kept> = entries
             .iter()
-            .map(|entry| Kept { bytes: entry.bytes, used: seconds(entry.used), held: Lock::try_take(&entry.folder).is_none() })
+            .map(|entry| Kept {
+                bytes: entry.bytes,
+                used: seconds(entry.used),
+                held: Lock::try_take(&entry.folder).is_none(),
+            })
             .collect();
         let Limit { bytes: budget, cleanup } = limit;
-        let no_room = || Error::NoRoom { need, used: entries.iter().map(|entry| entry.bytes).sum(), budget, cleanup };
+        let no_room = || Error::NoRoom {
+            need,
+            used: entries.iter().map(|entry| entry.bytes).sum(),
+            budget,
+            cleanup,
+        };
         let victims = victims(&kept, budget, need).ok_or_else(no_room)?;
         if !victims.is_empty() && !cleanup {
             return Err(no_room());
@@ -180,7 +198,8 @@ fn measure(folder: &Path, bytes: &mut u64, used: &mut SystemTime) -> Result<(), 
         } else {
             *bytes += metadata.len();
             let is_manifest = entry.file_name() == MANIFEST;
-            let times = [metadata.modified().ok(), metadata.accessed().ok().filter(|_| !is_manifest)];
+            let times =
+                [metadata.modified().ok(), metadata.accessed().ok().filter(|_| !is_manifest)];
             *used = times.into_iter().flatten().fold(*used, SystemTime::max);
         }
     }
@@ -233,8 +252,13 @@ impl CacheArgs {
                     .filter(|entry| entry.complete)
                     .map(|entry| (entry.id.clone(), entry.version.clone()))
                     .collect();
-                let replaced = |entry: &Entry| newest.iter().any(|(id, version)| *id == entry.id && *version > entry.version);
-                let unused = entries.into_iter().filter(|entry| !entry.complete || replaced(entry)).collect();
+                let replaced = |entry: &Entry| {
+                    newest.iter().any(|(id, version)| *id == entry.id && *version > entry.version)
+                };
+                let unused = entries
+                    .into_iter()
+                    .filter(|entry| !entry.complete || replaced(entry))
+                    .collect();
                 // Who prunes wants that.
                 let limit = Limit { cleanup: true, ..Limit::of(&settings) };
                 let (mut gone, busy) = remove_all(unused)?;
@@ -288,7 +312,10 @@ fn info(cache: &Cache, settings: &Settings, context: &Context) -> Result<(), Err
             })
         });
         let models: Vec<_> = models.collect();
-        out!("{}", json!({ "directory": cache.root.display().to_string(), "bytes": total, "maxSize": budget, "models": models }));
+        out!(
+            "{}",
+            json!({ "directory": cache.root.display().to_string(), "bytes": total, "maxSize": budget, "models": models })
+        );
         return Ok(());
     }
     out!("{}: {} of {}", cache.root.display(), DecimalBytes(total), DecimalBytes(budget));

@@ -52,7 +52,9 @@ impl List {
             }
             _ => self.of_cache(&cached),
         };
-        models.sort_by(|a, b| preference(&settings, a).cmp(&preference(&settings, b)).then_with(|| a.id.cmp(&b.id)));
+        models.sort_by(|a, b| {
+            preference(&settings, a).cmp(&preference(&settings, b)).then_with(|| a.id.cmp(&b.id))
+        });
         let here = |model: &Summary| cached.get(&model.id).map(|(version, _)| version.to_string());
         if context.json {
             let rows: Vec<Value> = models
@@ -67,10 +69,12 @@ impl List {
             return Ok(());
         }
         let row = |model: &Summary| {
-            let or_dash = |text: &Option<String>| printable(text.as_deref().unwrap_or("-")).into_owned();
+            let or_dash =
+                |text: &Option<String>| printable(text.as_deref().unwrap_or("-")).into_owned();
             let here = here(model).map_or_else(String::new, |version| format!("{version} is here"));
             let size = DecimalBytes(model.size).to_string();
-            let texts = [&model.id, &model.version, &model.kind].map(|text| printable(text).into_owned());
+            let texts =
+                [&model.id, &model.version, &model.kind].map(|text| printable(text).into_owned());
             let [id, version, kind] = texts;
             [id, version, kind, or_dash(&model.quantization), size, or_dash(&model.license), here]
         };
@@ -79,8 +83,12 @@ impl List {
     }
 
     fn query(&self) -> Vec<(&'static str, &str)> {
-        let parameters =
-            [("type", &self.kind), ("quantization", &self.quantization), ("license", &self.license), ("q", &self.search)];
+        let parameters = [
+            ("type", &self.kind),
+            ("quantization", &self.quantization),
+            ("license", &self.license),
+            ("q", &self.search),
+        ];
         parameters.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?))).collect()
     }
 
@@ -93,14 +101,21 @@ impl List {
             text: self.search.clone(),
             ..Default::default()
         };
-        cached.values().map(|(_, model)| model).filter(|model| filter.admits(model)).cloned().collect()
+        cached
+            .values()
+            .map(|(_, model)| model)
+            .filter(|model| filter.admits(model))
+            .cloned()
+            .collect()
     }
 }
 
 /// What is preferred comes first: the quantization, then the size.
 fn preference(settings: &Settings, model: &Summary) -> (bool, u64) {
     let wanted = settings.prefer_quantization.as_deref();
-    let preferred = wanted.zip(model.quantization.as_deref()).is_some_and(|(wanted, got)| wanted.eq_ignore_ascii_case(got));
+    let preferred = wanted
+        .zip(model.quantization.as_deref())
+        .is_some_and(|(wanted, got)| wanted.eq_ignore_ascii_case(got));
     (!preferred, if settings.prefer_small_models { model.size } else { u64::MAX - model.size })
 }
 
@@ -108,8 +123,13 @@ fn preference(settings: &Settings, model: &Summary) -> (bool, u64) {
 pub fn preferred(settings: &Settings, name: &str) -> Result<Option<String>, Error> {
     let Some(edge) = &settings.edge_url else { return Ok(None) };
     let models = Registry::new(&edge.0).list(&[("q", name)])?;
-    let begins = |model: &&Summary| model.id.strip_prefix(name).is_some_and(|rest| rest.starts_with('-'));
-    Ok(models.iter().filter(begins).min_by_key(|model| preference(settings, model)).map(|model| model.id.clone()))
+    let begins =
+        |model: &&Summary| model.id.strip_prefix(name).is_some_and(|rest| rest.starts_with('-'));
+    Ok(models
+        .iter()
+        .filter(begins)
+        .min_by_key(|model| preference(settings, model))
+        .map(|model| model.id.clone()))
 }
 
 /// The newest version of each model that is here. A manifest that cannot be read is none.
@@ -127,7 +147,9 @@ fn cached(cache: &Cache) -> Result<BTreeMap<String, (Version, Summary)>, Error> 
 
 /// Prints rows with their columns one below the other.
 fn table<const N: usize>(rows: Vec<[String; N]>) {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
+    let width = |column: usize| {
+        rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default()
+    };
     let widths: Vec<usize> = (0..N).map(width).collect();
     for row in rows {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
@@ -137,7 +159,10 @@ fn table<const N: usize>(rows: Vec<[String; N]>) {
 
 /// Reads an identifier from the command line.
 pub fn model_id(text: &str) -> Result<String, String> {
-    let why = || "an identifier is made of a-z, 0-9, '.', '_', '-', and starts with a letter or digit".to_owned();
+    let why = || {
+        "an identifier is made of a-z, 0-9, '.', '_', '-', and starts with a letter or digit"
+            .to_owned()
+    };
     is_id(text).then(|| text.to_owned()).ok_or_else(why)
 }
 
@@ -179,7 +204,10 @@ impl Info {
                 context.note("nobody could be asked: this is of the version on this machine");
                 let path = entry.folder.join(MANIFEST);
                 let text = fs::read_to_string(&path).map_err(of_file(&path))?;
-                accept(text).map_err(|refusal| Error::Refused { path: path.display().to_string(), refusal })?
+                accept(text).map_err(|refusal| Error::Refused {
+                    path: path.display().to_string(),
+                    refusal,
+                })?
             }
             (found, _) => found?,
         };
@@ -192,8 +220,10 @@ impl Info {
         };
         let document = manifest.document();
         if context.json {
-            let told = section
-                .map_or_else(|| Value::Object(document.clone()), |section| document.get(section).cloned().unwrap_or_default());
+            let told = section.map_or_else(
+                || Value::Object(document.clone()),
+                |section| document.get(section).cloned().unwrap_or_default(),
+            );
             out!("{told}");
             return Ok(());
         }
@@ -204,7 +234,10 @@ impl Info {
             }
             return Ok(());
         }
-        let signed = key.map_or_else(|| "signature not checked (no key is pinned)".into(), |key| format!("signed by {key}"));
+        let signed = key.map_or_else(
+            || "signature not checked (no key is pinned)".into(),
+            |key| format!("signed by {key}"),
+        );
         let when = document.get("timestamp").and_then(Value::as_str).unwrap_or_default();
         out!("{}", printable(&format!("{} {}, {signed} on {when}", manifest.id, manifest.version)));
         let quiet = [

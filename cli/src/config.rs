@@ -69,7 +69,10 @@ impl Setting for SourceKind {
     fn read(raw: &Raw) -> Result<Self, String> {
         let text = one(raw)?;
         let kinds = [Self::Gcs, Self::Ipfs, Self::Edge];
-        kinds.into_iter().find(|kind| kind.name() == text).ok_or_else(|| "must be gcs, ipfs or edge".into())
+        kinds
+            .into_iter()
+            .find(|kind| kind.name() == text)
+            .ok_or_else(|| "must be gcs, ipfs or edge".into())
     }
 
     fn show(&self) -> Value {
@@ -83,7 +86,8 @@ pub struct Bytes(pub u64);
 
 impl Setting for Bytes {
     fn read(raw: &Raw) -> Result<Self, String> {
-        let size = parse_size::parse_size(one(raw)?).map_err(|_| "must be a size such as 10GB or 500MiB".to_owned())?;
+        let size = parse_size::parse_size(one(raw)?)
+            .map_err(|_| "must be a size such as 10GB or 500MiB".to_owned())?;
         Ok(Self(size))
     }
 
@@ -96,8 +100,13 @@ impl Setting for Bytes {
 impl Setting for Duration {
     fn read(raw: &Raw) -> Result<Self, String> {
         let text = one(raw)?;
-        let time = text.parse().map(Self::from_millis).ok().or_else(|| humantime::parse_duration(text).ok());
-        time.filter(|time| !time.is_zero()).ok_or_else(|| "must be a number of milliseconds, or a time such as 30s".into())
+        let time = text
+            .parse()
+            .map(Self::from_millis)
+            .ok()
+            .or_else(|| humantime::parse_duration(text).ok());
+        time.filter(|time| !time.is_zero())
+            .ok_or_else(|| "must be a number of milliseconds, or a time such as 30s".into())
     }
 
     fn show(&self) -> Value {
@@ -122,7 +131,11 @@ impl Setting for Lanes {
 
 impl Setting for u8 {
     fn read(raw: &Raw) -> Result<Self, String> {
-        one(raw)?.parse().ok().filter(|number| *number <= 20).ok_or_else(|| "must be a number from 0 to 20".into())
+        one(raw)?
+            .parse()
+            .ok()
+            .filter(|number| *number <= 20)
+            .ok_or_else(|| "must be a number from 0 to 20".into())
     }
 
     fn show(&self) -> Value {
@@ -135,7 +148,9 @@ impl Setting for PathBuf {
     fn read(raw: &Raw) -> Result<Self, String> {
         let text = one(raw)?;
         match text.strip_prefix("~/").or((text == "~").then_some("")) {
-            Some(rest) => home().map(|home| home.join(rest)).ok_or_else(|| "begins with ~, but HOME is not set".into()),
+            Some(rest) => home()
+                .map(|home| home.join(rest))
+                .ok_or_else(|| "begins with ~, but HOME is not set".into()),
             None if text.is_empty() => Err("must not be empty".into()),
             None => Ok(text.into()),
         }
@@ -148,7 +163,10 @@ impl Setting for PathBuf {
 
 impl Setting for String {
     fn read(raw: &Raw) -> Result<Self, String> {
-        Some(one(raw)?).filter(|text| !text.is_empty()).map(str::to_owned).ok_or_else(|| "must not be empty".into())
+        Some(one(raw)?)
+            .filter(|text| !text.is_empty())
+            .map(str::to_owned)
+            .ok_or_else(|| "must not be empty".into())
     }
 
     fn show(&self) -> Value {
@@ -164,7 +182,9 @@ impl Url {
     /// Reads one.
     pub fn read(text: &str) -> Option<Self> {
         let uri: ureq::http::Uri = text.parse().ok()?;
-        let good = matches!(uri.scheme_str(), Some("http" | "https")) && uri.query().is_none() && !text.contains('@');
+        let good = matches!(uri.scheme_str(), Some("http" | "https"))
+            && uri.query().is_none()
+            && !text.contains('@');
         good.then(|| Self(text.trim_end_matches('/').to_owned()))
     }
 }
@@ -183,10 +203,15 @@ impl Setting for Url {
 impl Setting for Vec<Url> {
     fn read(raw: &Raw) -> Result<Self, String> {
         let items: Vec<&str> = match raw {
-            Raw::One(text) => text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect(),
+            Raw::One(text) => {
+                text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect()
+            }
             Raw::Many(items) => items.iter().map(String::as_str).collect(),
         };
-        let read = |item: &&str| Url::read(item).ok_or_else(|| format!("must be a list of http(s)://…, which {item:?} is not"));
+        let read = |item: &&str| {
+            Url::read(item)
+                .ok_or_else(|| format!("must be a list of http(s)://…, which {item:?} is not"))
+        };
         items.iter().map(read).collect()
     }
 
@@ -343,12 +368,18 @@ fn key_of<'a>(name: &'a str, raw: &Raw, origin: &Origin) -> Result<(&'a str, Str
     };
     let key: String = read(name, raw, origin)?;
     let pinned = PinnedKeys::default().pin(id.to_owned(), &key);
-    pinned.map_err(|error| Error::Setting { origin: origin.clone(), problem: format!("{name}: {error}") })?;
+    pinned.map_err(|error| Error::Setting {
+        origin: origin.clone(),
+        problem: format!("{name}: {error}"),
+    })?;
     Ok((id, key))
 }
 
 fn unknown(name: &str) -> String {
-    format!("there is no setting {name:?}; there are {}, and keys.<name of a key>", NAMES.join(", "))
+    format!(
+        "there is no setting {name:?}; there are {}, and keys.<name of a key>",
+        NAMES.join(", ")
+    )
 }
 
 fn home() -> Option<PathBuf> {
@@ -358,7 +389,10 @@ fn home() -> Option<PathBuf> {
 /// The folder that a variable of the XDG base directory specification names, if it names one.
 fn xdg(variable: &str) -> Option<PathBuf> {
     // Relative ones are to be ignored, that specification says.
-    env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute()).map(|path| path.join("edge-net"))
+    env::var_os(variable)
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
+        .map(|path| path.join("edge-net"))
 }
 
 fn default_cache() -> Option<Raw> {
@@ -414,25 +448,37 @@ impl Layers {
     }
 
     /// The keys of the highest layer that has any: who gives some on the command line means those alone.
-    fn keys(&self, origins: &mut BTreeMap<String, Origin>) -> Result<BTreeMap<String, String>, Error> {
+    fn keys(
+        &self,
+        origins: &mut BTreeMap<String, Origin>,
+    ) -> Result<BTreeMap<String, String>, Error> {
         let json = env::var("EDGE_NET_KEYS").ok().filter(|text| !text.is_empty());
         let of_json = |text: &str, origin: Origin| -> Result<Vec<(String, Raw, Origin)>, Error> {
-            let fault = |problem: String| Error::Setting { origin: origin.clone(), problem: format!("keys: {problem}") };
-            let keys: Map<String, Value> = serde_json::from_str(text).map_err(|error| fault(error.to_string()))?;
+            let fault = |problem: String| Error::Setting {
+                origin: origin.clone(),
+                problem: format!("keys: {problem}"),
+            };
+            let keys: Map<String, Value> =
+                serde_json::from_str(text).map_err(|error| fault(error.to_string()))?;
             let key = |(id, key): (String, Value)| match key {
                 Value::String(key) => Ok((format!("keys.{id}"), Raw::One(key), origin.clone())),
                 _ => Err(fault(format!("{id:?} must be a string, the base64 of a public key"))),
             };
             keys.into_iter().map(key).collect()
         };
-        let flags: Vec<_> = self.flags.iter().filter(|(name, _)| name.starts_with("keys.")).collect();
+        let flags: Vec<_> =
+            self.flags.iter().filter(|(name, _)| name.starts_with("keys.")).collect();
         let found = if !flags.is_empty() {
             flags.into_iter().map(|(name, raw)| (name.clone(), raw.clone(), Origin::Flag)).collect()
         } else if let Some(json) = json {
             of_json(&json, Origin::Environment("EDGE_NET_KEYS".into()))?
         } else {
             let of_file = self.file.iter().filter(|(name, _)| name.starts_with("keys."));
-            of_file.map(|(name, entry)| (name.clone(), entry.raw.clone(), Origin::File(self.path.clone(), entry.line))).collect()
+            of_file
+                .map(|(name, entry)| {
+                    (name.clone(), entry.raw.clone(), Origin::File(self.path.clone(), entry.line))
+                })
+                .collect()
         };
         let mut keys = BTreeMap::new();
         for (name, raw, origin) in found {
@@ -448,7 +494,13 @@ impl Layers {
 #[derive(Args, Debug, Clone, Default)]
 pub struct Flags {
     /// Configuration file, instead of ~/.edge-net/models.yaml
-    #[arg(long, global = true, env = "EDGE_NET_CONFIG", value_name = "FILE", help_heading = "Settings")]
+    #[arg(
+        long,
+        global = true,
+        env = "EDGE_NET_CONFIG",
+        value_name = "FILE",
+        help_heading = "Settings"
+    )]
     config: Option<PathBuf>,
     /// Set a setting for this run, such as cache.maxSize=2GB; may be given several times
     #[arg(long, global = true, value_name = "KEY=VALUE", help_heading = "Settings")]
@@ -467,14 +519,21 @@ impl Flags {
             file = match fs::read_to_string(path) {
                 Ok(text) => read_file(path, &text)?,
                 // Nobody has to have one; who names one has to.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound && self.config.is_none() => BTreeMap::new(),
+                Err(error)
+                    if error.kind() == std::io::ErrorKind::NotFound && self.config.is_none() =>
+                {
+                    BTreeMap::new()
+                }
                 Err(error) => return Err(of_file(path)(error)),
             };
         }
         let mut flags = BTreeMap::new();
         for given in &self.set {
             let Some((name, value)) = given.split_once('=') else {
-                return Err(Error::Setting { origin: Origin::Flag, problem: format!("--set {given} must be KEY=VALUE") });
+                return Err(Error::Setting {
+                    origin: Origin::Flag,
+                    problem: format!("--set {given} must be KEY=VALUE"),
+                });
             };
             let (name, raw) = (full_name(name), Raw::One(value.to_owned()));
             check(name, &raw)?;
@@ -486,10 +545,14 @@ impl Flags {
             } else {
                 fs::read_to_string(keys).map_err(of_file(keys))?
             };
-            let fault = |problem: String| Error::Setting { origin: Origin::Flag, problem: format!("--keys: {problem}") };
+            let fault = |problem: String| Error::Setting {
+                origin: Origin::Flag,
+                problem: format!("--keys: {problem}"),
+            };
             // Of one object, as the edge reads it too.
             PinnedKeys::parse(&json).map_err(|error| fault(error.to_string()))?;
-            let keys: BTreeMap<String, String> = serde_json::from_str(&json).map_err(|error| fault(error.to_string()))?;
+            let keys: BTreeMap<String, String> =
+                serde_json::from_str(&json).map_err(|error| fault(error.to_string()))?;
             flags.extend(keys.into_iter().map(|(id, key)| (format!("keys.{id}"), Raw::One(key))));
         }
         Settings::resolve(&Layers { flags, file, path: path.unwrap_or_default() })
@@ -503,15 +566,25 @@ impl Flags {
 
 /// The settings of a file, all of which must be ones that there are.
 fn read_file(path: &Path, text: &str) -> Result<BTreeMap<String, Entry>, Error> {
-    let mut entries = yaml::read(text)
-        .map_err(|bad| Error::Setting { origin: Origin::File(path.to_owned(), bad.line), problem: bad.problem })?;
+    let mut entries = yaml::read(text).map_err(|bad| Error::Setting {
+        origin: Origin::File(path.to_owned(), bad.line),
+        problem: bad.problem,
+    })?;
     let at = |line: usize| Origin::File(path.to_owned(), line);
-    if let Some(version) = entries.remove("version").filter(|version| version.raw != Raw::One("1".into())) {
-        let problem = "version must be 1: this is the version of the file's format that is read here".into();
+    if let Some(version) =
+        entries.remove("version").filter(|version| version.raw != Raw::One("1".into()))
+    {
+        let problem =
+            "version must be 1: this is the version of the file's format that is read here".into();
         return Err(Error::Setting { origin: at(version.line), problem });
     }
-    match entries.iter().find(|(name, _)| !NAMES.contains(&name.as_str()) && !name.starts_with("keys.")) {
-        Some((name, entry)) => Err(Error::Setting { origin: at(entry.line), problem: unknown(name) }),
+    match entries
+        .iter()
+        .find(|(name, _)| !NAMES.contains(&name.as_str()) && !name.starts_with("keys."))
+    {
+        Some((name, entry)) => {
+            Err(Error::Setting { origin: at(entry.line), problem: unknown(name) })
+        }
         None => Ok(entries),
     }
 }
@@ -552,7 +625,9 @@ impl Config {
                 show(&context.settings()?, context);
                 Ok(())
             }
-            ConfigCommand::Set { key, value } => set(&context.flags, full_name(&key), &value, context),
+            ConfigCommand::Set { key, value } => {
+                set(&context.flags, full_name(&key), &value, context)
+            }
         }
     }
 }
@@ -560,9 +635,9 @@ impl Config {
 fn show(settings: &Settings, context: &Context) {
     let rows = settings.rows();
     if context.json {
-        let rows = rows
-            .into_iter()
-            .map(|(name, value, origin)| (name.to_owned(), json!({ "value": value, "from": origin.to_string() })));
+        let rows = rows.into_iter().map(|(name, value, origin)| {
+            (name.to_owned(), json!({ "value": value, "from": origin.to_string() }))
+        });
         out!("{}", Value::Object(rows.collect()));
         return;
     }
@@ -570,7 +645,9 @@ fn show(settings: &Settings, context: &Context) {
         let value = match value {
             Value::Null => "-".into(),
             Value::String(text) => text,
-            Value::Array(items) => items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", "),
+            Value::Array(items) => {
+                items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
+            }
             other => other.to_string(),
         };
         out!("{name} = {value}  ({origin})");
@@ -592,8 +669,8 @@ fn set(flags: &Flags, name: &str, value: &str, context: &Context) -> Result<(), 
     // What cannot be read is not added to.
     read_file(&path, &text)?;
     let parts: Vec<&str> = name.splitn(2, '.').collect();
-    let changed =
-        yaml::set(&text, &parts, &raw).ok_or_else(|| Error::NotEditable { path: path.clone(), key: name.to_owned() })?;
+    let changed = yaml::set(&text, &parts, &raw)
+        .ok_or_else(|| Error::NotEditable { path: path.clone(), key: name.to_owned() })?;
     replace(&path, changed.as_bytes())?;
     if context.json {
         out!("{}", json!({ "file": path.display().to_string(), "key": name, "value": value }));

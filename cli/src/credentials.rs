@@ -46,9 +46,12 @@ impl Credentials {
         if let Ok(token) = env::var("GOOGLE_OAUTH_ACCESS_TOKEN") {
             return Ok(Self::Token(token));
         }
-        let Some(path) = env::var_os("GOOGLE_APPLICATION_CREDENTIALS").map(PathBuf::from) else { return Ok(Self::None) };
+        let Some(path) = env::var_os("GOOGLE_APPLICATION_CREDENTIALS").map(PathBuf::from) else {
+            return Ok(Self::None);
+        };
         let text = fs::read_to_string(&path).map_err(of_file(&path))?;
-        let key: Value = serde_json::from_str(&text).map_err(|error| bad(&path, error.to_string()))?;
+        let key: Value =
+            serde_json::from_str(&text).map_err(|error| bad(&path, error.to_string()))?;
         Ok(Self::File { path, key: Box::new(key), latest: RefCell::default() })
     }
 
@@ -86,15 +89,27 @@ impl Credentials {
             ],
             other => {
                 let kind = other.unwrap_or("missing");
-                return Err(bad(path, format!("its type is {kind}; service_account and authorized_user are read here")));
+                return Err(bad(
+                    path,
+                    format!(
+                        "its type is {kind}; service_account and authorized_user are read here"
+                    ),
+                ));
             }
         };
         let answer = agent.post(uri).send_form(fields);
-        let answer = answer.map_err(|error| Error::Unreachable { url: uri.to_owned(), error: error.into() })?;
-        let text = upload::accepted(uri, answer)?.body_mut().with_config().limit(64 << 10).read_to_string();
-        let text = text.map_err(|error| Error::Unreachable { url: uri.to_owned(), error: error.into() })?;
+        let answer = answer
+            .map_err(|error| Error::Unreachable { url: uri.to_owned(), error: error.into() })?;
+        let text = upload::accepted(uri, answer)?
+            .body_mut()
+            .with_config()
+            .limit(64 << 10)
+            .read_to_string();
+        let text =
+            text.map_err(|error| Error::Unreachable { url: uri.to_owned(), error: error.into() })?;
         let answer: Value = serde_json::from_str(&text).unwrap_or_default();
-        let no_token = || Error::BadAnswer { url: uri.to_owned(), problem: "no access token".into() };
+        let no_token =
+            || Error::BadAnswer { url: uri.to_owned(), problem: "no access token".into() };
         let token = answer["access_token"].as_str().ok_or_else(no_token)?.to_owned();
         let lifetime = Duration::from_secs(answer["expires_in"].as_u64().unwrap_or_default());
         *latest.borrow_mut() = Some((token.clone(), now + lifetime));
@@ -107,10 +122,17 @@ fn bad(path: &std::path::Path, problem: String) -> Error {
 }
 
 /// A JWT by which a service account asks for a token (RFC 7523), signed with RSASSA-PKCS1-v1_5 and SHA-256.
-fn assertion(path: &std::path::Path, key: &Value, uri: &str, now: SystemTime) -> Result<String, Error> {
-    let account = ServiceAccount::parse(&key.to_string()).map_err(|error| bad(path, error.to_string()))?;
+fn assertion(
+    path: &std::path::Path,
+    key: &Value,
+    uri: &str,
+    now: SystemTime,
+) -> Result<String, Error> {
+    let account =
+        ServiceAccount::parse(&key.to_string()).map_err(|error| bad(path, error.to_string()))?;
     let der = account.pkcs8().map_err(|error| bad(path, error.to_string()))?;
-    let pair = RsaKeyPair::from_pkcs8(&der).map_err(|error| bad(path, format!("private_key is no RSA key: {error}")))?;
+    let pair = RsaKeyPair::from_pkcs8(&der)
+        .map_err(|error| bad(path, format!("private_key is no RSA key: {error}")))?;
     let issued = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let mut header = json!({ "alg": "RS256", "typ": "JWT" });
     if let Some(id) = key["private_key_id"].as_str() {
@@ -118,9 +140,14 @@ fn assertion(path: &std::path::Path, key: &Value, uri: &str, now: SystemTime) ->
     }
     let claims = json!({ "iss": account.client_email, "scope": SCOPE, "aud": uri, "iat": issued, "exp": issued + 3600 });
     let encode = |bytes: &[u8]| Base64UrlUnpadded::encode_string(bytes);
-    let signed = format!("{}.{}", encode(header.to_string().as_bytes()), encode(claims.to_string().as_bytes()));
+    let signed = format!(
+        "{}.{}",
+        encode(header.to_string().as_bytes()),
+        encode(claims.to_string().as_bytes())
+    );
     let mut signature = vec![0; pair.public().modulus_len()];
-    let done = pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), signed.as_bytes(), &mut signature);
+    let done =
+        pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), signed.as_bytes(), &mut signature);
     done.map_err(|_| Error::Randomness("RSA".into()))?;
     Ok(format!("{signed}.{}", encode(&signature)))
 }

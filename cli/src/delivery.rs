@@ -147,7 +147,10 @@ impl Run {
 
     /// Waits for the next thing to happen.
     fn wait(&mut self) -> std::io::Result<()> {
-        let until = self.machine.next_timeout().map(|at| Duration::from_millis(at.saturating_sub(self.now())));
+        let until = self
+            .machine
+            .next_timeout()
+            .map(|at| Duration::from_millis(at.saturating_sub(self.now())));
         let message = match until {
             None => self.receiver.recv().map_err(RecvTimeoutError::from),
             Some(until) => self.receiver.recv_timeout(until),
@@ -156,7 +159,9 @@ impl Run {
             Ok(Message::Event(event)) => self.handle(event),
             Ok(Message::Unwritable(error)) => return Err(error),
             // The sender is kept by the host: it cannot be gone.
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => self.handle(Event::Tick),
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                self.handle(Event::Tick)
+            }
         }
         Ok(())
     }
@@ -166,7 +171,9 @@ impl Run {
         let mut end = Ok(false);
         while let Some(action) = self.machine.poll() {
             match action {
-                Action::Load(segment) if self.tally.layout.bytes_of_segment(segment).start < self.written => {
+                Action::Load(segment)
+                    if self.tally.layout.bytes_of_segment(segment).start < self.written =>
+                {
                     self.host.load(segment);
                 }
                 Action::Load(segment) => self.handle(Event::Loaded { segment, found: None }),
@@ -186,7 +193,9 @@ impl Run {
                 }
                 Action::Emit { .. } => self.handle(Event::Pulled(READER)),
                 Action::Close(_) => end = Ok(true),
-                Action::Fail { error, .. } => end = Err(Error::NoGoodCopy { file: path.to_owned(), error }),
+                Action::Fail { error, .. } => {
+                    end = Err(Error::NoGoodCopy { file: path.to_owned(), error })
+                }
                 Action::Report(report) => {
                     if let Report::Verified { segment, .. } = &report {
                         self.tally.verified(*segment);
@@ -235,7 +244,8 @@ impl Tally {
     }
 
     fn bytes(&self) -> u64 {
-        let coming: u64 = self.landed.values().chain(self.flights.values().map(|(_, got)| got)).sum();
+        let coming: u64 =
+            self.landed.values().chain(self.flights.values().map(|(_, got)| got)).sum();
         (self.verified + coming).min(self.layout.size())
     }
 }
@@ -246,7 +256,11 @@ struct Buffers(Arc<Mutex<Vec<Vec<u8>>>>);
 
 impl Buffers {
     fn take(&self) -> Vec<u8> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_else(|| vec![0; at(STRIDE)])
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop()
+            .unwrap_or_else(|| vec![0; at(STRIDE)])
     }
 
     fn give(&self, buffer: Vec<u8>) {
@@ -298,13 +312,18 @@ impl Host {
         thread::spawn(move || {
             let mut rest = None;
             let progressed = |bytes| host.tell(Message::Event(Event::Progressed { fetch, bytes }));
-            let message = match host.request(&host.locations[source], &bytes, &stop, &mut rest, progressed) {
-                Ok((digests, origin)) => {
-                    Message::Event(Event::Fetched { fetch, hashed: Hashed::by_host(Kept(bytes), digests), origin })
-                }
-                Err(Trouble::Source(failure)) => Message::Event(Event::Failed { fetch, failure, rest }),
-                Err(Trouble::File(error)) => Message::Unwritable(error),
-            };
+            let message =
+                match host.request(&host.locations[source], &bytes, &stop, &mut rest, progressed) {
+                    Ok((digests, origin)) => Message::Event(Event::Fetched {
+                        fetch,
+                        hashed: Hashed::by_host(Kept(bytes), digests),
+                        origin,
+                    }),
+                    Err(Trouble::Source(failure)) => {
+                        Message::Event(Event::Failed { fetch, failure, rest })
+                    }
+                    Err(Trouble::File(error)) => Message::Unwritable(error),
+                };
             host.tell(message);
         });
     }
@@ -329,7 +348,8 @@ impl Host {
         let field = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
         check_head(response.status().as_u16(), field("Content-Range"), bytes, size)?;
         let origin = field("Server-Timing").and_then(origin_in);
-        let origin = origin.map_or_else(|| location.name.clone(), |origin| format!("{}:{origin}", location.name));
+        let origin = origin
+            .map_or_else(|| location.name.clone(), |origin| format!("{}:{origin}", location.name));
         progressed(0);
 
         let mut body = response.into_body().into_with_config().limit(u64::MAX).reader();
@@ -344,7 +364,13 @@ impl Host {
                 }
                 let so_far = stride.start - bytes.start + got as u64;
                 got += match read(&mut body, &mut buffer[got..])? {
-                    0 => return Err(Failure::WrongLength { got: so_far, want: bytes.end - bytes.start }.into()),
+                    0 => {
+                        return Err(Failure::WrongLength {
+                            got: so_far,
+                            want: bytes.end - bytes.start,
+                        }
+                        .into());
+                    }
                     read => read,
                 };
                 if told.elapsed() > TELL_EVERY {
@@ -368,7 +394,8 @@ impl Host {
     fn keep(&self, stride: &Range<u64>, bytes: &[u8]) -> std::io::Result<Vec<Digest>> {
         let digests = Digest::of_leaves(bytes);
         let leaves = stride.start / LEAF_SIZE..stride.end.div_ceil(LEAF_SIZE);
-        for good in self.table.verify_leaves(leaves, &Hashed::by_host(bytes, digests.clone())).good {
+        for good in self.table.verify_leaves(leaves, &Hashed::by_host(bytes, digests.clone())).good
+        {
             let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
             for (at, piece) in (good.offset()..).step_by(WRITE).zip(good.bytes().chunks(WRITE)) {
                 self.file.write_all_at(piece, at)?;
@@ -413,6 +440,7 @@ fn read(body: &mut impl Read, buffer: &mut [u8]) -> Result<usize, Failure> {
 
 /// Where our edge says it got the bytes: the `origin` metric of `Server-Timing`.
 fn origin_in(server_timing: &str) -> Option<String> {
-    let origin = server_timing.split(',').find_map(|metric| metric.trim().strip_prefix("origin;desc="))?;
+    let origin =
+        server_timing.split(',').find_map(|metric| metric.trim().strip_prefix("origin;desc="))?;
     Some(origin.trim_matches('"').to_owned())
 }

@@ -58,7 +58,10 @@ pub fn file(path: &Path, progress: impl FnMut(u64)) -> Result<FileDigests, Error
 }
 
 /// The digests of a file and its fingerprint, of the same bytes.
-pub fn file_and_fingerprint(path: &Path, mut progress: impl FnMut(u64)) -> Result<(FileDigests, Fingerprint), Error> {
+pub fn file_and_fingerprint(
+    path: &Path,
+    mut progress: impl FnMut(u64),
+) -> Result<(FileDigests, Fingerprint), Error> {
     let mut crc32c = 0;
     let digests = File::open(path).and_then(|file| {
         read(file, |bytes| {

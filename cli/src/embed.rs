@@ -41,12 +41,16 @@ impl Embed {
     /// Prints a JSON array for each text, a line each; with --json, all of them in one object.
     pub fn run(self, context: &Context) -> Result<(), Error> {
         let folder = self.folder(context)?;
-        let unusable = |problem: String| Error::NotEmbeddable { model: self.model.clone(), problem };
+        let unusable =
+            |problem: String| Error::NotEmbeddable { model: self.model.clone(), problem };
         let files = Files::of(&folder, context)?;
-        let tokenizer = Tokenizer::read(&files.read(TOKENIZER)?).map_err(|error| unusable(error.to_string()))?;
+        let tokenizer = Tokenizer::read(&files.read(TOKENIZER)?)
+            .map_err(|error| unusable(error.to_string()))?;
         let texts = self.texts()?;
         let rows: Vec<String> = if self.tokens {
-            let tokens = texts.iter().map(|text| tokenizer.encode(text).map(|tokens| json!(tokens).to_string()));
+            let tokens = texts
+                .iter()
+                .map(|text| tokenizer.encode(text).map(|tokens| json!(tokens).to_string()));
             tokens.collect::<Result<_, _>>().map_err(|error| unusable(error.to_string()))?
         } else {
             let embedder = files.embedder(tokenizer)?.map_err(unusable)?;
@@ -79,7 +83,11 @@ impl Embed {
 
     fn texts(&self) -> Result<Vec<String>, Error> {
         if self.texts.is_empty() {
-            io::stdin().lock().lines().collect::<Result<_, _>>().map_err(of_file("the standard input"))
+            io::stdin()
+                .lock()
+                .lines()
+                .collect::<Result<_, _>>()
+                .map_err(of_file("the standard input"))
         } else {
             Ok(self.texts.clone())
         }
@@ -96,7 +104,11 @@ struct Files<'a> {
 impl<'a> Files<'a> {
     fn of(folder: &'a Path, context: &'a Context) -> Result<Self, Error> {
         let path = folder.join(MANIFEST);
-        let text = if path.is_file() { Some(fs::read_to_string(&path).map_err(of_file(&path))?) } else { None };
+        let text = if path.is_file() {
+            Some(fs::read_to_string(&path).map_err(of_file(&path))?)
+        } else {
+            None
+        };
         let manifest = text.map(|text| Manifest::parse(&text)).transpose()?;
         Ok(Self { folder, manifest, context })
     }
@@ -104,7 +116,10 @@ impl<'a> Files<'a> {
     /// Where a file is, if it is what the manifest says.
     fn path(&self, name: &str) -> Result<PathBuf, Error> {
         let path = self.folder.join(name);
-        let Some(artifact) = self.manifest.as_ref().and_then(|manifest| manifest.artifact(name)) else { return Ok(path) };
+        let Some(artifact) = self.manifest.as_ref().and_then(|manifest| manifest.artifact(name))
+        else {
+            return Ok(path);
+        };
         match problem(self.folder, artifact, self.context) {
             Some(problem) => Err(Error::Altered { path, problem }),
             None => Ok(path),
@@ -118,7 +133,9 @@ impl<'a> Files<'a> {
 
     /// The ONNX file: the one that the manifest means, or one of the usual names.
     fn model(&self) -> Result<PathBuf, Error> {
-        if let Some(artifact) = self.manifest.as_ref().and_then(|manifest| embeddable::graph(manifest).ok()) {
+        if let Some(artifact) =
+            self.manifest.as_ref().and_then(|manifest| embeddable::graph(manifest).ok())
+        {
             return self.path(&artifact.filename);
         }
         let usual = ["model.onnx", "onnx/model_quantized.onnx", "onnx/model.onnx"];
@@ -133,7 +150,9 @@ impl<'a> Files<'a> {
                 small.push((name, self.read(name)?));
             }
         }
-        let settings = Settings::read(|name| small.iter().find(|(of, _)| *of == name).map(|(_, bytes)| &**bytes));
+        let settings = Settings::read(|name| {
+            small.iter().find(|(of, _)| *of == name).map(|(_, bytes)| &**bytes)
+        });
         let settings = match settings {
             Ok(settings) => settings,
             Err(error) => return Ok(Err(error.to_string())),
@@ -152,7 +171,10 @@ impl<'a> Files<'a> {
                 }
             }
         }
-        Ok(reader.finish().map(|model| Embedder::new(model, tokenizer, settings)).map_err(|error| error.to_string()))
+        Ok(reader
+            .finish()
+            .map(|model| Embedder::new(model, tokenizer, settings))
+            .map_err(|error| error.to_string()))
     }
 }
 
@@ -160,9 +182,11 @@ impl<'a> Files<'a> {
 fn embed(embedder: &Embedder, texts: &[String]) -> Result<Vec<String>, Error> {
     let mut rows = Vec::with_capacity(texts.len());
     for (first, texts) in (0..).step_by(AT_ONCE).zip(texts.chunks(AT_ONCE)) {
-        let refused = |at: usize, problem: String| Error::NotEmbedded { text: first + at + 1, problem };
-        let tokens =
-            texts.iter().enumerate().map(|(at, text)| embedder.encode(text).map_err(|error| refused(at, error.to_string())));
+        let refused =
+            |at: usize, problem: String| Error::NotEmbedded { text: first + at + 1, problem };
+        let tokens = texts.iter().enumerate().map(|(at, text)| {
+            embedder.encode(text).map_err(|error| refused(at, error.to_string()))
+        });
         let tokens = tokens.collect::<Result<Vec<_>, _>>()?;
         let vectors = embedder.embed(&tokens).map_err(|error| refused(0, error.to_string()))?;
         rows.extend(vectors.iter().map(|vector| json!(vector).to_string()));

@@ -40,7 +40,9 @@ pub enum Error {
     #[error("{0} has no files to publish")]
     NoFiles(PathBuf),
     /// A file whose name cannot be served.
-    #[error("{0} cannot be published under this name; use letters, digits, '.', '_', '-', not hidden, not ending in .leaves")]
+    #[error(
+        "{0} cannot be published under this name; use letters, digits, '.', '_', '-', not hidden, not ending in .leaves"
+    )]
     BadFilename(PathBuf),
     /// The manifest would not be accepted.
     #[error(transparent)]
@@ -94,7 +96,9 @@ pub enum Error {
         ours: String,
     },
     /// The version exists with other content.
-    #[error("{id} {version} is already published with other content; published versions never change: give a higher --version")]
+    #[error(
+        "{id} {version} is already published with other content; published versions never change: give a higher --version"
+    )]
     Published {
         /// The model.
         id: String,
@@ -116,7 +120,9 @@ pub enum Error {
         problem: String,
     },
     /// There is no folder to put anything into.
-    #[error("HOME is not set, so there is no place for files; set it, or --config and --set cache.directory=…")]
+    #[error(
+        "HOME is not set, so there is no place for files; set it, or --config and --set cache.directory=…"
+    )]
     NoHome,
     /// The file is written in a way that one setting alone cannot be changed in.
     #[error("{path}: {key} cannot be set without touching what else is there; edit the file")]
@@ -206,7 +212,9 @@ pub enum Error {
         problem: String,
     },
     /// The files do not tell what the model does.
-    #[error("{0} does not tell what the model does; give --type: text-generation, embedding, vision")]
+    #[error(
+        "{0} does not tell what the model does; give --type: text-generation, embedding, vision"
+    )]
     NoType(PathBuf),
     /// No identifier can be made of the name.
     #[error("{0:?} makes no identifier; give --id, of a-z, 0-9, '.', '_', '-'")]
@@ -241,7 +249,9 @@ pub enum Error {
     #[error("{0} was not pulled; run: edge-net-models pull {0}")]
     NotPulled(String),
     /// A folder without a graph.
-    #[error("{0} has no ONNX file: none in its manifest, no model.onnx, and none of these in onnx/")]
+    #[error(
+        "{0} has no ONNX file: none in its manifest, no model.onnx, and none of these in onnx/"
+    )]
     NoOnnx(PathBuf),
     /// A model that makes no vectors of texts.
     #[error("{model} cannot embed texts: {problem}")]

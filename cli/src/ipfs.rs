@@ -22,7 +22,14 @@ use crate::error::{Error, of_file};
 use crate::upload::{self, Framed};
 
 /// Adds and pins a file of `size` bytes, and checks that the node made the DAG of `cid`.
-pub fn add(agent: &Agent, api: &str, file: &str, content: impl Read, size: u64, cid: &str) -> Result<(), Error> {
+pub fn add(
+    agent: &Agent,
+    api: &str,
+    file: &str,
+    content: impl Read,
+    size: u64,
+    cid: &str,
+) -> Result<(), Error> {
     let url = format!(
         "{}/api/v0/add?cid-version=1&raw-leaves=true&chunker=size-262144&pin=true&progress=false",
         api.trim_end_matches('/')
@@ -33,12 +40,17 @@ pub fn add(agent: &Agent, api: &str, file: &str, content: impl Read, size: u64, 
             "--{boundary}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{name}\"\r\nContent-Type: application/octet-stream\r\n\r\n"
         )
     };
-    let mut response = upload::post(agent, &url, None, "form-data", Framed::new(head, content, size)?)?;
+    let mut response =
+        upload::post(agent, &url, None, "form-data", Framed::new(head, content, size)?)?;
     let lines = response.body_mut().with_config().limit(1 << 20).read_to_string();
-    let lines = lines.map_err(|error| Error::Unreachable { url: url.clone(), error: error.into() })?;
+    let lines =
+        lines.map_err(|error| Error::Unreachable { url: url.clone(), error: error.into() })?;
     // One JSON object a line; the last is the file's root.
     let added = lines.lines().rev().find_map(|line| serde_json::from_str::<Value>(line).ok());
-    let theirs = added.as_ref().and_then(|added| added["Hash"].as_str()).unwrap_or("missing from its answer");
+    let theirs = added
+        .as_ref()
+        .and_then(|added| added["Hash"].as_str())
+        .unwrap_or("missing from its answer");
     if theirs == cid {
         return Ok(());
     }
@@ -50,15 +62,28 @@ const ASKED: u32 = 20;
 
 /// Has a pinning service (<https://ipfs.github.io/pinning-services-api-spec/>) pin a CID. Returns its last word: `pinned`, or
 /// `queued` or `pinning` where it has to fetch a lot yet.
-pub fn pin(agent: &Agent, service: &str, token: Option<&str>, name: &str, cid: &str) -> Result<String, Error> {
+pub fn pin(
+    agent: &Agent,
+    service: &str,
+    token: Option<&str>,
+    name: &str,
+    cid: &str,
+) -> Result<String, Error> {
     let base = format!("{}/pins", service.trim_end_matches('/'));
     let authorization = token.map(|token| format!("Bearer {token}"));
-    let read = |url: &str, answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>| -> Result<Value, Error> {
-        let answer = answer.map_err(|error| Error::Unreachable { url: url.to_owned(), error: error.into() })?;
-        let text = upload::accepted(url, answer)?.body_mut().with_config().limit(1 << 20).read_to_string();
-        let text = text.map_err(|error| Error::Unreachable { url: url.to_owned(), error: error.into() })?;
-        serde_json::from_str(&text)
-            .map_err(|error| Error::BadAnswer { url: url.to_owned(), problem: format!("no JSON: {error}") })
+    let read = |url: &str,
+                answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>|
+     -> Result<Value, Error> {
+        let answer = answer
+            .map_err(|error| Error::Unreachable { url: url.to_owned(), error: error.into() })?;
+        let text =
+            upload::accepted(url, answer)?.body_mut().with_config().limit(1 << 20).read_to_string();
+        let text =
+            text.map_err(|error| Error::Unreachable { url: url.to_owned(), error: error.into() })?;
+        serde_json::from_str(&text).map_err(|error| Error::BadAnswer {
+            url: url.to_owned(),
+            problem: format!("no JSON: {error}"),
+        })
     };
     let get = |url: &str| {
         let mut request = agent.get(url);
@@ -87,7 +112,11 @@ pub fn pin(agent: &Agent, service: &str, token: Option<&str>, name: &str, cid: &
                 pin = get(&format!("{base}/{}", utf8_percent_encode(id, NON_ALPHANUMERIC)))?;
             }
             _ => {
-                let problem = if status == "failed" { pin["info"].to_string() } else { format!("it answers {pin}") };
+                let problem = if status == "failed" {
+                    pin["info"].to_string()
+                } else {
+                    format!("it answers {pin}")
+                };
                 return Err(Error::NotPinned { url: base, cid: cid.to_owned(), problem });
             }
         }
@@ -101,7 +130,10 @@ pub fn write_car(file: &Path, digests: &FileDigests, to: &Path) -> Result<(), Er
     fs::create_dir_all(parent).map_err(of_file(parent))?;
     let source = File::open(file).map_err(of_file(file))?;
     let table = LeafTable::from_digests(digests.leaves.clone(), digests.size, &digests.cid);
-    let table = table.map_err(|error| Error::BadDescription { path: file.to_owned(), problem: error.to_string() })?;
+    let table = table.map_err(|error| Error::BadDescription {
+        path: file.to_owned(),
+        problem: error.to_string(),
+    })?;
     let blocks = Rc::new(Blocks::over(Rc::new(table)));
     let car = Rc::new(Car::new(Rc::clone(&blocks), blocks.root(), &Extent::All, Duplicates::Once));
     let mut out = NamedTempFile::new_in(parent).map_err(of_file(parent))?;
@@ -111,7 +143,8 @@ pub fn write_car(file: &Path, digests: &FileDigests, to: &Path) -> Result<(), Er
             match piece {
                 Piece::Here(bytes) => out.write_all(bytes),
                 Piece::Leaf(bytes) => {
-                    buffer.resize(usize::try_from(bytes.end - bytes.start).unwrap_or(usize::MAX), 0);
+                    buffer
+                        .resize(usize::try_from(bytes.end - bytes.start).unwrap_or(usize::MAX), 0);
                     source.read_exact_at(&mut buffer, bytes.start).map_err(of_file(file))?;
                     out.write_all(&buffer)
                 }

@@ -102,9 +102,10 @@ impl Keygen {
         let key = SigningKey::from_bytes(&seed);
         // Version 1 of PKCS#8, without the public key: openssl before 3.2 reads no other.
         let pair = KeypairBytes { secret_key: seed, public_key: None };
-        let pem = pair
-            .to_pkcs8_pem(LineEnding::LF)
-            .map_err(|error| Error::BadKey { path: self.out.clone(), problem: error.to_string() })?;
+        let pem = pair.to_pkcs8_pem(LineEnding::LF).map_err(|error| Error::BadKey {
+            path: self.out.clone(),
+            problem: error.to_string(),
+        })?;
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(true);
         if !self.force {

@@ -111,7 +111,9 @@ enum Command {
 fn main() -> ExitCode {
     let Arguments { context, command } = Arguments::parse();
     let interrupted = ctrlc::set_handler(|| {
-        eprintln!("\nerror: interrupted; what is done stays done: the same command goes on from there");
+        eprintln!(
+            "\nerror: interrupted; what is done stays done: the same command goes on from there"
+        );
         // As the shell counts it: 128 and the number of the signal.
         std::process::exit(130);
     });

@@ -41,7 +41,8 @@ pub fn read(path: &Path, context: &Context) -> Result<Vec<Piece>, Error> {
     files.sort_by_cached_key(|path| (path.components().count(), path.clone()));
     let mut pieces: BTreeMap<String, Piece> = BTreeMap::new();
     for path in files {
-        let filename = path.strip_prefix(folder).unwrap_or(&path).to_string_lossy().replace('\\', "/");
+        let filename =
+            path.strip_prefix(folder).unwrap_or(&path).to_string_lossy().replace('\\', "/");
         // What an earlier --out left here is no part of the model.
         if filename == MANIFEST || filename.ends_with(".leaves") {
             continue;
@@ -122,15 +123,22 @@ pub struct Told {
 impl Told {
     /// Reads `config.json`, the model card and the ONNX file, as far as they are there.
     pub fn of(pieces: &[Piece]) -> Self {
-        let config = pieces.iter().find(|piece| piece.role == "config").and_then(|piece| fs::read(&piece.path).ok());
-        let config: Value = config.and_then(|config| serde_json::from_slice(&config).ok()).unwrap_or_default();
-        let is_onnx = |piece: &&Piece| piece.path.extension().is_some_and(|extension| extension == "onnx");
+        let config = pieces
+            .iter()
+            .find(|piece| piece.role == "config")
+            .and_then(|piece| fs::read(&piece.path).ok());
+        let config: Value =
+            config.and_then(|config| serde_json::from_slice(&config).ok()).unwrap_or_default();
+        let is_onnx =
+            |piece: &&Piece| piece.path.extension().is_some_and(|extension| extension == "onnx");
         // The one called the model, or else the first.
         let graphs = || pieces.iter().filter(is_onnx);
         let graph = graphs().find(|piece| piece.role == "model").or_else(|| graphs().next());
         let onnx = graph.and_then(|piece| onnx::skim(&piece.path));
-        let card =
-            pieces.iter().find(|piece| piece.filename == "README.md").and_then(|piece| fs::read_to_string(&piece.path).ok());
+        let card = pieces
+            .iter()
+            .find(|piece| piece.filename == "README.md")
+            .and_then(|piece| fs::read_to_string(&piece.path).ok());
         let card = Card::read(card.as_deref().unwrap_or_default());
 
         let names = [
@@ -140,20 +148,29 @@ impl Told {
             ("vocabSize", "vocab_size"),
             ("contextLength", "max_position_embeddings"),
         ];
-        let mut architecture: Map<String, Value> =
-            names.iter().filter_map(|(ours, theirs)| Some(((*ours).to_owned(), config.get(theirs)?.clone()))).collect();
+        let mut architecture: Map<String, Value> = names
+            .iter()
+            .filter_map(|(ours, theirs)| Some(((*ours).to_owned(), config.get(theirs)?.clone())))
+            .collect();
         if let Some(opset) = onnx.as_ref().and_then(|onnx| onnx.opset) {
             architecture.insert("opset".into(), opset.into());
         }
-        let quantization =
-            onnx.as_ref().and_then(Onnx::quantization).or_else(|| match config["quantization_config"]["bits"].as_u64() {
+        let quantization = onnx.as_ref().and_then(Onnx::quantization).or_else(|| {
+            match config["quantization_config"]["bits"].as_u64() {
                 Some(4) => Some("INT4"),
                 Some(8) => Some("INT8"),
                 _ => None,
-            });
-        let license =
-            card.license.or_else(|| onnx.as_ref()?.metadata.get("license").cloned().filter(|license| !license.is_empty()));
-        Self { kind: kind(card.task.as_deref(), &config, onnx.as_ref()), architecture, quantization, license }
+            }
+        });
+        let license = card.license.or_else(|| {
+            onnx.as_ref()?.metadata.get("license").cloned().filter(|license| !license.is_empty())
+        });
+        Self {
+            kind: kind(card.task.as_deref(), &config, onnx.as_ref()),
+            architecture,
+            quantization,
+            license,
+        }
     }
 }
 
@@ -162,7 +179,9 @@ fn kind(task: Option<&str>, config: &Value, onnx: Option<&Onnx>) -> Option<&'sta
     match task {
         Some("text-generation") => return Some("text-generation"),
         Some("feature-extraction" | "sentence-similarity") => return Some("embedding"),
-        Some("image-classification" | "zero-shot-image-classification" | "image-feature-extraction") => return Some("vision"),
+        Some(
+            "image-classification" | "zero-shot-image-classification" | "image-feature-extraction",
+        ) => return Some("vision"),
         _ => {}
     }
     let class = config["architectures"][0].as_str().unwrap_or_default();
@@ -223,5 +242,8 @@ fn spdx(license: &str) -> String {
         "GPL-3.0",
         "MPL-2.0",
     ];
-    known.iter().find(|name| name.eq_ignore_ascii_case(license)).map_or_else(|| license.to_owned(), |name| (*name).to_owned())
+    known
+        .iter()
+        .find(|name| name.eq_ignore_ascii_case(license))
+        .map_or_else(|| license.to_owned(), |name| (*name).to_owned())
 }

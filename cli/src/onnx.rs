@@ -40,13 +40,19 @@ impl Onnx {
     /// The quantization that most of the weights have, by the names that the registry knows.
     pub fn quantization(&self) -> Option<&'static str> {
         // TensorProto.DataType
-        let share = |types: &[u64]| types.iter().filter_map(|kind| self.weights.get(kind)).sum::<u64>();
+        let share =
+            |types: &[u64]| types.iter().filter_map(|kind| self.weights.get(kind)).sum::<u64>();
         match self.bits {
             Some(4) => return Some("INT4"),
             Some(8) => return Some("INT8"),
             _ => {}
         }
-        let kinds = [("INT4", share(&[21, 22])), ("INT8", share(&[2, 3])), ("FP16", share(&[10, 16])), ("FP32", share(&[1]))];
+        let kinds = [
+            ("INT4", share(&[21, 22])),
+            ("INT8", share(&[2, 3])),
+            ("FP16", share(&[10, 16])),
+            ("FP32", share(&[1])),
+        ];
         let (name, bytes) = kinds.into_iter().max_by_key(|(_, bytes)| *bytes)?;
         (bytes > 0).then_some(name)
     }

@@ -49,11 +49,21 @@ pub fn places(settings: &Settings) -> Places {
             .into()
     };
     let (cdn, ipfs) = (agent(settings.cdn_timeout), agent(settings.ipfs_timeout));
-    let place = |kind: SourceKind, base: &str, agent: &Agent| Place { source: Source::new(kind, base), agent: agent.clone() };
+    let place = |kind: SourceKind, base: &str, agent: &Agent| Place {
+        source: Source::new(kind, base),
+        agent: agent.clone(),
+    };
     let mut places: Vec<Place> = Vec::new();
-    places.extend(settings.edge_url.iter().map(|edge| place(SourceKind::Edge, &format!("{}/models", edge.0), &cdn)));
+    places.extend(
+        settings
+            .edge_url
+            .iter()
+            .map(|edge| place(SourceKind::Edge, &format!("{}/models", edge.0), &cdn)),
+    );
     places.push(place(SourceKind::Gcs, &settings.cdn_endpoint.0, &cdn));
-    places.extend(settings.ipfs_gateways.iter().map(|gateway| place(SourceKind::Ipfs, &gateway.0, &ipfs)));
+    places.extend(
+        settings.ipfs_gateways.iter().map(|gateway| place(SourceKind::Ipfs, &gateway.0, &ipfs)),
+    );
     places.sort_by_key(|place| place.source.kind != settings.default_source);
     Places { places, retries: settings.cdn_retries }
 }
@@ -70,7 +80,10 @@ pub fn retry_after(response: &ureq::http::Response<ureq::Body>) -> Option<u64> {
     if let Ok(seconds) = value.parse::<u64>() {
         return Some(seconds.saturating_mul(1000));
     }
-    let until = httpdate::parse_http_date(value).ok()?.duration_since(SystemTime::now()).unwrap_or_default();
+    let until = httpdate::parse_http_date(value)
+        .ok()?
+        .duration_since(SystemTime::now())
+        .unwrap_or_default();
     u64::try_from(until.as_millis()).ok()
 }
 
@@ -88,7 +101,12 @@ impl Place {
     fn get(&self, url: &str, most: u64) -> Result<Vec<u8>, Failure> {
         let mut response = self.agent.get(url).call().map_err(|error| failure_of(&error))?;
         match response.status().as_u16() {
-            200 => response.body_mut().with_config().limit(most).read_to_vec().map_err(|error| failure_of(&error)),
+            200 => response
+                .body_mut()
+                .with_config()
+                .limit(most)
+                .read_to_vec()
+                .map_err(|error| failure_of(&error)),
             status => Err(Failure::Status(status)),
         }
     }
@@ -114,7 +132,11 @@ impl Accepted {
     ) -> Result<Self, Refusal> {
         let manifest = VerifiedManifest::verify(&text, keys)?.about(id, version)?;
         // Who asks for a version by name means that one, however old.
-        let manifest = if version.is_none() { manifest.not_before(floor)?.not_expired(now())? } else { manifest };
+        let manifest = if version.is_none() {
+            manifest.not_before(floor)?.not_expired(now())?
+        } else {
+            manifest
+        };
         Ok(Self { manifest, text })
     }
 }
@@ -140,7 +162,11 @@ impl Places {
                 match ask(place) {
                     None => {}
                     Some(Ok(found)) => return Ok(found),
-                    Some(Err(Reason::Failed(failure))) if !failure.is_final() && round < self.retries => again.push(place),
+                    Some(Err(Reason::Failed(failure)))
+                        if !failure.is_final() && round < self.retries =>
+                    {
+                        again.push(place)
+                    }
                     Some(Err(reason)) => reasons.push((place.source.base.clone(), reason)),
                 }
             }
@@ -165,7 +191,9 @@ impl Places {
         let accepted = self.first(|place| {
             let url = place.source.manifest_url(id, version)?;
             let text = place.get(&url, MAX_MANIFEST_BYTES).map_err(Reason::Failed);
-            Some(text.and_then(|bytes| accept(String::from_utf8_lossy(&bytes).into_owned()).map_err(Reason::Refused)))
+            Some(text.and_then(|bytes| {
+                accept(String::from_utf8_lossy(&bytes).into_owned()).map_err(Reason::Refused)
+            }))
         });
         let wanted = version.map_or_else(|| id.to_owned(), |version| format!("{id} {version}"));
         accepted.map_err(|reasons| Error::NoManifest { wanted, reasons })
@@ -181,9 +209,12 @@ impl Places {
         }
         let table = self.first(|place| {
             Some(match place.source.leaf_table_url(manifest, artifact) {
-                Some(url) => place.get(&url, MAX_TABLE_BYTES).map_err(Reason::Failed).and_then(|table| {
-                    LeafTable::verify(&table, artifact.size, &artifact.cid).map_err(|error| Reason::NotGood(error.to_string()))
-                }),
+                Some(url) => {
+                    place.get(&url, MAX_TABLE_BYTES).map_err(Reason::Failed).and_then(|table| {
+                        LeafTable::verify(&table, artifact.size, &artifact.cid)
+                            .map_err(|error| Reason::NotGood(error.to_string()))
+                    })
+                }
                 None => walk(place, artifact),
             })
         });
@@ -200,11 +231,14 @@ fn walk(place: &Place, artifact: &Artifact) -> Result<LeafTable, Reason> {
             let url = place.source.block_url(cid).ok_or(Failure::Status(404))?;
             place.get(&url, MAX_BLOCK_BYTES)
         };
-        let blocks: Vec<Vec<u8>> = walk.wanted().iter().map(block).collect::<Result<_, _>>().map_err(Reason::Failed)?;
+        let blocks: Vec<Vec<u8>> =
+            walk.wanted().iter().map(block).collect::<Result<_, _>>().map_err(Reason::Failed)?;
         walk.descend(&blocks).map_err(|error| wrong(error.to_string()))?;
     }
-    let leaves = walk.leaves().ok_or_else(|| wrong("the DAG has leaves that are not SHA-256".into()))?;
-    LeafTable::from_digests(leaves, artifact.size, &artifact.cid).map_err(|error| wrong(error.to_string()))
+    let leaves =
+        walk.leaves().ok_or_else(|| wrong("the DAG has leaves that are not SHA-256".into()))?;
+    LeafTable::from_digests(leaves, artifact.size, &artifact.cid)
+        .map_err(|error| wrong(error.to_string()))
 }
 
 /// What a place did instead.
@@ -240,7 +274,8 @@ impl Reasons {
 
 impl std::fmt::Display for Reasons {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let reasons: Vec<String> = self.0.iter().map(|(place, reason)| format!("{place}: {reason}")).collect();
+        let reasons: Vec<String> =
+            self.0.iter().map(|(place, reason)| format!("{place}: {reason}")).collect();
         f.write_str(&reasons.join("; "))
     }
 }

@@ -120,7 +120,10 @@ impl Term {
             document.insert("expires".into(), expires.clone().into());
         }
         // What is not JSON is kept as a text, and refused when the manifest is signed.
-        let endorsements = self.endorsement.iter().map(|text| serde_json::from_str(text).unwrap_or_else(|_| text.clone().into()));
+        let endorsements = self
+            .endorsement
+            .iter()
+            .map(|text| serde_json::from_str(text).unwrap_or_else(|_| text.clone().into()));
         let endorsements: Vec<Value> = endorsements.collect();
         if !endorsements.is_empty() {
             document.insert("endorsements".into(), endorsements.into());
@@ -129,7 +132,8 @@ impl Term {
 }
 
 /// Members of a manifest that no description gives: they are what the files are, or who signs.
-const OURS: [&str; 8] = ["$schema", "id", "version", "artifacts", "timestamp", "expires", "endorsements", "signature"];
+const OURS: [&str; 8] =
+    ["$schema", "id", "version", "artifacts", "timestamp", "expires", "endorsements", "signature"];
 
 impl Description {
     /// The manifest of files at `path`, without a signature.
@@ -143,10 +147,16 @@ impl Description {
             Some(id) => id.clone(),
             None => slug(self.name.as_deref(), path)?,
         };
-        let kind = self.kind.clone().or_else(|| told.kind.map(str::to_owned)).or_else(|| member(&document, "type"));
+        let kind = self
+            .kind
+            .clone()
+            .or_else(|| told.kind.map(str::to_owned))
+            .or_else(|| member(&document, "type"));
         let kind = kind.ok_or_else(|| Error::NoType(path.to_owned()))?;
-        let name = self.name.clone().or_else(|| member(&document, "name")).unwrap_or_else(|| id.clone());
-        let license = self.license.clone().or_else(|| member(&document, "license")).or(told.license);
+        let name =
+            self.name.clone().or_else(|| member(&document, "name")).unwrap_or_else(|| id.clone());
+        let license =
+            self.license.clone().or_else(|| member(&document, "license")).or(told.license);
 
         let mut put = |name: &str, value: Value| drop(document.insert(name.into(), value));
         put("$schema", SCHEMA.into());
@@ -171,7 +181,13 @@ impl Description {
             }
         };
         beside("architecture", told.architecture);
-        beside("optimization", told.quantization.map(|name| ("quantization".to_owned(), name.into())).into_iter().collect());
+        beside(
+            "optimization",
+            told.quantization
+                .map(|name| ("quantization".to_owned(), name.into()))
+                .into_iter()
+                .collect(),
+        );
         Ok(document)
     }
 }
@@ -183,8 +199,8 @@ fn member(document: &Map<String, Value>, name: &str) -> Option<String> {
 fn described(path: &Path) -> Result<Map<String, Value>, Error> {
     let text = fs::read_to_string(path).map_err(of_file(path))?;
     let bad = |problem: String| Error::BadDescription { path: path.to_owned(), problem };
-    let members: Map<String, Value> =
-        serde_json::from_str(&text).map_err(|error| bad(format!("it is no JSON object: {error}")))?;
+    let members: Map<String, Value> = serde_json::from_str(&text)
+        .map_err(|error| bad(format!("it is no JSON object: {error}")))?;
     match members.keys().find(|name| OURS.contains(&name.as_str())) {
         Some(name) => Err(bad(format!("{name} is not said there: options and files say it"))),
         None => Ok(members),
@@ -200,7 +216,9 @@ fn slug(name: Option<&str>, path: &Path) -> Result<String, Error> {
         stem.unwrap_or_default().to_string_lossy().into_owned()
     };
     let name = name.map_or_else(stem, str::to_owned);
-    let allowed = |character: char| if character.is_ascii_alphanumeric() || "._".contains(character) { character } else { '-' };
+    let allowed = |character: char| {
+        if character.is_ascii_alphanumeric() || "._".contains(character) { character } else { '-' }
+    };
     let id: String = name.to_ascii_lowercase().chars().map(allowed).collect();
     let id = id.trim_matches(['-', '.', '_']).to_owned();
     if is_id(&id) { Ok(id) } else { Err(Error::NoId(name)) }
@@ -221,10 +239,12 @@ impl Publish {
     pub fn run(self, context: &Context) -> Result<(), Error> {
         let (signing, key_id) = self.signer.key(context)?;
         let pieces = model::read(&self.path, context)?;
-        let credentials = if self.dry_run { Credentials::None } else { Credentials::of_environment()? };
+        let credentials =
+            if self.dry_run { Credentials::None } else { Credentials::of_environment()? };
         let bucket = Bucket::new(&self.gcs_endpoint, self.bucket.clone(), credentials);
         let mut document = self.description.document(&self.path, &pieces)?;
-        let (id, version) = (member(&document, "id").unwrap_or_default(), self.description.version.clone());
+        let (id, version) =
+            (member(&document, "id").unwrap_or_default(), self.description.version.clone());
         let in_bucket = format!("{id}/v{version}");
         let mut distribution = json!({ "primary": { "type": "gcs", "baseUrl": format!("{}/{in_bucket}/", bucket.base_url()) } });
         if !self.ipfs_gateway.is_empty() {
@@ -233,22 +253,28 @@ impl Publish {
         document.insert("distribution".into(), distribution);
 
         let keys = known_keys(context, &key_id, &signing)?;
-        let existing = if self.dry_run { None } else { bucket.read(&format!("{in_bucket}/{MANIFEST}"))? };
+        let existing =
+            if self.dry_run { None } else { bucket.read(&format!("{in_bucket}/{MANIFEST}"))? };
         let (text, standing) = match existing {
             None => (text_of(&sign(document, &key_id, &signing)?), Standing::New),
             Some(text) => {
                 let path = format!("{}/{in_bucket}/{MANIFEST}", bucket.base_url());
-                let existing = VerifiedManifest::verify(&text, &keys).map_err(|refusal| Error::Refused { path, refusal })?;
+                let existing = VerifiedManifest::verify(&text, &keys)
+                    .map_err(|refusal| Error::Refused { path, refusal })?;
                 if content(existing.document()) != content(&document) {
                     return Err(Error::Published { id, version: version.to_string() });
                 }
                 // What is not said stays as it is.
-                let renewed = ["expires", "endorsements"]
-                    .iter()
-                    .any(|name| document.get(*name).is_some_and(|value| existing.document().get(*name) != Some(value)));
+                let renewed = ["expires", "endorsements"].iter().any(|name| {
+                    document
+                        .get(*name)
+                        .is_some_and(|value| existing.document().get(*name) != Some(value))
+                });
                 if renewed || existing.key_id() != key_id {
                     for name in ["expires", "endorsements"] {
-                        if let (None, Some(value)) = (document.get(name), existing.document().get(name)) {
+                        if let (None, Some(value)) =
+                            (document.get(name), existing.document().get(name))
+                        {
                             document.insert(name.into(), value.clone());
                         }
                     }
@@ -283,7 +309,14 @@ impl Publish {
             let cid = cid_text(&digests.cid);
             for api in &self.ipfs_api {
                 let bar = bar(context, "adding to IPFS", filename, digests.size);
-                ipfs::add(&agent, api, filename, bar.wrap_read(File::open(path).map_err(of_file(path))?), digests.size, &cid)?;
+                ipfs::add(
+                    &agent,
+                    api,
+                    filename,
+                    bar.wrap_read(File::open(path).map_err(of_file(path))?),
+                    digests.size,
+                    &cid,
+                )?;
                 bar.finish_and_clear();
             }
             let token = env::var("EDGE_NET_PINNING_TOKEN").ok();
@@ -311,7 +344,9 @@ impl Publish {
 fn known_keys(context: &Context, key_id: &str, signing: &SigningKey) -> Result<PinnedKeys, Error> {
     let mut keys: BTreeMap<String, String> = context.settings()?.keys;
     keys.insert(key_id.to_owned(), key::public(signing));
-    Ok(keys.into_iter().try_fold(PinnedKeys::default(), |pinned, (id, key)| pinned.pin(id, &key))?)
+    Ok(keys
+        .into_iter()
+        .try_fold(PinnedKeys::default(), |pinned, (id, key)| pinned.pin(id, &key))?)
 }
 
 /// A version's place in a bucket.
@@ -330,33 +365,65 @@ impl Target<'_> {
             if self.bucket.stored(&object)? != Some(*fingerprint) {
                 let bar = bar(self.context, "uploading", filename, digests.size);
                 let file = File::open(path).map_err(of_file(path))?;
-                self.bucket.write(&object, bar.wrap_read(file), *fingerprint, media_type(filename), immutable)?;
+                self.bucket.write(
+                    &object,
+                    bar.wrap_read(file),
+                    *fingerprint,
+                    media_type(filename),
+                    immutable,
+                )?;
                 bar.finish_and_clear();
             }
             let table: Vec<u8> = digests.leaves.iter().flat_map(|leaf| leaf.0).collect();
             let object = format!("{object}.leaves");
             if self.bucket.stored(&object)? != Some(Fingerprint::of(&table)) {
-                self.bucket.write(&object, &*table, Fingerprint::of(&table), "application/octet-stream", immutable)?;
+                self.bucket.write(
+                    &object,
+                    &*table,
+                    Fingerprint::of(&table),
+                    "application/octet-stream",
+                    immutable,
+                )?;
             }
         }
         Ok(())
     }
 
     /// Writes the manifests, the newest one last: no reader sees a manifest before its files.
-    fn announce(&self, id: &str, version: &Version, text: &str, standing: &Standing, keys: &PinnedKeys) -> Result<(), Error> {
+    fn announce(
+        &self,
+        id: &str,
+        version: &Version,
+        text: &str,
+        standing: &Standing,
+        keys: &PinnedKeys,
+    ) -> Result<(), Error> {
         let write = |object: &str, freshness: Freshness| {
             let fingerprint = Fingerprint::of(text.as_bytes());
-            self.bucket.write(object, text.as_bytes(), fingerprint, "application/json", freshness.cache_control())
+            self.bucket.write(
+                object,
+                text.as_bytes(),
+                fingerprint,
+                "application/json",
+                freshness.cache_control(),
+            )
         };
         match standing {
             Standing::Same => {}
-            Standing::New | Standing::Renewed => write(&format!("{}/{MANIFEST}", self.folder), Freshness::Immutable)?,
+            Standing::New | Standing::Renewed => {
+                write(&format!("{}/{MANIFEST}", self.folder), Freshness::Immutable)?
+            }
         }
         let newest = format!("{id}/{MANIFEST}");
         match self.bucket.read(&newest)? {
             Some(current) if current == text => Ok(()),
             // What does not verify is replaced; what is newer stays.
-            Some(current) if VerifiedManifest::verify(&current, keys).is_ok_and(|newest| newest.version > *version) => Ok(()),
+            Some(current)
+                if VerifiedManifest::verify(&current, keys)
+                    .is_ok_and(|newest| newest.version > *version) =>
+            {
+                Ok(())
+            }
             _ => write(&newest, Freshness::Latest),
         }
     }

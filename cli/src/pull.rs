@@ -45,7 +45,10 @@ pub struct Pull {
 
 fn source_kind(text: &str) -> Result<SourceKind, String> {
     let kinds = [SourceKind::Gcs, SourceKind::Ipfs, SourceKind::Edge];
-    kinds.into_iter().find(|kind| kind.name() == text).ok_or_else(|| "it must be gcs, ipfs or edge".into())
+    kinds
+        .into_iter()
+        .find(|kind| kind.name() == text)
+        .ok_or_else(|| "it must be gcs, ipfs or edge".into())
 }
 
 /// What became of a file.
@@ -68,17 +71,25 @@ impl Pull {
         if let Some(kind) = self.source.filter(|kind| places.of(Some(*kind)).next().is_none()) {
             return Err(Error::NoSuchSource(kind));
         }
-        let Accepted { manifest, text } = self.accepted(&settings, &keys, &places, &cache, context)?;
+        let Accepted { manifest, text } =
+            self.accepted(&settings, &keys, &places, &cache, context)?;
         let (id, version) = (&manifest.id, &manifest.version);
         let folder = match &self.output {
             Some(output) => output.join(id),
             None => cache.folder(id, version),
         };
-        let _lock = Lock::take(&folder, || eprintln!("waiting for another process that pulls into {}", folder.display()))?;
+        let _lock = Lock::take(&folder, || {
+            eprintln!("waiting for another process that pulls into {}", folder.display())
+        })?;
         if self.output.is_none() {
             let need = manifest.artifacts.iter().map(|artifact| artifact.size).sum();
             for gone in cache.make_room(Limit::of(&settings), &folder, need)? {
-                eprintln!("removed {} {} to make room, {}", gone.id, gone.version, DecimalBytes(gone.bytes));
+                eprintln!(
+                    "removed {} {} to make room, {}",
+                    gone.id,
+                    gone.version,
+                    DecimalBytes(gone.bytes)
+                );
             }
         }
         if !context.json {
@@ -86,8 +97,14 @@ impl Pull {
         }
         let mut files = Vec::new();
         for artifact in &manifest.artifacts {
-            let job =
-                Job { settings: &settings, places: &places, source: self.source, context, folder: &folder, manifest: &manifest };
+            let job = Job {
+                settings: &settings,
+                places: &places,
+                source: self.source,
+                context,
+                folder: &folder,
+                manifest: &manifest,
+            };
             let Outcome { received, sources } = job.obtain(artifact)?;
             if context.json {
                 files.push(json!({
@@ -96,7 +113,11 @@ impl Pull {
                 }));
             } else {
                 let names: Vec<&str> = sources.keys().map(String::as_str).collect();
-                let from = if names.is_empty() { "was there".into() } else { format!("from {}", names.join(", ")) };
+                let from = if names.is_empty() {
+                    "was there".into()
+                } else {
+                    format!("from {}", names.join(", "))
+                };
                 out!("{}: {}, {from}", artifact.filename, DecimalBytes(artifact.size));
             }
         }
@@ -134,16 +155,23 @@ impl Pull {
         let floors = Floors::open()?;
         let accept = |id: &str| {
             let floor = floors.read(id)?;
-            let accepted = places.manifest(id, version, |text| Accepted::verify(text, keys, id, version, floor.as_ref()))?;
+            let accepted = places.manifest(id, version, |text| {
+                Accepted::verify(text, keys, id, version, floor.as_ref())
+            })?;
             floors.raise(id, floor.as_ref(), &accepted.manifest)?;
             Ok(accepted)
         };
         match (accept(&self.id), kept) {
             (Err(Error::NoManifest { reasons, .. }), Some(kept)) if reasons.is_unreachable() => {
-                eprintln!("warning: nobody could be asked for a newer version: {}", printable(&reasons.to_string()));
+                eprintln!(
+                    "warning: nobody could be asked for a newer version: {}",
+                    printable(&reasons.to_string())
+                );
                 Ok(kept)
             }
-            (Err(Error::NoManifest { wanted, reasons }), None) if reasons.is_not_found() && settings.edge_url.is_some() => {
+            (Err(Error::NoManifest { wanted, reasons }), None)
+                if reasons.is_not_found() && settings.edge_url.is_some() =>
+            {
                 // Not an identifier, perhaps, but what several begin with.
                 match catalog::preferred(settings, &self.id)? {
                     Some(id) => {
@@ -159,7 +187,12 @@ impl Pull {
 }
 
 /// The accepted manifest of a version that is there.
-fn kept(cache: &Cache, keys: &PinnedKeys, id: &str, version: Option<&Version>) -> Result<Option<Accepted>, Error> {
+fn kept(
+    cache: &Cache,
+    keys: &PinnedKeys,
+    id: &str,
+    version: Option<&Version>,
+) -> Result<Option<Accepted>, Error> {
     let Some(entry) = cache.find(id, version)? else { return Ok(None) };
     let path = entry.folder.join(MANIFEST);
     let text = fs::read_to_string(&path).map_err(of_file(&path))?;
@@ -189,26 +222,44 @@ impl Floors {
         };
         let read = || {
             let value: Value = serde_json::from_str(&text).ok()?;
-            let replaced = value["replaced"].as_array()?.iter().map(|key| key.as_str().map(str::to_owned));
+            let replaced =
+                value["replaced"].as_array()?.iter().map(|key| key.as_str().map(str::to_owned));
             let version = Version::parse(value["version"].as_str()?).ok()?;
-            Some(Floor { version, timestamp: value["timestamp"].as_u64()?, replaced: replaced.collect::<Option<_>>()? })
+            Some(Floor {
+                version,
+                timestamp: value["timestamp"].as_u64()?,
+                replaced: replaced.collect::<Option<_>>()?,
+            })
         };
         // Not forgotten silently: somebody may want that it is.
         read().map(Some).ok_or(Error::BadFloor(path))
     }
 
-    fn raise(&self, id: &str, before: Option<&Floor>, manifest: &VerifiedManifest) -> Result<(), Error> {
+    fn raise(
+        &self,
+        id: &str,
+        before: Option<&Floor>,
+        manifest: &VerifiedManifest,
+    ) -> Result<(), Error> {
         let mut floor = manifest.floor();
         if let Some(before) = before {
             floor.version = floor.version.max(before.version.clone());
             floor.timestamp = floor.timestamp.max(before.timestamp);
-            floor.replaced.extend(before.replaced.iter().filter(|key| !manifest.floor().replaced.contains(key)).cloned());
+            floor.replaced.extend(
+                before
+                    .replaced
+                    .iter()
+                    .filter(|key| !manifest.floor().replaced.contains(key))
+                    .cloned(),
+            );
         }
         if before == Some(&floor) {
             return Ok(());
         }
         let Floor { version, timestamp, replaced } = floor;
-        let text = json!({ "version": version.to_string(), "timestamp": timestamp, "replaced": replaced }).to_string();
+        let text =
+            json!({ "version": version.to_string(), "timestamp": timestamp, "replaced": replaced })
+                .to_string();
         replace(&self.folder.join(format!("{id}.json")), text.as_bytes())
     }
 }
@@ -230,7 +281,8 @@ impl Job<'_> {
         let parent = path.parent().unwrap_or(self.folder);
         fs::create_dir_all(parent).map_err(of_file(parent))?;
         // No artifact has a hidden name.
-        let part = parent.join(format!(".{}.part", artifact.filename.rsplit('/').next().unwrap_or_default()));
+        let part = parent
+            .join(format!(".{}.part", artifact.filename.rsplit('/').next().unwrap_or_default()));
         if path.is_file() {
             if self.is_good(artifact, &path)? {
                 return Ok(Outcome { received: 0, sources: BTreeMap::new() });
@@ -239,11 +291,18 @@ impl Job<'_> {
             fs::rename(&path, &part).map_err(of_file(&path))?;
         }
         let mut options = OpenOptions::new();
-        let file = options.create(true).truncate(false).read(true).write(true).open(&part).map_err(of_file(&part))?;
+        let file = options
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(&part)
+            .map_err(of_file(&part))?;
         let outcome = if artifact.size > 0 {
             let table = self.leaf_table(artifact)?;
             let locations: Vec<Location> = self.locations(artifact);
-            let kinds: Vec<String> = locations.iter().map(|location| location.name.clone()).collect();
+            let kinds: Vec<String> =
+                locations.iter().map(|location| location.name.clone()).collect();
             let mut progress = Progress {
                 bar: bar(self.context, "pulling", &artifact.filename, artifact.size),
                 file: &artifact.filename,
@@ -279,7 +338,9 @@ impl Job<'_> {
     fn leaf_table(&self, artifact: &Artifact) -> Result<LeafTable, Error> {
         let path = self.folder.join(format!("{}.leaves", artifact.filename));
         let kept = fs::read(&path).ok();
-        if let Some(table) = kept.and_then(|table| LeafTable::verify(&table, artifact.size, &artifact.cid).ok()) {
+        if let Some(table) =
+            kept.and_then(|table| LeafTable::verify(&table, artifact.size, &artifact.cid).ok())
+        {
             return Ok(table);
         }
         let table = self.places.leaf_table(self.manifest, artifact)?;
@@ -294,8 +355,13 @@ impl Job<'_> {
 
     fn config(&self) -> Config {
         let settings = self.settings;
-        let gateways = self.places.of(self.source).any(|place| place.source.kind == SourceKind::Ipfs);
-        let patience = if gateways { settings.ipfs_timeout.max(settings.cdn_timeout) } else { settings.cdn_timeout };
+        let gateways =
+            self.places.of(self.source).any(|place| place.source.kind == SourceKind::Ipfs);
+        let patience = if gateways {
+            settings.ipfs_timeout.max(settings.cdn_timeout)
+        } else {
+            settings.cdn_timeout
+        };
         let mut seed = [0; 8];
         // Only the jitter wants it: without randomness there is less of that.
         let _ = getrandom::fill(&mut seed);
@@ -340,15 +406,26 @@ impl Watch for Progress<'_> {
                     *self.outcome.sources.entry(printable(origin).into_owned()).or_default() += 1;
                 }
                 if self.verbose {
-                    let from = if origins.is_empty() { "it was there".into() } else { format!("from {}", origins.join(", ")) };
+                    let from = if origins.is_empty() {
+                        "it was there".into()
+                    } else {
+                        format!("from {}", origins.join(", "))
+                    };
                     self.say(&format!("{}: segment {segment} is good, {from}", self.file));
                 }
-                let sources = self.outcome.sources.iter().map(|(name, segments)| format!("{name} {segments}"));
+                let sources = self
+                    .outcome
+                    .sources
+                    .iter()
+                    .map(|(name, segments)| format!("{name} {segments}"));
                 self.bar.set_message(sources.collect::<Vec<_>>().join(", "));
             }
             Report::Refused { segment, source, failure } => {
                 if self.verbose || matches!(failure, Failure::BadLeaf(_)) {
-                    self.say(&format!("warning: {}: segment {segment}: {}: {failure}", self.file, self.kinds[*source]));
+                    self.say(&format!(
+                        "warning: {}: segment {segment}: {}: {failure}",
+                        self.file, self.kinds[*source]
+                    ));
                 }
             }
             Report::Failed(_) => {}

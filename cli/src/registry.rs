@@ -40,7 +40,13 @@ impl Yank {
         let (signing, key_id) = self.signer.key(context)?;
         let registry = match self.registry {
             Some(url) => url,
-            None => context.settings()?.edge_url.ok_or(Error::Missing("registry", "registry", "edge.url"))?.0,
+            None => {
+                context
+                    .settings()?
+                    .edge_url
+                    .ok_or(Error::Missing("registry", "registry", "edge.url"))?
+                    .0
+            }
         };
         let registry = Registry::new(&registry);
         let url = registry.version(&self.id, &self.version);
@@ -56,7 +62,10 @@ impl Yank {
         } else {
             document.insert("yanked".into(), true.into());
         }
-        document.insert("timestamp".into(), humantime::format_rfc3339_millis(SystemTime::now()).to_string().into());
+        document.insert(
+            "timestamp".into(),
+            humantime::format_rfc3339_millis(SystemTime::now()).to_string().into(),
+        );
         let text = text_of(&sign(document, &key_id, &signing)?);
         registry.publish(&text)?;
         out!("{text}");
@@ -80,21 +89,32 @@ impl Registry {
     pub fn list(&self, query: &[(&str, &str)]) -> Result<Vec<Summary>, Error> {
         let mut models: Vec<Summary> = Vec::new();
         loop {
-            let mut request =
-                self.agent.get(&self.base).query("limit", Limit::MOST.to_string()).query_pairs(query.iter().copied());
+            let mut request = self
+                .agent
+                .get(&self.base)
+                .query("limit", Limit::MOST.to_string())
+                .query_pairs(query.iter().copied());
             if let Some(last) = models.last() {
                 request = request.query("cursor", &last.id);
             }
             let url = &self.base;
-            let answer = request.call().map_err(|error| Error::Unreachable { url: url.clone(), error: error.into() })?;
+            let answer = request
+                .call()
+                .map_err(|error| Error::Unreachable { url: url.clone(), error: error.into() })?;
             let mut answer = upload::accepted(url, answer)?;
             let more = answer.headers().get("Link").is_some();
             let text = answer.body_mut().with_config().limit(MAX_MANIFEST_BYTES).read_to_string();
-            let text = text.map_err(|error| Error::Unreachable { url: url.clone(), error: error.into() })?;
-            let page: Vec<Summary> = serde_json::from_str(&text)
-                .map_err(|error| Error::BadAnswer { url: url.clone(), problem: format!("no list of models: {error}") })?;
+            let text =
+                text.map_err(|error| Error::Unreachable { url: url.clone(), error: error.into() })?;
+            let page: Vec<Summary> =
+                serde_json::from_str(&text).map_err(|error| Error::BadAnswer {
+                    url: url.clone(),
+                    problem: format!("no list of models: {error}"),
+                })?;
             // A registry that goes round in circles has an end, too.
-            let new = page.last().is_some_and(|last| models.last().is_none_or(|before| last.id > before.id));
+            let new = page
+                .last()
+                .is_some_and(|last| models.last().is_none_or(|before| last.id > before.id));
             models.extend(page);
             if !more || !new {
                 return Ok(models);
@@ -110,12 +130,18 @@ impl Registry {
     /// The text at a URL, if there is one.
     pub fn read(&self, url: &str) -> Result<Option<String>, Error> {
         let response = self.agent.get(url).call();
-        let response = response.map_err(|error| Error::Unreachable { url: url.to_owned(), error: error.into() })?;
+        let response = response
+            .map_err(|error| Error::Unreachable { url: url.to_owned(), error: error.into() })?;
         if response.status() == 404 {
             return Ok(None);
         }
-        let text = upload::accepted(url, response)?.body_mut().with_config().limit(MAX_MANIFEST_BYTES).read_to_string();
-        text.map(Some).map_err(|error| Error::Unreachable { url: url.to_owned(), error: error.into() })
+        let text = upload::accepted(url, response)?
+            .body_mut()
+            .with_config()
+            .limit(MAX_MANIFEST_BYTES)
+            .read_to_string();
+        text.map(Some)
+            .map_err(|error| Error::Unreachable { url: url.to_owned(), error: error.into() })
     }
 
     /// Whether it has this very manifest of a version. A version that it does not list it may still tell of, from the bucket.
@@ -128,8 +154,10 @@ impl Registry {
 
     /// Publishes a signed manifest.
     pub fn publish(&self, manifest: &str) -> Result<(), Error> {
-        let sent = self.agent.post(&self.base).header("Content-Type", "application/json").send(manifest);
-        let sent = sent.map_err(|error| Error::Unreachable { url: self.base.clone(), error: error.into() })?;
+        let sent =
+            self.agent.post(&self.base).header("Content-Type", "application/json").send(manifest);
+        let sent = sent
+            .map_err(|error| Error::Unreachable { url: self.base.clone(), error: error.into() })?;
         upload::accepted(&self.base, sent).map(drop)
     }
 }

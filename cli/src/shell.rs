@@ -45,7 +45,9 @@ impl Man {
                 fs::create_dir_all(folder).map_err(of_file(folder))?;
                 clap_mangen::generate_to(command, folder).map_err(of_file(folder))
             }
-            None => clap_mangen::Man::new(command).render(&mut io::stdout()).map_err(of_file(Path::new("standard output"))),
+            None => clap_mangen::Man::new(command)
+                .render(&mut io::stdout())
+                .map_err(of_file(Path::new("standard output"))),
         }
     }
 }

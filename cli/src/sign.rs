@@ -45,7 +45,11 @@ impl Sign {
     pub fn run(self, context: &Context) -> Result<(), Error> {
         let (key, key_id) = self.signer.key(context)?;
         let path = if self.path.is_dir() { self.path.join(MANIFEST) } else { self.path.clone() };
-        let (document, path) = if is_manifest(&path)? { (self.manifest(&path)?, path) } else { self.file(&path, context)? };
+        let (document, path) = if is_manifest(&path)? {
+            (self.manifest(&path)?, path)
+        } else {
+            self.file(&path, context)?
+        };
         let signed = sign(document, &key_id, &key)?;
         replace(&path, format!("{}\n", text_of(&signed)).as_bytes())?;
         if context.json {
@@ -58,7 +62,9 @@ impl Sign {
 
     fn manifest(&self, path: &Path) -> Result<Map<String, Value>, Error> {
         if self.id.is_some() || self.version.is_some() || self.kind.is_some() {
-            let problem = "it is a manifest, and says itself what --id, --version and --type say of a file".into();
+            let problem =
+                "it is a manifest, and says itself what --id, --version and --type say of a file"
+                    .into();
             return Err(Error::BadDescription { path: path.to_owned(), problem });
         }
         let text = fs::read_to_string(path).map_err(of_file(path))?;
@@ -70,7 +76,8 @@ impl Sign {
     /// The manifest of a file, and where it goes.
     fn file(self, path: &Path, context: &Context) -> Result<(Map<String, Value>, PathBuf), Error> {
         let pieces = model::read(path, context)?;
-        let kind = self.kind.unwrap_or_else(|| Told::of(&pieces).kind.unwrap_or("model").to_owned());
+        let kind =
+            self.kind.unwrap_or_else(|| Told::of(&pieces).kind.unwrap_or("model").to_owned());
         let description = Description {
             id: self.id,
             version: self.version.unwrap_or(Version::new(1, 0, 0)),
@@ -80,7 +87,10 @@ impl Sign {
             describe: None,
             term: self.term,
         };
-        Ok((description.document(path, &pieces)?, PathBuf::from(format!("{}{BESIDE}", path.display()))))
+        Ok((
+            description.document(path, &pieces)?,
+            PathBuf::from(format!("{}{BESIDE}", path.display())),
+        ))
     }
 }
 
@@ -89,6 +99,7 @@ fn is_manifest(path: &Path) -> Result<bool, Error> {
     if fs::metadata(path).map_err(of_file(path))?.len() > MAX_MANIFEST_BYTES {
         return Ok(false);
     }
-    let content: Value = serde_json::from_slice(&fs::read(path).map_err(of_file(path))?).unwrap_or_default();
+    let content: Value =
+        serde_json::from_slice(&fs::read(path).map_err(of_file(path))?).unwrap_or_default();
     Ok(content.get("artifacts").is_some())
 }

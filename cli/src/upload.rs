@@ -21,7 +21,9 @@ pub fn staying_agent() -> Agent {
 }
 
 fn config() -> ConfigBuilder<AgentScope> {
-    let config = Agent::config_builder().http_status_as_error(false).timeout_connect(Some(Duration::from_secs(10)));
+    let config = Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_connect(Some(Duration::from_secs(10)));
     config.timeout_per_read(Some(Duration::from_mins(5)))
 }
 
@@ -74,7 +76,10 @@ pub fn post<R: Read>(
         request = request.header("Authorization", format!("Bearer {token}"));
     }
     let sent = request.send(SendBody::from_reader(&mut body.into_reader()));
-    accepted(url, sent.map_err(|error| Error::Unreachable { url: url.to_owned(), error: error.into() })?)
+    accepted(
+        url,
+        sent.map_err(|error| Error::Unreachable { url: url.to_owned(), error: error.into() })?,
+    )
 }
 
 /// Turns any status but success into an error.
@@ -82,7 +87,8 @@ pub fn accepted(url: &str, mut response: Response<Body>) -> Result<Response<Body
     if response.status().is_success() {
         return Ok(response);
     }
-    let said = response.body_mut().with_config().limit(64 << 10).read_to_string().unwrap_or_default();
+    let said =
+        response.body_mut().with_config().limit(64 << 10).read_to_string().unwrap_or_default();
     let said = said.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(300).collect();
     Err(Error::Status { url: url.to_owned(), status: response.status().as_u16(), said })
 }

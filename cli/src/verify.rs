@@ -34,7 +34,9 @@ impl Verify {
         let path = self.manifest(context)?;
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
         let text = fs::read_to_string(&path).map_err(of_file(&path))?;
-        let (manifest, signed_by): (Manifest, Option<String>) = if self.check_signature || context.flags.names_keys() {
+        let (manifest, signed_by): (Manifest, Option<String>) = if self.check_signature
+            || context.flags.names_keys()
+        {
             let keys = context.settings()?.pinned()?;
             if keys.is_empty() {
                 return Err(Error::NoKeys);
@@ -49,14 +51,18 @@ impl Verify {
         let problems: Vec<Option<String>> = manifest.artifacts.iter().map(problem).collect();
         let rows = || manifest.artifacts.iter().zip(&problems);
         if context.json {
-            let files: Vec<_> = rows().map(|(file, problem)| json!({ "file": file.filename, "problem": problem })).collect();
+            let files: Vec<_> = rows()
+                .map(|(file, problem)| json!({ "file": file.filename, "problem": problem }))
+                .collect();
             out!(
                 "{}",
                 json!({ "id": manifest.id, "version": manifest.version.to_string(), "signedBy": signed_by, "files": files })
             );
         } else {
-            let signature =
-                signed_by.map_or("signature not checked (give --check-signature)".into(), |key| format!("signed by {key}"));
+            let signature = signed_by
+                .map_or("signature not checked (give --check-signature)".into(), |key| {
+                    format!("signed by {key}")
+                });
             out!("{} {}, {}", manifest.id, manifest.version, printable(&signature));
             for (artifact, problem) in rows() {
                 out!("{}: {}", artifact.filename, problem.as_deref().unwrap_or("ok"));
@@ -109,9 +115,12 @@ pub fn problem(folder: &Path, artifact: &Artifact, context: &Context) -> Option<
     }
     // The leaf table beside the file, if it is the true one, tells where.
     let table = fs::read(folder.join(format!("{}.leaves", artifact.filename))).ok();
-    let table = table.and_then(|table| LeafTable::verify(&table, artifact.size, &artifact.cid).ok());
-    let pairs = table.iter().flat_map(|table| table.digests().iter().zip(&found.leaves).enumerate());
-    let wrong: Vec<String> = pairs.filter(|(_, (want, got))| want != got).map(|(leaf, _)| leaf.to_string()).collect();
+    let table =
+        table.and_then(|table| LeafTable::verify(&table, artifact.size, &artifact.cid).ok());
+    let pairs =
+        table.iter().flat_map(|table| table.digests().iter().zip(&found.leaves).enumerate());
+    let wrong: Vec<String> =
+        pairs.filter(|(_, (want, got))| want != got).map(|(leaf, _)| leaf.to_string()).collect();
     Some(match wrong.len() {
         0 => "its bytes are not those the manifest names".into(),
         _ => format!("wrong bytes in leaf {}", wrong.join(", ")),

@@ -87,16 +87,23 @@ fn mapping<'a>(
         let (raw, span) = match value? {
             (Event::Scalar(value, ..), span) => (Raw::One(value.into_owned()), span),
             (Event::SequenceStart(..), span) => (Raw::Many(sequence(events, &name)?), span),
-            (Event::MappingStart(..), span) if path.len() >= MAX_DEPTH => return bad(span, format!("{name} is nested too deep")),
+            (Event::MappingStart(..), span) if path.len() >= MAX_DEPTH => {
+                return bad(span, format!("{name} is nested too deep"));
+            }
             (Event::MappingStart(..), _) => {
                 mapping(events, &path, entries)?;
                 continue;
             }
-            (_, span) => return bad(span, format!("{name}: anchors and aliases are not read here")),
+            (_, span) => {
+                return bad(span, format!("{name}: anchors and aliases are not read here"));
+            }
         };
         let entry = Entry { raw, line: span.start.line() };
         if let Some(first) = entries.get(&name) {
-            return bad(span, format!("{name} is set a second time (first on line {})", first.line));
+            return bad(
+                span,
+                format!("{name} is set a second time (first on line {})", first.line),
+            );
         }
         entries.insert(name, entry);
     }
@@ -130,7 +137,11 @@ pub fn set(text: &str, path: &[&str], raw: &Raw) -> Option<String> {
         [section, key] => {
             if let Some(whole) = item(&lines, 0..lines.len(), section, 0) {
                 let body = whole.start + 1..whole.end;
-                let indent = body.clone().map(|at| &lines[at]).find(|line| is_content(line)).map_or(2, |line| indent_of(line));
+                let indent = body
+                    .clone()
+                    .map(|at| &lines[at])
+                    .find(|line| is_content(line))
+                    .map_or(2, |line| indent_of(line));
                 match item(&lines, body.clone(), key, indent) {
                     Some(at) => drop(lines.splice(at, written(key, raw, indent))),
                     None => drop(lines.splice(body.start..body.start, written(key, raw, indent))),
@@ -144,8 +155,15 @@ pub fn set(text: &str, path: &[&str], raw: &Raw) -> Option<String> {
     }
     let changed = lines.join("\n") + "\n";
     // Read again: what was meant is there, and all else is as it was.
-    let values =
-        |text: &str| Some(read(text).ok()?.into_iter().map(|(name, entry)| (name, entry.raw)).collect::<BTreeMap<String, Raw>>());
+    let values = |text: &str| {
+        Some(
+            read(text)
+                .ok()?
+                .into_iter()
+                .map(|(name, entry)| (name, entry.raw))
+                .collect::<BTreeMap<String, Raw>>(),
+        )
+    };
     let mut wanted = values(text)?;
     wanted.insert(path.join("."), raw.clone());
     (values(&changed)? == wanted).then_some(changed)
@@ -160,10 +178,19 @@ fn is_content(line: &str) -> bool {
 }
 
 /// The lines of an item, from its key to the last line that belongs to it.
-fn item(lines: &[String], within: std::ops::Range<usize>, key: &str, indent: usize) -> Option<std::ops::Range<usize>> {
+fn item(
+    lines: &[String],
+    within: std::ops::Range<usize>,
+    key: &str,
+    indent: usize,
+) -> Option<std::ops::Range<usize>> {
     let is_key = |line: &String| {
-        let rest = line.get(indent..).filter(|_| indent_of(line) == indent).and_then(|rest| rest.strip_prefix(key));
-        rest.and_then(|rest| rest.strip_prefix(':')).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+        let rest = line
+            .get(indent..)
+            .filter(|_| indent_of(line) == indent)
+            .and_then(|rest| rest.strip_prefix(key));
+        rest.and_then(|rest| rest.strip_prefix(':'))
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
     };
     let start = within.clone().find(|at| is_key(&lines[*at]))?;
     let belongs = |at: &usize| {
@@ -171,7 +198,10 @@ fn item(lines: &[String], within: std::ops::Range<usize>, key: &str, indent: usi
         // A sequence may stand as deep as its key.
         is_content(line) && (indent_of(line) > indent || line.trim_start().starts_with("- "))
     };
-    let end = (start + 1..within.end).take_while(|at| !is_content(&lines[*at]) || belongs(at)).filter(belongs).last();
+    let end = (start + 1..within.end)
+        .take_while(|at| !is_content(&lines[*at]) || belongs(at))
+        .filter(belongs)
+        .last();
     Some(start..end.map_or(start + 1, |last| last + 1))
 }
 
@@ -189,11 +219,18 @@ fn written(key: &str, raw: &Raw, indent: usize) -> Vec<String> {
 
 /// A scalar as it stands in a file: quoted where plain it could be something else.
 fn scalar(value: &str) -> String {
-    let plain = value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_./:~+=-".contains(&byte))
-        && value.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '/' || first == '.')
-        && !value.ends_with(':')
-        || value.starts_with("~/");
-    if plain && !value.contains(' ') { value.to_owned() } else { serde_json::Value::from(value).to_string() }
+    let plain =
+        value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_./:~+=-".contains(&byte))
+            && value.starts_with(|first: char| {
+                first.is_ascii_alphanumeric() || first == '/' || first == '.'
+            })
+            && !value.ends_with(':')
+            || value.starts_with("~/");
+    if plain && !value.contains(' ') {
+        value.to_owned()
+    } else {
+        serde_json::Value::from(value).to_string()
+    }
 }
 
 #[cfg(test)]
@@ -209,8 +246,14 @@ mod tests {
     #[test]
     fn settings_are_read_with_their_lines() {
         let entries = read(FILE).unwrap();
-        assert_eq!((&entries["cache.maxSize"].raw, entries["cache.maxSize"].line), (&one("10GB"), 7));
-        assert_eq!(entries["ipfs.gateways"].raw, Raw::Many(vec!["https://a/ipfs/".into(), "https://b/ipfs/".into()]));
+        assert_eq!(
+            (&entries["cache.maxSize"].raw, entries["cache.maxSize"].line),
+            (&one("10GB"), 7)
+        );
+        assert_eq!(
+            entries["ipfs.gateways"].raw,
+            Raw::Many(vec!["https://a/ipfs/".into(), "https://b/ipfs/".into()])
+        );
         assert!(read("# nothing\n").unwrap().is_empty());
         for (text, line, problem) in [
             ("a: 1\na: 2\n", 2, "a is set a second time (first on line 1)"),
@@ -228,12 +271,32 @@ mod tests {
     fn one_setting_changes_and_all_else_stays() {
         let changed = set(FILE, &["cache", "maxSize"], &one("20GB")).unwrap();
         assert_eq!(changed, FILE.replace("10GB", "20GB"));
-        let changed = set(FILE, &["ipfs", "gateways"], &Raw::Many(vec!["https://c/ipfs/".into()])).unwrap();
-        assert_eq!(changed, FILE.replace("    - https://a/ipfs/\n    - https://b/ipfs/\n", "    - https://c/ipfs/\n"));
-        assert_eq!(set(FILE, &["defaultSource"], &one("ipfs")).unwrap(), format!("{FILE}defaultSource: ipfs\n"));
-        assert_eq!(set(FILE, &["cdn", "retries"], &one("5")).unwrap(), format!("{FILE}cdn:\n  retries: 5\n"));
-        assert!(set(FILE, &["ipfs", "timeout"], &one("9")).unwrap().contains("ipfs:\n  timeout: 9\n  gateways:"));
-        assert_eq!(set("", &["signing", "keyId"], &one("x: y")).unwrap(), "signing:\n  keyId: \"x: y\"\n");
+        let changed =
+            set(FILE, &["ipfs", "gateways"], &Raw::Many(vec!["https://c/ipfs/".into()])).unwrap();
+        assert_eq!(
+            changed,
+            FILE.replace(
+                "    - https://a/ipfs/\n    - https://b/ipfs/\n",
+                "    - https://c/ipfs/\n"
+            )
+        );
+        assert_eq!(
+            set(FILE, &["defaultSource"], &one("ipfs")).unwrap(),
+            format!("{FILE}defaultSource: ipfs\n")
+        );
+        assert_eq!(
+            set(FILE, &["cdn", "retries"], &one("5")).unwrap(),
+            format!("{FILE}cdn:\n  retries: 5\n")
+        );
+        assert!(
+            set(FILE, &["ipfs", "timeout"], &one("9"))
+                .unwrap()
+                .contains("ipfs:\n  timeout: 9\n  gateways:")
+        );
+        assert_eq!(
+            set("", &["signing", "keyId"], &one("x: y")).unwrap(),
+            "signing:\n  keyId: \"x: y\"\n"
+        );
         // Written in another way than this knows: left alone.
         assert_eq!(set("cache: {maxSize: 1GB}\n", &["cache", "maxSize"], &one("2GB")), None);
     }

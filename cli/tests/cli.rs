@@ -25,7 +25,11 @@ impl Model {
         fs::create_dir(folder.path().join("model")).unwrap();
         let bytes: Vec<u8> = (0..600_000_u32).flat_map(|n| n.to_le_bytes()[..1].to_vec()).collect();
         fs::write(folder.path().join("model/model.onnx"), bytes).unwrap();
-        fs::write(folder.path().join("model/config.json"), r#"{"model_type":"bert","hidden_size":384}"#).unwrap();
+        fs::write(
+            folder.path().join("model/config.json"),
+            r#"{"model_type":"bert","hidden_size":384}"#,
+        )
+        .unwrap();
         let pem = folder.path().join("team.pem");
         let keys = succeeds(&["keygen", "--key-id", "team", "--out", text(&pem)]);
         Self { folder, keys }
@@ -37,7 +41,18 @@ impl Model {
 
     fn publish(&self, more: &[&str]) -> Vec<String> {
         let (model, key) = (self.path("model"), self.path("team.pem"));
-        let always = ["publish", text(&model), "--id", "tiny", "--type", "embedding", "--key", text(&key), "--key-id", "team"];
+        let always = [
+            "publish",
+            text(&model),
+            "--id",
+            "tiny",
+            "--type",
+            "embedding",
+            "--key",
+            text(&key),
+            "--key-id",
+            "team",
+        ];
         always.iter().chain(more).map(|argument| (*argument).to_owned()).collect()
     }
 }
@@ -52,7 +67,9 @@ fn our_key_is_one_that_openssl_reads() {
     let pem = model.path("team.pem");
     let der = openssl(&["pkey", "-in", text(&pem), "-pubout", "-outform", "DER"]);
     let keys: Value = serde_json::from_str(&model.keys).unwrap();
-    let public = <base64ct::Base64 as base64ct::Encoding>::decode_vec(keys["team"].as_str().unwrap()).unwrap();
+    let public =
+        <base64ct::Base64 as base64ct::Encoding>::decode_vec(keys["team"].as_str().unwrap())
+            .unwrap();
     assert_eq!(&der[der.len() - 32..], public);
 }
 
@@ -67,12 +84,26 @@ fn openssl_s_key_is_one_that_we_read_and_openssl_verifies_what_we_sign() {
     let manifest = succeeds(&as_strs(&model.publish(&["--version", "1.0.0", "--dry-run"])));
     let mut manifest: Value = serde_json::from_str(&manifest).unwrap();
     let signature = manifest.as_object_mut().unwrap().remove("signature").unwrap();
-    let signature = <base64ct::Base64 as base64ct::Encoding>::decode_vec(signature["signature"].as_str().unwrap()).unwrap();
+    let signature = <base64ct::Base64 as base64ct::Encoding>::decode_vec(
+        signature["signature"].as_str().unwrap(),
+    )
+    .unwrap();
     // Members are sorted and there are no exotic numbers: this is its RFC 8785 form.
     fs::write(model.path("signed"), serde_json::to_string(&manifest).unwrap()).unwrap();
     fs::write(model.path("signature"), signature).unwrap();
-    let (pem, signed, signature) = (model.path("team.pem"), model.path("signed"), model.path("signature"));
-    openssl(&["pkeyutl", "-verify", "-inkey", text(&pem), "-rawin", "-in", text(&signed), "-sigfile", text(&signature)]);
+    let (pem, signed, signature) =
+        (model.path("team.pem"), model.path("signed"), model.path("signature"));
+    openssl(&[
+        "pkeyutl",
+        "-verify",
+        "-inkey",
+        text(&pem),
+        "-rawin",
+        "-in",
+        text(&signed),
+        "-sigfile",
+        text(&signature),
+    ]);
 }
 
 #[test]
@@ -80,7 +111,10 @@ fn a_key_is_not_written_over() {
     let model = Model::new();
     let pem = model.path("team.pem");
     let before = fs::read(&pem).unwrap();
-    assert!(fails(&["keygen", "--key-id", "team", "--out", text(&pem)]).contains("exists; give another --out, or --force"));
+    assert!(
+        fails(&["keygen", "--key-id", "team", "--out", text(&pem)])
+            .contains("exists; give another --out, or --force")
+    );
     assert_eq!(fs::read(&pem).unwrap(), before);
     succeeds(&["keygen", "--key-id", "team", "--out", text(&pem), "--force"]);
     assert_ne!(fs::read(&pem).unwrap(), before);
@@ -109,19 +143,30 @@ fn the_cid_of_nothing() {
 fn a_manifest_fits_the_schema_and_verifies() {
     let model = Model::new();
     let folder = model.path("model");
-    let manifest =
-        succeeds(&as_strs(&model.publish(&["--version", "1.0.0", "--license", "MIT", "--dry-run", "--out", text(&folder)])));
+    let manifest = succeeds(&as_strs(&model.publish(&[
+        "--version",
+        "1.0.0",
+        "--license",
+        "MIT",
+        "--dry-run",
+        "--out",
+        text(&folder),
+    ])));
     let manifest: Value = serde_json::from_str(&manifest).unwrap();
-    let schema: Value = serde_json::from_str(include_str!("../../manifests/model-manifest-v1.schema.json")).unwrap();
+    let schema: Value =
+        serde_json::from_str(include_str!("../../manifests/model-manifest-v1.schema.json"))
+            .unwrap();
     let validator = jsonschema::validator_for(&schema).unwrap();
-    let errors: Vec<String> = validator.iter_errors(&manifest).map(|error| error.to_string()).collect();
+    let errors: Vec<String> =
+        validator.iter_errors(&manifest).map(|error| error.to_string()).collect();
     assert!(errors.is_empty(), "{errors:?}");
     assert!(!validator.is_valid(&json!({ "id": "Tiny" })));
     assert_eq!(manifest["architecture"], json!({ "type": "bert", "hiddenSize": 384 }));
     assert!(succeeds(&["verify", text(&folder), "--keys", &model.keys]).contains("model.onnx: ok"));
 
     // The bundled manifest, too, is what the schema says.
-    let bundled: Value = serde_json::from_str(include_str!("../../manifests/minilm-l6-v2-q8.json")).unwrap();
+    let bundled: Value =
+        serde_json::from_str(include_str!("../../manifests/minilm-l6-v2-q8.json")).unwrap();
     assert!(validator.is_valid(&bundled));
 }
 
@@ -142,13 +187,45 @@ fn a_key_is_replaced_by_an_endorsement() {
     let model = Model::new();
     let (old, new) = (model.path("team.pem"), model.path("new.pem"));
     succeeds(&["keygen", "--key-id", "new", "--out", text(&new)]);
-    let endorsement =
-        succeeds(&["endorse", "--key", text(&old), "--key-id", "team", "--new-key", text(&new), "--new-key-id", "new"]);
+    let endorsement = succeeds(&[
+        "endorse",
+        "--key",
+        text(&old),
+        "--key-id",
+        "team",
+        "--new-key",
+        text(&new),
+        "--new-key-id",
+        "new",
+    ]);
     let (folder, out) = (model.path("model"), model.path("out"));
     let publish = |more: &[&str]| {
-        let always = ["publish", text(&folder), "--id", "tiny", "--type", "embedding", "--version", "1.0.0", "--dry-run"];
-        let signed = ["--key", text(&new), "--key-id", "new", "--out", text(&out), "--expires", "2100-01-01T00:00:00Z"];
-        [&always[..], &signed[..], more].concat().iter().map(|argument| (*argument).to_owned()).collect::<Vec<_>>()
+        let always = [
+            "publish",
+            text(&folder),
+            "--id",
+            "tiny",
+            "--type",
+            "embedding",
+            "--version",
+            "1.0.0",
+            "--dry-run",
+        ];
+        let signed = [
+            "--key",
+            text(&new),
+            "--key-id",
+            "new",
+            "--out",
+            text(&out),
+            "--expires",
+            "2100-01-01T00:00:00Z",
+        ];
+        [&always[..], &signed[..], more]
+            .concat()
+            .iter()
+            .map(|argument| (*argument).to_owned())
+            .collect::<Vec<_>>()
     };
     let verify = ["verify", text(&out), "--keys", &model.keys];
     let files = || {
@@ -158,8 +235,12 @@ fn a_key_is_replaced_by_an_endorsement() {
     };
     succeeds(&as_strs(&publish(&[])));
     files();
-    assert!(fails(&verify).contains("signed by key \"new\", which is not pinned here (pinned: team)"));
-    let manifest: Value = serde_json::from_str(&succeeds(&as_strs(&publish(&["--endorsement", &endorsement])))).unwrap();
+    assert!(
+        fails(&verify).contains("signed by key \"new\", which is not pinned here (pinned: team)")
+    );
+    let manifest: Value =
+        serde_json::from_str(&succeeds(&as_strs(&publish(&["--endorsement", &endorsement]))))
+            .unwrap();
     let schema = include_str!("../../manifests/model-manifest-v1.schema.json");
     let validator = jsonschema::validator_for(&serde_json::from_str(schema).unwrap()).unwrap();
     assert!(validator.is_valid(&manifest), "{manifest}");
@@ -170,7 +251,13 @@ fn a_key_is_replaced_by_an_endorsement() {
 fn verify_says_what_is_wrong() {
     let model = Model::new();
     let (folder, file) = (model.path("model"), model.path("model/model.onnx"));
-    succeeds(&as_strs(&model.publish(&["--version", "1.0.0", "--dry-run", "--out", text(&folder)])));
+    succeeds(&as_strs(&model.publish(&[
+        "--version",
+        "1.0.0",
+        "--dry-run",
+        "--out",
+        text(&folder),
+    ])));
     let good = fs::read(&file).unwrap();
 
     let mut bad = good.clone();
@@ -188,19 +275,30 @@ fn verify_says_what_is_wrong() {
 
     let stranger = model.path("stranger.pem");
     let keys = succeeds(&["keygen", "--key-id", "stranger", "--out", text(&stranger)]);
-    assert!(fails(&["verify", text(&folder), "--keys", &keys]).contains("signed by key \"team\", which is not pinned here"));
+    assert!(
+        fails(&["verify", text(&folder), "--keys", &keys])
+            .contains("signed by key \"team\", which is not pinned here")
+    );
     let manifest = fs::read_to_string(folder.join("manifest.json")).unwrap();
     fs::write(folder.join("manifest.json"), manifest.replace("\"tiny\"", "\"other\"")).unwrap();
-    assert!(fails(&["verify", text(&folder), "--keys", &model.keys]).contains("does not fit its fields"));
+    assert!(
+        fails(&["verify", text(&folder), "--keys", &model.keys])
+            .contains("does not fit its fields")
+    );
     assert!(fails(&["verify", text(&folder), "--keys", "{\"a\":1}"]).contains("pinned key \"a\""));
 }
 
 #[test]
 fn publishing_twice_changes_nothing_and_other_content_is_refused() {
     let (model, gcs) = (Model::new(), Gcs::start());
-    let to = |version: &'static str| model.publish(&["--version", version, "--gcs-endpoint", &gcs.endpoint]);
+    let to = |version: &'static str| {
+        model.publish(&["--version", version, "--gcs-endpoint", &gcs.endpoint])
+    };
     let first = succeeds(&as_strs(&to("1.1.0")));
-    assert_eq!(gcs.get("tiny/v1.1.0/model.onnx").unwrap(), fs::read(model.path("model/model.onnx")).unwrap());
+    assert_eq!(
+        gcs.get("tiny/v1.1.0/model.onnx").unwrap(),
+        fs::read(model.path("model/model.onnx")).unwrap()
+    );
     assert_eq!(gcs.get("tiny/v1.1.0/model.onnx.leaves").unwrap().len(), 3 * 32);
     assert_eq!(gcs.get("tiny/manifest.json").unwrap(), first.trim_end().as_bytes());
     // A second later, so that a new time of signing would show.
@@ -236,11 +334,17 @@ fn an_object_that_was_altered_in_the_bucket_is_mended_by_publishing_again() {
     let mut altered = gcs.get("tiny/v1.0.0/model.onnx").unwrap();
     altered[1000] ^= 1;
     let name = "tiny%2Fv1.0.0%2Fmodel.onnx";
-    let url = format!("{}/upload/storage/v1/b/edge-net-models/o?uploadType=media&name={name}", gcs.endpoint);
+    let url = format!(
+        "{}/upload/storage/v1/b/edge-net-models/o?uploadType=media&name={name}",
+        gcs.endpoint
+    );
     ureq::post(url).send(&altered).unwrap();
     assert_eq!(gcs.get("tiny/v1.0.0/model.onnx").unwrap(), altered);
     succeeds(&as_strs(&publish));
-    assert_eq!(gcs.get("tiny/v1.0.0/model.onnx").unwrap(), fs::read(model.path("model/model.onnx")).unwrap());
+    assert_eq!(
+        gcs.get("tiny/v1.0.0/model.onnx").unwrap(),
+        fs::read(model.path("model/model.onnx")).unwrap()
+    );
 }
 
 #[test]
@@ -254,15 +358,20 @@ fn a_file_that_changes_under_way_is_not_published() {
         move || {
             let file = fs::OpenOptions::new().write(true).open(&artifact).unwrap();
             for n in 0_u64.. {
-                std::os::unix::fs::FileExt::write_at(&file, &n.to_le_bytes(), (64 << 20) - 8).unwrap();
+                std::os::unix::fs::FileExt::write_at(&file, &n.to_le_bytes(), (64 << 20) - 8)
+                    .unwrap();
                 if done.load(Ordering::Relaxed) {
                     break;
                 }
             }
         }
     });
-    let said = fails(&as_strs(&model.publish(&["--version", "1.0.0", "--gcs-endpoint", &gcs.endpoint])));
-    assert!(said.contains("tiny/v1.0.0/model.onnx: the bucket has other bytes than were hashed"), "{said}");
+    let said =
+        fails(&as_strs(&model.publish(&["--version", "1.0.0", "--gcs-endpoint", &gcs.endpoint])));
+    assert!(
+        said.contains("tiny/v1.0.0/model.onnx: the bucket has other bytes than were hashed"),
+        "{said}"
+    );
     done.store(true, Ordering::Relaxed);
     changing.join().unwrap();
     assert_eq!(gcs.get("tiny/v1.0.0/manifest.json"), None, "no manifest refers to it");
@@ -276,14 +385,23 @@ fn what_cannot_be_published_is_named() {
     fs::write(&hidden, "").unwrap();
     assert!(fails(&as_strs(&dry(&[]))).contains(".hidden cannot be published under this name"));
     fs::remove_file(&hidden).unwrap();
-    assert!(fails(&as_strs(&dry(&["--timestamp", "yesterday"]))).contains("manifest field `timestamp` is \"yesterday\""));
     assert!(
-        fails(&as_strs(&model.publish(&["--version", "1.0.0", "--gcs-endpoint", "http://127.0.0.1:9"])))
-            .contains("http://127.0.0.1:9/")
+        fails(&as_strs(&dry(&["--timestamp", "yesterday"])))
+            .contains("manifest field `timestamp` is \"yesterday\"")
+    );
+    assert!(
+        fails(&as_strs(&model.publish(&[
+            "--version",
+            "1.0.0",
+            "--gcs-endpoint",
+            "http://127.0.0.1:9"
+        ])))
+        .contains("http://127.0.0.1:9/")
     );
 
     let gcs = Gcs::start();
-    let elsewhere = model.publish(&["--version", "1.0.0", "--gcs-endpoint", &gcs.endpoint, "--bucket", "none"]);
+    let elsewhere =
+        model.publish(&["--version", "1.0.0", "--gcs-endpoint", &gcs.endpoint, "--bucket", "none"]);
     assert!(fails(&as_strs(&elsewhere)).contains("status 404"));
 
     let empty = TempDir::new().unwrap();

@@ -37,8 +37,17 @@ fn json_of(text: &str) -> Value {
 fn what_an_onnx_file_tells_is_in_the_manifest() {
     let (_folder, pem) = key();
     let file = minilm().join("model.onnx");
-    let manifest =
-        json_of(&succeeds(&["publish", text(&file), "--name", "My MiniLM", "--key", &pem, "--key-id", "team", "--dry-run"]));
+    let manifest = json_of(&succeeds(&[
+        "publish",
+        text(&file),
+        "--name",
+        "My MiniLM",
+        "--key",
+        &pem,
+        "--key-id",
+        "team",
+        "--dry-run",
+    ]));
     assert_eq!(
         (&manifest["id"], &manifest["name"], &manifest["version"]),
         (&json!("my-minilm"), &json!("My MiniLM"), &json!("1.0.0"))
@@ -47,7 +56,10 @@ fn what_an_onnx_file_tells_is_in_the_manifest() {
     assert_eq!(manifest["architecture"], json!({ "opset": 17 }));
     assert_eq!(manifest["optimization"], json!({ "quantization": "INT8" }));
     // The check value of the design.
-    assert_eq!(manifest["artifacts"]["model"]["cid"], "bafybeidbwwzlkzd2rpf7trpsx35bxd7sgjr54oox26fufvra5gqdvhiblu");
+    assert_eq!(
+        manifest["artifacts"]["model"]["cid"],
+        "bafybeidbwwzlkzd2rpf7trpsx35bxd7sgjr54oox26fufvra5gqdvhiblu"
+    );
 }
 
 #[test]
@@ -71,7 +83,17 @@ fn a_folder_of_the_hub_is_published_as_it_is() {
         r#"{"family": "minilm", "requirements": {"minMemory": 100000000}, "architecture": {"type": "sentence-bert"}}"#,
     )
     .unwrap();
-    let publish = ["publish", text(&model), "--key", &pem, "--key-id", "team", "--dry-run", "--describe", text(&described)];
+    let publish = [
+        "publish",
+        text(&model),
+        "--key",
+        &pem,
+        "--key-id",
+        "team",
+        "--dry-run",
+        "--describe",
+        text(&described),
+    ];
     let manifest = json_of(&succeeds(&publish));
     assert_eq!(
         (&manifest["id"], &manifest["license"], &manifest["type"]),
@@ -79,9 +101,16 @@ fn a_folder_of_the_hub_is_published_as_it_is() {
     );
     assert_eq!(manifest["architecture"]["layers"], 6);
     assert_eq!(manifest["architecture"]["type"], "sentence-bert", "who describes it knows better");
-    assert_eq!((&manifest["family"], &manifest["requirements"]["minMemory"]), (&json!("minilm"), &json!(100_000_000)));
-    let files: Vec<&str> =
-        manifest["artifacts"].as_object().unwrap().values().map(|file| file["filename"].as_str().unwrap()).collect();
+    assert_eq!(
+        (&manifest["family"], &manifest["requirements"]["minMemory"]),
+        (&json!("minilm"), &json!(100_000_000))
+    );
+    let files: Vec<&str> = manifest["artifacts"]
+        .as_object()
+        .unwrap()
+        .values()
+        .map(|file| file["filename"].as_str().unwrap())
+        .collect();
     assert_eq!(files, ["README.md", "config.json", "onnx/model_quantized.onnx", "tokenizer.json"]);
 
     fs::write(&described, r#"{"artifacts": {}}"#).unwrap();
@@ -90,7 +119,9 @@ fn a_folder_of_the_hub_is_published_as_it_is() {
     fs::remove_file(model.join("onnx/model_quantized.onnx")).unwrap();
     fs::write(model.join("weights.bin"), "w").unwrap();
     fs::write(&described, "{}").unwrap();
-    assert!(fails(&publish).contains("all-MiniLM-L6-v2 does not tell what the model does; give --type"));
+    assert!(
+        fails(&publish).contains("all-MiniLM-L6-v2 does not tell what the model does; give --type")
+    );
 }
 
 #[test]
@@ -98,18 +129,40 @@ fn a_version_is_signed_again_for_a_longer_time() {
     let published = Published::new(1000);
     let (model, pem) = (published.path("model"), published.path("team.pem"));
     let publish = |more: &[&str]| {
-        let always = ["publish", text(&model), "--id", "tiny", "--version", "1.0.0", "--type", "embedding", "--key", text(&pem)];
+        let always = [
+            "publish",
+            text(&model),
+            "--id",
+            "tiny",
+            "--version",
+            "1.0.0",
+            "--type",
+            "embedding",
+            "--key",
+            text(&pem),
+        ];
         let to = ["--key-id", "team", "--gcs-endpoint", &published.gcs.endpoint];
         json_of(&succeeds(&[&always[..], &to[..], more].concat()))
     };
     let first = publish(&[]);
     let longer = publish(&["--expires", "2100-01-01T00:00:00Z"]);
     assert_eq!(longer["expires"], "2100-01-01T00:00:00Z");
-    assert!(longer["timestamp"].as_str() > first["timestamp"].as_str(), "clients take none that is older");
+    assert!(
+        longer["timestamp"].as_str() > first["timestamp"].as_str(),
+        "clients take none that is older"
+    );
     for object in ["tiny/manifest.json", "tiny/v1.0.0/manifest.json"] {
-        assert_eq!(json_of(&String::from_utf8(published.gcs.get(object).unwrap()).unwrap()), longer, "{object}");
+        assert_eq!(
+            json_of(&String::from_utf8(published.gcs.get(object).unwrap()).unwrap()),
+            longer,
+            "{object}"
+        );
     }
-    assert_eq!(publish(&["--expires", "2100-01-01T00:00:00Z"]), longer, "the same again changes nothing");
+    assert_eq!(
+        publish(&["--expires", "2100-01-01T00:00:00Z"]),
+        longer,
+        "the same again changes nothing"
+    );
     assert_eq!(publish(&[]), longer, "and who says nothing of it leaves it");
 }
 
@@ -119,7 +172,18 @@ fn an_upload_whose_connection_is_lost_goes_on_from_where_the_bucket_has_it() {
     let wire = Wire::to(&published.gcs, u64::MAX);
     wire.cut.store(20_000_000, Ordering::SeqCst);
     let (model, pem) = (published.path("model"), published.path("team.pem"));
-    let always = ["publish", text(&model), "--id", "again", "--type", "embedding", "--key", text(&pem), "--key-id", "team"];
+    let always = [
+        "publish",
+        text(&model),
+        "--id",
+        "again",
+        "--type",
+        "embedding",
+        "--key",
+        text(&pem),
+        "--key-id",
+        "team",
+    ];
     succeeds(&[&always[..], &["--gcs-endpoint", &wire.endpoint]].concat());
     assert!(wire.cut.load(Ordering::SeqCst) > 20_000_000, "it was cut, and is no more");
     assert!(published.gcs.get("again/v1.0.0/onnx/model.onnx").unwrap() == published.bytes);
@@ -129,9 +193,21 @@ fn an_upload_whose_connection_is_lost_goes_on_from_where_the_bucket_has_it() {
 fn publishing_that_was_killed_is_repeated() {
     let published = Published::new(30_000_000);
     let (model, pem) = (published.path("model"), published.path("team.pem"));
-    let arguments = ["publish", text(&model), "--id", "killed", "--type", "embedding", "--key", text(&pem), "--key-id", "team"];
+    let arguments = [
+        "publish",
+        text(&model),
+        "--id",
+        "killed",
+        "--type",
+        "embedding",
+        "--key",
+        text(&pem),
+        "--key-id",
+        "team",
+    ];
     let mut child = published.tool(&published.gcs.endpoint, &arguments);
-    let child = child.args(["--gcs-endpoint", &published.gcs.endpoint]).stdout(Stdio::null()).spawn();
+    let child =
+        child.args(["--gcs-endpoint", &published.gcs.endpoint]).stdout(Stdio::null()).spawn();
     let mut child = child.unwrap();
     sleep(Duration::from_millis(300));
     child.kill().unwrap();
@@ -154,7 +230,10 @@ fn answering(answer: impl Fn(&str, &str) -> String + Send + 'static) -> String {
                 request.extend(&buffer[..read]);
                 let so_far = String::from_utf8_lossy(&request).into_owned();
                 let Some((head, body)) = so_far.split_once("\r\n\r\n") else { continue };
-                let length = head.to_lowercase().lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+                let length = head
+                    .to_lowercase()
+                    .lines()
+                    .find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
                 if body.len() >= length.unwrap_or(0) {
                     break (head.to_owned(), body.to_owned());
                 }
@@ -175,15 +254,21 @@ fn a_service_account_asks_for_a_token_that_openssl_verifies_the_request_of() {
     let (folder, pem) = key();
     let gcs = Gcs::start();
     let at = |name: &str| folder.path().join(name);
-    fs::write(at("rsa.pem"), openssl(&["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"])).unwrap();
-    fs::write(at("public.pem"), openssl(&["pkey", "-in", text(&at("rsa.pem")), "-pubout"])).unwrap();
+    fs::write(
+        at("rsa.pem"),
+        openssl(&["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"]),
+    )
+    .unwrap();
+    fs::write(at("public.pem"), openssl(&["pkey", "-in", text(&at("rsa.pem")), "-pubout"]))
+        .unwrap();
     // Google's token service cannot run here: this one takes what RFC 7523 says, and nothing else.
     let asked = at("asked");
     let tokens = answering({
         let asked = asked.clone();
         move |_, body| {
             fs::write(&asked, body).unwrap();
-            json!({ "access_token": "the-token", "expires_in": 3600, "token_type": "Bearer" }).to_string()
+            json!({ "access_token": "the-token", "expires_in": 3600, "token_type": "Bearer" })
+                .to_string()
         }
     });
     let account = json!({
@@ -192,28 +277,63 @@ fn a_service_account_asks_for_a_token_that_openssl_verifies_the_request_of() {
     });
     fs::write(at("account.json"), account.to_string()).unwrap();
     let config = minilm().join("config.json");
-    let arguments =
-        ["publish", text(&config), "--type", "embedding", "--key", &pem, "--key-id", "team", "--gcs-endpoint", &gcs.endpoint];
-    let output = tool(folder.path()).args(arguments).env("GOOGLE_APPLICATION_CREDENTIALS", at("account.json")).output().unwrap();
+    let arguments = [
+        "publish",
+        text(&config),
+        "--type",
+        "embedding",
+        "--key",
+        &pem,
+        "--key-id",
+        "team",
+        "--gcs-endpoint",
+        &gcs.endpoint,
+    ];
+    let output = tool(folder.path())
+        .args(arguments)
+        .env("GOOGLE_APPLICATION_CREDENTIALS", at("account.json"))
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 
     let asked = fs::read_to_string(asked).unwrap();
-    let jwt = asked.strip_prefix("grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion=").unwrap();
+    let jwt = asked
+        .strip_prefix("grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion=")
+        .unwrap();
     let (signed, signature) = jwt.rsplit_once('.').unwrap();
-    let parts: Vec<Value> =
-        signed.split('.').map(|part| serde_json::from_slice(&Base64UrlUnpadded::decode_vec(part).unwrap()).unwrap()).collect();
+    let parts: Vec<Value> = signed
+        .split('.')
+        .map(|part| serde_json::from_slice(&Base64UrlUnpadded::decode_vec(part).unwrap()).unwrap())
+        .collect();
     assert_eq!(parts[0], json!({ "alg": "RS256", "typ": "JWT", "kid": "k1" }));
     assert_eq!(parts[1]["iss"], "publisher@example.iam.gserviceaccount.com");
     assert_eq!(parts[1]["aud"], format!("{tokens}/token"));
     assert_eq!(parts[1]["exp"].as_u64().unwrap() - parts[1]["iat"].as_u64().unwrap(), 3600);
     fs::write(at("signed"), signed).unwrap();
     fs::write(at("signature"), Base64UrlUnpadded::decode_vec(signature).unwrap()).unwrap();
-    openssl(&["dgst", "-sha256", "-verify", text(&at("public.pem")), "-signature", text(&at("signature")), text(&at("signed"))]);
+    openssl(&[
+        "dgst",
+        "-sha256",
+        "-verify",
+        text(&at("public.pem")),
+        "-signature",
+        text(&at("signature")),
+        text(&at("signed")),
+    ]);
 
     fs::write(at("account.json"), r#"{"type": "external_account"}"#).unwrap();
-    let output = tool(folder.path()).args(arguments).env("GOOGLE_APPLICATION_CREDENTIALS", at("account.json")).output().unwrap();
+    let output = tool(folder.path())
+        .args(arguments)
+        .env("GOOGLE_APPLICATION_CREDENTIALS", at("account.json"))
+        .output()
+        .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("account.json, which GOOGLE_APPLICATION_CREDENTIALS names: its type is external_account"), "{said}");
+    assert!(
+        said.contains(
+            "account.json, which GOOGLE_APPLICATION_CREDENTIALS names: its type is external_account"
+        ),
+        "{said}"
+    );
 }
 
 #[test]
@@ -229,7 +349,10 @@ fn a_pinning_service_is_asked_to_pin_and_asked_how_far_it_is() {
             let first = head.lines().next().unwrap();
             let before = fs::read_to_string(&log).unwrap_or_default();
             fs::write(&log, format!("{before}{first} {body}\n")).unwrap();
-            let status = |status: &str| json!({ "requestid": "r 1", "status": status, "pin": {}, "delegates": [] }).to_string();
+            let status = |status: &str| {
+                json!({ "requestid": "r 1", "status": status, "pin": {}, "delegates": [] })
+                    .to_string()
+            };
             match first.split(' ').take(2).collect::<Vec<_>>()[..] {
                 ["POST", "/pins"] => status("queued"),
                 ["GET", "/pins/r%201"] => status("pinned"),
@@ -238,18 +361,38 @@ fn a_pinning_service_is_asked_to_pin_and_asked_how_far_it_is() {
         }
     });
     let config = minilm().join("config.json");
-    let arguments =
-        ["publish", text(&config), "--type", "embedding", "--key", &pem, "--key-id", "team", "--gcs-endpoint", &gcs.endpoint];
+    let arguments = [
+        "publish",
+        text(&config),
+        "--type",
+        "embedding",
+        "--key",
+        &pem,
+        "--key-id",
+        "team",
+        "--gcs-endpoint",
+        &gcs.endpoint,
+    ];
     let mut publish = tool(folder.path());
-    let output =
-        publish.args(arguments).args(["--pinning-service", &service]).env("EDGE_NET_PINNING_TOKEN", "secret").output().unwrap();
+    let output = publish
+        .args(arguments)
+        .args(["--pinning-service", &service])
+        .env("EDGE_NET_PINNING_TOKEN", "secret")
+        .output()
+        .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.contains("config.json: pinned at "), "{said}");
-    let cid = json_of(&String::from_utf8(output.stdout).unwrap())["artifacts"]["config"]["cid"].as_str().unwrap().to_owned();
+    let cid = json_of(&String::from_utf8(output.stdout).unwrap())["artifacts"]["config"]["cid"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let asked = fs::read_to_string(log).unwrap();
     let lines: Vec<&str> = asked.lines().collect();
     assert_eq!(lines[0], format!("GET /pins?cid={cid}&status=queued,pinning,pinned HTTP/1.1 "));
-    assert_eq!(lines[1], format!("POST /pins HTTP/1.1 {}", json!({ "cid": cid, "name": "config.json" })));
+    assert_eq!(
+        lines[1],
+        format!("POST /pins HTTP/1.1 {}", json!({ "cid": cid, "name": "config.json" }))
+    );
     assert_eq!(lines[2], "GET /pins/r%201 HTTP/1.1 ");
 }
 
@@ -268,15 +411,32 @@ fn a_file_is_signed_by_itself_and_openssl_verifies_it() {
     let (file, pem) = (at("my-model-q4.onnx"), at("openssl.pem"));
     succeeds(&["sign", text(&file), "--key", text(&pem), "--key-id", "team"]);
     let keys = succeeds(&["public-key", "--key", text(&pem), "--key-id", "team"]);
-    assert_eq!(succeeds(&["verify", text(&file), "--keys", &keys]), "my-model-q4 1.0.0, signed by team\nmy-model-q4.onnx: ok\n");
+    assert_eq!(
+        succeeds(&["verify", text(&file), "--keys", &keys]),
+        "my-model-q4 1.0.0, signed by team\nmy-model-q4.onnx: ok\n"
+    );
 
     let mut manifest = json_of(&fs::read_to_string(at("my-model-q4.onnx.manifest.json")).unwrap());
     let signature = manifest.as_object_mut().unwrap().remove("signature").unwrap();
     // Members are sorted and there are no exotic numbers: this is its RFC 8785 form.
     fs::write(at("signed"), manifest.to_string()).unwrap();
-    fs::write(at("signature"), Base64::decode_vec(signature["signature"].as_str().unwrap()).unwrap()).unwrap();
+    fs::write(
+        at("signature"),
+        Base64::decode_vec(signature["signature"].as_str().unwrap()).unwrap(),
+    )
+    .unwrap();
     let (signed, signature) = (at("signed"), at("signature"));
-    openssl(&["pkeyutl", "-verify", "-inkey", text(&pem), "-rawin", "-in", text(&signed), "-sigfile", text(&signature)]);
+    openssl(&[
+        "pkeyutl",
+        "-verify",
+        "-inkey",
+        text(&pem),
+        "-rawin",
+        "-in",
+        text(&signed),
+        "-sigfile",
+        text(&signature),
+    ]);
 
     fs::write(&file, "other weights").unwrap();
     let (success, stdout, _) = run(&["verify", text(&file), "--keys", &keys]);
@@ -289,14 +449,28 @@ fn a_manifest_is_signed_again_in_its_place() {
     let (model, out) = (folder.path().join("model"), folder.path().join("model"));
     fs::create_dir(&model).unwrap();
     fs::write(model.join("config.json"), "{}").unwrap();
-    let publish =
-        ["publish", text(&model), "--type", "embedding", "--key", &pem, "--key-id", "team", "--dry-run", "--out", text(&out)];
+    let publish = [
+        "publish",
+        text(&model),
+        "--type",
+        "embedding",
+        "--key",
+        &pem,
+        "--key-id",
+        "team",
+        "--dry-run",
+        "--out",
+        text(&out),
+    ];
     succeeds(&publish);
     let manifest = fs::read_to_string(out.join("manifest.json")).unwrap();
     fs::write(out.join("manifest.json"), manifest.replace("\"embedding\"", "\"vision\"")).unwrap();
     let keys = succeeds(&["public-key", "--key", &pem, "--key-id", "team"]);
     assert!(fails(&["verify", text(&out), "--keys", &keys]).contains("does not fit its fields"));
-    assert!(fails(&["sign", text(&out), "--key", &pem, "--key-id", "team", "--type", "x"]).contains("it is a manifest"));
+    assert!(
+        fails(&["sign", text(&out), "--key", &pem, "--key-id", "team", "--type", "x"])
+            .contains("it is a manifest")
+    );
     succeeds(&["sign", text(&out), "--key", &pem, "--key-id", "team"]);
     assert!(succeeds(&["verify", text(&out), "--keys", &keys]).contains("config.json: ok"));
 }

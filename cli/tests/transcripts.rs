@@ -27,7 +27,9 @@ fn replay(page: &str, folder: &Path, bucket: &str) -> String {
         }
         let Some(command) = command else { continue };
         let mut shell = Command::new("sh");
-        shell.args(["-c", &format!("{{ {}\n}} 2>&1", command.replace("[BUCKET]", bucket))]).current_dir(folder);
+        shell
+            .args(["-c", &format!("{{ {}\n}} 2>&1", command.replace("[BUCKET]", bucket))])
+            .current_dir(folder);
         for (name, value) in tool(folder).get_envs() {
             match value {
                 Some(value) => shell.env(name, value),
@@ -35,7 +37,9 @@ fn replay(page: &str, folder: &Path, bucket: &str) -> String {
             };
         }
         let programs = Path::new(TOOL).parent().unwrap();
-        shell.env("PATH", format!("{}:{}", text(programs), std::env::var("PATH").unwrap())).env("LC_ALL", "C");
+        shell
+            .env("PATH", format!("{}:{}", text(programs), std::env::var("PATH").unwrap()))
+            .env("LC_ALL", "C");
         let output = shell.output().unwrap();
         replayed += &String::from_utf8(output.stdout).unwrap();
         if let Some(code) = output.status.code().filter(|code| *code != 0) {
@@ -50,10 +54,19 @@ fn folder() -> TempDir {
     let folder = TempDir::new().unwrap();
     let model = folder.path().join("my-model");
     fs::create_dir(&model).unwrap();
-    fs::write(model.join("config.json"), r#"{"model_type": "bert", "num_hidden_layers": 6, "hidden_size": 384}"#).unwrap();
-    let tokenizer: Vec<u8> = (0..100_000_u32).flat_map(|n| format!("{n:05}").into_bytes()).collect();
+    fs::write(
+        model.join("config.json"),
+        r#"{"model_type": "bert", "num_hidden_layers": 6, "hidden_size": 384}"#,
+    )
+    .unwrap();
+    let tokenizer: Vec<u8> =
+        (0..100_000_u32).flat_map(|n| format!("{n:05}").into_bytes()).collect();
     fs::write(model.join("tokenizer.json"), tokenizer).unwrap();
-    fs::write(model.join("README.md"), "---\nlicense: apache-2.0\npipeline_tag: feature-extraction\n---\n").unwrap();
+    fs::write(
+        model.join("README.md"),
+        "---\nlicense: apache-2.0\npipeline_tag: feature-extraction\n---\n",
+    )
+    .unwrap();
     let more = r#"{"optimization": {"quantization": "INT8"}, "benchmarks": {"tokensPerSecond": {"browser": 12}}, "requirements": {"minMemory": 1073741824}}"#;
     fs::write(folder.path().join("more.json"), more).unwrap();
     folder
@@ -95,7 +108,8 @@ fn when_something_is_wrong() {
     let at = |name: &str| text(&folder.path().join(name)).to_owned();
     let keys = succeeds(&["keygen", "--key-id", "my-team", "--out", &at("my-team.pem")]);
     fs::write(at("my-team.json"), keys).unwrap();
-    let signed = ["--key", &at("my-team.pem"), "--key-id", "my-team", "--gcs-endpoint", &gcs.endpoint];
+    let signed =
+        ["--key", &at("my-team.pem"), "--key-id", "my-team", "--gcs-endpoint", &gcs.endpoint];
     succeeds(&[&["publish", &at("my-model")][..], &signed].concat());
     check("when-something-is-wrong.md", folder.path(), &gcs);
 }

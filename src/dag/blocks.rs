@@ -77,7 +77,10 @@ impl Blocks {
     pub fn find(&self, cid: &Cid) -> Option<Position> {
         let digest = Digest::of_cid(cid)?;
         if digest.to_cid(RAW) == *cid {
-            return (0..).zip(self.table.digests()).find(|(_, leaf)| **leaf == digest).map(|(leaf, _)| Position::Leaf(leaf));
+            return (0..)
+                .zip(self.table.digests())
+                .find(|(_, leaf)| **leaf == digest)
+                .map(|(leaf, _)| Position::Leaf(leaf));
         }
         self.levels.iter().enumerate().find_map(|(level, nodes)| {
             let (index, _) = (0..).zip(nodes).find(|(_, node)| node.cid == *cid)?;
@@ -103,7 +106,10 @@ impl Blocks {
                 let children = self.children(inner);
                 let below: u64 = match inner.level.checked_sub(1) {
                     None => length(&self.content(Position::Inner(inner))),
-                    Some(level) => self.levels[level][to_indices(&children)].iter().map(|child| child.cumulative_size).sum(),
+                    Some(level) => self.levels[level][to_indices(&children)]
+                        .iter()
+                        .map(|child| child.cumulative_size)
+                        .sum(),
                 };
                 self.node(inner).cumulative_size - below
             }
@@ -147,7 +153,11 @@ impl Blocks {
     }
 
     /// The blocks that an inner node links to, of which only those that hold some of `leaves`.
-    pub(crate) fn below(&self, inner: Inner, leaves: &Range<u64>) -> impl DoubleEndedIterator<Item = Position> + use<> {
+    pub(crate) fn below(
+        &self,
+        inner: Inner,
+        leaves: &Range<u64>,
+    ) -> impl DoubleEndedIterator<Item = Position> + use<> {
         let Range { start, end } = self.children(inner);
         // Leaves below each child.
         let width = inner.level.checked_sub(1).map_or(1, span);
@@ -204,7 +214,8 @@ fn again<K: Ord>(all: Range<u64>, key: impl Fn(u64) -> K) -> Vec<u64> {
     let mut sorted: Vec<u64> = all.collect();
     // Stable: of those with the same key the lowest stays first.
     sorted.sort_by_key(|i| key(*i));
-    let mut again: Vec<u64> = sorted.windows(2).filter(|pair| key(pair[0]) == key(pair[1])).map(|pair| pair[1]).collect();
+    let mut again: Vec<u64> =
+        sorted.windows(2).filter(|pair| key(pair[0]) == key(pair[1])).map(|pair| pair[1]).collect();
     again.sort_unstable();
     again
 }

@@ -85,7 +85,12 @@ fn varint(n: u64) -> Vec<u8> {
 impl Car {
     /// The archive of what `extent` says of the DAG below `root`.
     #[must_use]
-    pub fn new(blocks: Rc<Blocks>, root: Position, extent: &Extent, duplicates: Duplicates) -> Self {
+    pub fn new(
+        blocks: Rc<Blocks>,
+        root: Position,
+        extent: &Extent,
+        duplicates: Duplicates,
+    ) -> Self {
         let all = blocks.leaves(root);
         let leaves = match extent {
             Extent::Block => 0..0,
@@ -196,7 +201,9 @@ impl Stretch {
 
     fn has_room(&self, blocks: &Blocks, at: Position) -> bool {
         let fits = match (at, &self.needs) {
-            (Position::Leaf(leaf), Some((segment, _))) => blocks.leaf(leaf).start / SEGMENT_SIZE == *segment,
+            (Position::Leaf(leaf), Some((segment, _))) => {
+                blocks.leaf(leaf).start / SEGMENT_SIZE == *segment
+            }
             _ => true,
         };
         fits && self.brought < BROUGHT
@@ -210,7 +217,9 @@ impl Stretch {
                 let bytes = blocks.leaf(leaf);
                 // The one leaf of an empty artifact needs nothing.
                 if !bytes.is_empty() {
-                    let (_, needs) = self.needs.get_or_insert_with(|| (bytes.start / SEGMENT_SIZE, bytes.clone()));
+                    let (_, needs) = self
+                        .needs
+                        .get_or_insert_with(|| (bytes.start / SEGMENT_SIZE, bytes.clone()));
                     needs.end = bytes.end;
                 }
                 self.pieces.push(Piece::Leaf(bytes));

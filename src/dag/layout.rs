@@ -81,7 +81,10 @@ impl Layout {
     }
 
     /// The bytes `bytes`, cut where segments end: each segment that holds some of them, with these.
-    pub fn parts_of_bytes(self, bytes: &Range<u64>) -> impl Iterator<Item = (u64, Range<u64>)> + use<> {
+    pub fn parts_of_bytes(
+        self,
+        bytes: &Range<u64>,
+    ) -> impl Iterator<Item = (u64, Range<u64>)> + use<> {
         let Range { start, end } = *bytes;
         self.segments_of_bytes(bytes).map(move |segment| {
             let whole = self.bytes_of_segment(segment);

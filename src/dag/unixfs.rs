@@ -174,7 +174,8 @@ fn parent(children: &[Subtree]) -> Subtree {
     Subtree {
         cid: Digest::of(&block).to_cid(DAG_PB),
         file_size,
-        cumulative_size: block.len() as u64 + children.iter().map(|child| child.cumulative_size).sum::<u64>(),
+        cumulative_size: block.len() as u64
+            + children.iter().map(|child| child.cumulative_size).sum::<u64>(),
     }
 }
 
@@ -183,7 +184,11 @@ pub(crate) fn node(children: &[Subtree]) -> Vec<u8> {
     let node = PbNode {
         links: children
             .iter()
-            .map(|child| PbLink { cid: child.cid, name: Some(String::new()), size: Some(child.cumulative_size) })
+            .map(|child| PbLink {
+                cid: child.cid,
+                name: Some(String::new()),
+                size: Some(child.cumulative_size),
+            })
             .collect(),
         data: Some(unixfs_file(children).into()),
     };
@@ -198,7 +203,11 @@ fn unixfs_file(children: &[Subtree]) -> Vec<u8> {
     let written = writer
         .write_with_tag(1 << 3, |w| w.write_enum(2))
         .and_then(|()| writer.write_with_tag(3 << 3, |w| w.write_uint64(file_size)))
-        .and_then(|()| children.iter().try_for_each(|child| writer.write_with_tag(4 << 3, |w| w.write_uint64(child.file_size))));
+        .and_then(|()| {
+            children.iter().try_for_each(|child| {
+                writer.write_with_tag(4 << 3, |w| w.write_uint64(child.file_size))
+            })
+        });
     debug_assert!(written.is_ok(), "writing to memory does not fail");
     data
 }

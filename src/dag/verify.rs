@@ -180,7 +180,11 @@ impl LeafTable {
     ///
     /// # Errors
     /// [`LeafTableError`] says what is wrong with them.
-    pub fn from_digests(digests: Vec<Digest>, size: u64, cid: &Cid) -> Result<Self, LeafTableError> {
+    pub fn from_digests(
+        digests: Vec<Digest>,
+        size: u64,
+        cid: &Cid,
+    ) -> Result<Self, LeafTableError> {
         let layout = Layout::new(size);
         if digests.len() as u64 != layout.leaves() {
             let (got, want) = (digests.len() as u64 * 32, layout.leaves().saturating_mul(32));
@@ -188,7 +192,10 @@ impl LeafTable {
         }
         let root = unixfs::root(&digests, size);
         if root != *cid {
-            return Err(LeafTableError::WrongRoot { got: unixfs::cid_text(&root), want: unixfs::cid_text(cid) });
+            return Err(LeafTableError::WrongRoot {
+                got: unixfs::cid_text(&root),
+                want: unixfs::cid_text(cid),
+            });
         }
         Ok(Self { layout, digests })
     }

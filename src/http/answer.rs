@@ -5,7 +5,8 @@ use std::ops::Range;
 
 use base64ct::{Base64, Encoding as _};
 use http::header::{
-    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH, IF_RANGE, RANGE,
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_MATCH,
+    IF_NONE_MATCH, IF_RANGE, RANGE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use serde_json::json;
@@ -80,7 +81,10 @@ pub fn answer(
             (StatusCode::RANGE_NOT_SATISFIABLE, None)
         }
         Outcome::Range(RangeRequest::Bytes(bytes)) => {
-            put(CONTENT_RANGE, &format!("bytes {}-{}/{}", bytes.start, bytes.end - 1, artifact.size));
+            put(
+                CONTENT_RANGE,
+                &format!("bytes {}-{}/{}", bytes.start, bytes.end - 1, artifact.size),
+            );
             (StatusCode::PARTIAL_CONTENT, Some(bytes))
         }
         Outcome::Range(RangeRequest::Whole) => (StatusCode::OK, Some(0..artifact.size)),
@@ -112,8 +116,10 @@ fn evaluate(method: &Method, fields: &HeaderMap, tag: &str, size: u64) -> Outcom
     if lists(fields, &IF_NONE_MATCH, weakly) {
         return Outcome::NotModified;
     }
-    let range = fields.get(RANGE).filter(|_| method == Method::GET).and_then(|range| range.to_str().ok());
-    let still_ours = fields.get(IF_RANGE).is_none_or(|validator| validator.as_bytes() == tag.as_bytes());
+    let range =
+        fields.get(RANGE).filter(|_| method == Method::GET).and_then(|range| range.to_str().ok());
+    let still_ours =
+        fields.get(IF_RANGE).is_none_or(|validator| validator.as_bytes() == tag.as_bytes());
     match range {
         Some(range) if still_ours => Outcome::Range(range::parse(range, size)),
         _ => Outcome::Range(RangeRequest::Whole),
@@ -183,10 +189,11 @@ impl ModelPath {
         }
         let (id, rest) = path.split_once('/')?;
         let versioned = rest.strip_prefix('v').and_then(|rest| rest.split_once('/'));
-        let (version, file) = match versioned.map(|(version, file)| (semver::Version::parse(version), file)) {
-            Some((Ok(version), file)) => (Some(version), file),
-            _ => (None, rest),
-        };
+        let (version, file) =
+            match versioned.map(|(version, file)| (semver::Version::parse(version), file)) {
+                Some((Ok(version), file)) => (Some(version), file),
+                _ => (None, rest),
+            };
         Self::of(id, version, file)
     }
 
@@ -209,8 +216,12 @@ impl ModelPath {
     fn of(id: &str, version: Option<semver::Version>, file: &str) -> Option<Self> {
         let resource = match file.strip_suffix(".leaves") {
             _ if file == "manifest.json" => Resource::Manifest,
-            Some(file) if crate::trust::manifest::is_filename(file) => Resource::LeafTable(file.to_owned()),
-            None if crate::trust::manifest::is_filename(file) => Resource::Artifact(file.to_owned()),
+            Some(file) if crate::trust::manifest::is_filename(file) => {
+                Resource::LeafTable(file.to_owned())
+            }
+            None if crate::trust::manifest::is_filename(file) => {
+                Resource::Artifact(file.to_owned())
+            }
             _ => return None,
         };
         crate::trust::manifest::is_id(id).then(|| Self { id: id.to_owned(), version, resource })

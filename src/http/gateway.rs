@@ -8,7 +8,8 @@ use std::ops::Range;
 
 use cid::Cid;
 use http::header::{
-    CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY,
+    CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_TYPE, ETAG,
+    IF_NONE_MATCH, VARY,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
@@ -74,13 +75,19 @@ pub struct EntityBytes {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// The path has no CID, or one that is written in another way than ours.
-    #[error("{0:?} is not a CID as it is read here: version 1, in lower-case base32, such as bafybei… or bafkrei…")]
+    #[error(
+        "{0:?} is not a CID as it is read here: version 1, in lower-case base32, such as bafybei… or bafkrei…"
+    )]
     NotACid(String),
     /// Neither `format` nor `Accept` is there.
-    #[error("say which format: ?format=raw (or Accept: {RAW_TYPE}) for a block, ?format=car ({CAR_TYPE}) for a DAG")]
+    #[error(
+        "say which format: ?format=raw (or Accept: {RAW_TYPE}) for a block, ?format=car ({CAR_TYPE}) for a DAG"
+    )]
     NoFormat,
     /// `Accept` wants something else.
-    #[error("{0:?} is not to be had here: {RAW_TYPE} is, and {CAR_TYPE} with version=1, order=dfs or unk, dups=n or y")]
+    #[error(
+        "{0:?} is not to be had here: {RAW_TYPE} is, and {CAR_TYPE} with version=1, order=dfs or unk, dups=n or y"
+    )]
     NotAcceptable(String),
     /// A parameter of the query that cannot be met.
     #[error("{name}={value} is not answered here; {name} must be {allowed}")]
@@ -93,7 +100,9 @@ pub enum Refused {
         allowed: &'static str,
     },
     /// A block by path.
-    #[error("a block is asked for by its own CID: there is nothing below /ipfs/{0} with format=raw")]
+    #[error(
+        "a block is asked for by its own CID: there is nothing below /ipfs/{0} with format=raw"
+    )]
     BelowBlock(String),
     /// Something inside a file.
     #[error("there is nothing below {0}: only files are here, no directories")]
@@ -132,7 +141,9 @@ impl Asked {
     ) -> Result<Self, Refused> {
         let (text, below) = path.split_once('/').unwrap_or((path, ""));
         // `parse_cid` takes no notice of bytes after a CID; who asks for that means something else.
-        let cid = parse_cid(text).filter(|cid| cid_text(cid) == text).ok_or_else(|| Refused::NotACid(text.to_owned()))?;
+        let cid = parse_cid(text)
+            .filter(|cid| cid_text(cid) == text)
+            .ok_or_else(|| Refused::NotACid(text.to_owned()))?;
         let query = Query::read(query);
         let (format, negotiated) = query.format(accept)?;
         match (format, below) {
@@ -161,7 +172,8 @@ impl Asked {
     pub fn fields(&self) -> HeaderMap {
         let cid = cid_text(&self.cid);
         let mut fields = HeaderMap::new();
-        fields.insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=29030400, immutable"));
+        fields
+            .insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=29030400, immutable"));
         fields.insert(VARY, HeaderValue::from_static("Accept"));
         put(&mut fields, ETAG, &self.entity_tag());
         put(&mut fields, X_IPFS_PATH, &format!("/ipfs/{cid}"));
@@ -178,10 +190,16 @@ impl Asked {
         let mut fields = self.fields();
         let (media_type, extension) = match &self.format {
             Format::Raw => (RAW_TYPE.to_owned(), "bin"),
-            Format::Car(_, duplicates) => (format!("{CAR_TYPE}; version=1; order=dfs; dups={}", dups(*duplicates)), "car"),
+            Format::Car(_, duplicates) => {
+                (format!("{CAR_TYPE}; version=1; order=dfs; dups={}", dups(*duplicates)), "car")
+            }
         };
         put(&mut fields, CONTENT_TYPE, &media_type);
-        put(&mut fields, CONTENT_DISPOSITION, &format!("attachment; filename=\"{}.{extension}\"", cid_text(&self.cid)));
+        put(
+            &mut fields,
+            CONTENT_DISPOSITION,
+            &format!("attachment; filename=\"{}.{extension}\"", cid_text(&self.cid)),
+        );
         fields.insert(CONTENT_LENGTH, HeaderValue::from(length));
         fields
     }
@@ -259,7 +277,9 @@ impl Scope {
             (Some("entity"), None) => Ok(Self::Entity),
             (Some("block"), None) => Ok(Self::Block),
             (None | Some("all"), None) => Ok(Self::All),
-            (Some(value), Some(_)) => parameter("dag-scope", value, "entity, where entity-bytes is given"),
+            (Some(value), Some(_)) => {
+                parameter("dag-scope", value, "entity, where entity-bytes is given")
+            }
             (Some(value), None) => parameter("dag-scope", value, "block, entity or all"),
         }
     }
@@ -273,7 +293,10 @@ impl EntityBytes {
             "*" => Some(Self { from: number(from)?, to: None }),
             _ => Some(Self { from: number(from)?, to: Some(number(to)?) }),
         });
-        read.map_or_else(|| parameter("entity-bytes", text, "from:to, two numbers, or * for the end"), Ok)
+        read.map_or_else(
+            || parameter("entity-bytes", text, "from:to, two numbers, or * for the end"),
+            Ok,
+        )
     }
 
     /// The bytes of a file of `size` bytes: none where the last comes before the first, `None` where the first is not there.
@@ -287,7 +310,9 @@ impl EntityBytes {
             None => size,
             // Before the first byte.
             Some(to) if to < 0 && to.unsigned_abs() > size => 0,
-            Some(to) => u64::try_from(to).unwrap_or_else(|_| from_end(to)).saturating_add(1).min(size),
+            Some(to) => {
+                u64::try_from(to).unwrap_or_else(|_| from_end(to)).saturating_add(1).min(size)
+            }
         };
         Some(if start < end { start..end } else { start..start })
     }
@@ -332,18 +357,24 @@ impl Query {
     /// The format, and whether `accept` had a say; the query has the first.
     fn format(&self, accept: Option<&str>) -> Result<(Format, bool), Refused> {
         let car = |terms: &Terms| -> Result<Format, Refused> {
-            Ok(Format::Car(Scope::read(self.scope.as_deref(), self.bytes.as_deref())?, terms.duplicates()?))
+            Ok(Format::Car(
+                Scope::read(self.scope.as_deref(), self.bytes.as_deref())?,
+                terms.duplicates()?,
+            ))
         };
         let not_acceptable = |accept: &str| Refused::NotAcceptable(accept.to_owned());
         match (self.format.as_deref(), accept) {
             (Some("raw"), _) => Ok((Format::Raw, false)),
             (Some("car"), accept) => {
                 self.terms.duplicates()?;
-                let ranges: Vec<_> = ranges(accept.unwrap_or_default()).filter(|range| range.kind == Some(Kind::Car)).collect();
+                let ranges: Vec<_> = ranges(accept.unwrap_or_default())
+                    .filter(|range| range.kind == Some(Kind::Car))
+                    .collect();
                 if ranges.is_empty() {
                     return Ok((car(&self.terms)?, false));
                 }
-                let best = self.best(ranges).ok_or_else(|| not_acceptable(accept.unwrap_or_default()))?;
+                let best =
+                    self.best(ranges).ok_or_else(|| not_acceptable(accept.unwrap_or_default()))?;
                 Ok((car(&self.terms.or(&best.terms))?, true))
             }
             (Some(other), _) => parameter("format", other, "raw or car"),
@@ -383,7 +414,9 @@ struct Terms {
 impl Terms {
     /// These, and where they say nothing the `others`.
     fn or(&self, others: &Self) -> Self {
-        let either = |ours: &Option<String>, others: &Option<String>| ours.as_ref().or(others.as_ref()).cloned();
+        let either = |ours: &Option<String>, others: &Option<String>| {
+            ours.as_ref().or(others.as_ref()).cloned()
+        };
         Self {
             version: either(&self.version, &others.version),
             order: either(&self.order, &others.order),

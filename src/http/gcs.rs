@@ -49,8 +49,9 @@ impl ServiceAccount {
     /// # Errors
     /// [`SigningError::Account`]; it never quotes the key.
     pub fn parse(json: &str) -> Result<Self, SigningError> {
-        let account: Self = serde_json::from_str(json)
-            .map_err(|_| SigningError::Account("it is no JSON with client_email and private_key".into()))?;
+        let account: Self = serde_json::from_str(json).map_err(|_| {
+            SigningError::Account("it is no JSON with client_email and private_key".into())
+        })?;
         account.pkcs8()?;
         Ok(account)
     }
@@ -64,7 +65,11 @@ impl ServiceAccount {
         let body = body.and_then(|body| body.strip_suffix("-----END PRIVATE KEY-----"));
         let body: Option<String> = body.map(|body| body.split_whitespace().collect());
         let der = body.and_then(|body| Base64::decode_vec(&body).ok());
-        der.ok_or_else(|| SigningError::Account("private_key is no PEM of a PKCS #8 key (BEGIN PRIVATE KEY)".into()))
+        der.ok_or_else(|| {
+            SigningError::Account(
+                "private_key is no PEM of a PKCS #8 key (BEGIN PRIVATE KEY)".into(),
+            )
+        })
     }
 
     /// A GET of `url` from `now` (milliseconds since the Unix epoch) on, for `lifetime` seconds, to be signed with
@@ -100,7 +105,8 @@ impl HmacKey {
 }
 
 fn hmac(key: &[u8], text: &str) -> Vec<u8> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).unwrap_or_else(|_| unreachable!("HMAC takes keys of any length"));
+    let mut mac = Hmac::<Sha256>::new_from_slice(key)
+        .unwrap_or_else(|_| unreachable!("HMAC takes keys of any length"));
     mac.update(text.as_bytes());
     mac.finalize().into_bytes().to_vec()
 }
@@ -113,7 +119,13 @@ pub struct Unsigned {
 }
 
 impl Unsigned {
-    fn new(algorithm: &str, principal: &str, url: &str, now: u64, lifetime: u32) -> Result<Self, SigningError> {
+    fn new(
+        algorithm: &str,
+        principal: &str,
+        url: &str,
+        now: u64,
+        lifetime: u32,
+    ) -> Result<Self, SigningError> {
         if !(1..=MAX_LIFETIME).contains(&lifetime) {
             return Err(SigningError::Lifetime(lifetime));
         }
@@ -150,7 +162,10 @@ impl Unsigned {
 fn host_and_path(url: &str) -> Option<(String, String)> {
     let (scheme, rest) = url.split_once("://")?;
     let (host, path) = rest.split_at(rest.find('/')?);
-    let good = matches!(scheme, "https" | "http") && !host.is_empty() && !url.contains(['?', '#', '@']) && url.is_ascii();
+    let good = matches!(scheme, "https" | "http")
+        && !host.is_empty()
+        && !url.contains(['?', '#', '@'])
+        && url.is_ascii();
     // What is encoded already stays as it is.
     good.then(|| (host.to_ascii_lowercase(), encode(path, "/%")))
 }
@@ -160,7 +175,10 @@ fn encode(text: &str, safe: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         let character = char::from(byte);
-        if character.is_ascii_alphanumeric() || "-._~".contains(character) || safe.contains(character) {
+        if character.is_ascii_alphanumeric()
+            || "-._~".contains(character)
+            || safe.contains(character)
+        {
             encoded.push(character);
         } else {
             let _ = write!(encoded, "%{byte:02X}"); // a String takes all
@@ -175,6 +193,7 @@ fn basic_time(now: u64) -> Result<String, SigningError> {
     if now >= YEAR_10000 {
         return Err(SigningError::Clock(now));
     }
-    let time = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(now)).to_string();
+    let time =
+        humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(now)).to_string();
     Ok(time.replace(['-', ':'], ""))
 }

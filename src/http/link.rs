@@ -29,13 +29,17 @@ pub struct LinkKeys {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LinkKeysError {
     /// Not the JSON that [`LinkKeys::parse`] reads.
-    #[error("they are no JSON {{\"current\": \"<key id>\", \"keys\": {{\"<key id>\": \"<base64>\"}}}}")]
+    #[error(
+        "they are no JSON {{\"current\": \"<key id>\", \"keys\": {{\"<key id>\": \"<base64>\"}}}}"
+    )]
     NotJson,
     /// The key that is to sign is not among them.
     #[error("the current key {0:?} is not among them")]
     NoCurrent(String),
     /// A key or its name is not as it must be.
-    #[error("the key {0:?} must be base64 of 32 bytes or more, and its id of letters, digits, '.', '_' and '-'")]
+    #[error(
+        "the key {0:?} must be base64 of 32 bytes or more, and its id of letters, digits, '.', '_' and '-'"
+    )]
     BadKey(String),
 }
 
@@ -80,10 +84,12 @@ impl LinkKeys {
     /// # Errors
     /// [`LinkKeysError`]; it never quotes a key.
     pub fn parse(json: &str) -> Result<Self, LinkKeysError> {
-        let KeysText { current, keys: texts } = serde_json::from_str(json).map_err(|_| LinkKeysError::NotJson)?;
+        let KeysText { current, keys: texts } =
+            serde_json::from_str(json).map_err(|_| LinkKeysError::NotJson)?;
         let mut keys = BTreeMap::new();
         for (id, text) in texts {
-            let named = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+            let named = !id.is_empty()
+                && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
             match Base64::decode_vec(&text) {
                 Ok(key) if named && key.len() >= MIN_KEY => keys.insert(id, key),
                 _ => return Err(LinkKeysError::BadKey(id)),
@@ -98,7 +104,8 @@ impl LinkKeys {
     /// The query of a link that is good until `expires`, in seconds since the Unix epoch.
     #[must_use]
     pub fn query(&self, reach: Reach<'_>, expires: u64) -> String {
-        let signature = mac(&self.keys[&self.current], &self.current, reach, expires).finalize().into_bytes();
+        let signature =
+            mac(&self.keys[&self.current], &self.current, reach, expires).finalize().into_bytes();
         let signature = Base64UrlUnpadded::encode_string(&signature);
         let prefix = match reach {
             Reach::Path(_) => String::new(),
@@ -114,9 +121,12 @@ impl LinkKeys {
     /// [`LinkError`].
     pub fn check(&self, path: &str, query: &str, now: u64) -> Result<(), LinkError> {
         let id = the(query, "key").ok_or(LinkError::Missing("key"))?;
-        let expires = the(query, "expires").and_then(|expires| expires.parse().ok()).ok_or(LinkError::Missing("expires"))?;
+        let expires = the(query, "expires")
+            .and_then(|expires| expires.parse().ok())
+            .ok_or(LinkError::Missing("expires"))?;
         let signature = the(query, "signature").ok_or(LinkError::Missing("signature"))?;
-        let signature = Base64UrlUnpadded::decode_vec(signature).map_err(|_| LinkError::Signature)?;
+        let signature =
+            Base64UrlUnpadded::decode_vec(signature).map_err(|_| LinkError::Signature)?;
         let reach = match (query.contains("prefix="), the(query, "prefix")) {
             (false, _) => Reach::Path(path),
             (true, Some(folder)) => Reach::Below(folder),
@@ -140,7 +150,8 @@ fn mac(key: &[u8], id: &str, reach: Reach<'_>, expires: u64) -> Hmac<Sha256> {
         Reach::Path(path) => ("path", path),
         Reach::Below(folder) => ("prefix", folder),
     };
-    let mut mac = Hmac::new_from_slice(key).unwrap_or_else(|_| unreachable!("HMAC takes keys of any length"));
+    let mut mac =
+        Hmac::new_from_slice(key).unwrap_or_else(|_| unreachable!("HMAC takes keys of any length"));
     // No part can hold a line feed: ids and numbers have none, and paths are as they came in a request line.
     mac.update(format!("edge-net-link-v1\nGET\n{kind}\n{path}\n{expires}\n{id}").as_bytes());
     mac
@@ -148,7 +159,8 @@ fn mac(key: &[u8], id: &str, reach: Reach<'_>, expires: u64) -> Hmac<Sha256> {
 
 /// The value of a parameter that is there once.
 fn the<'a>(query: &'a str, name: &str) -> Option<&'a str> {
-    let mut values = query.split('&').filter_map(|part| part.split_once('=').filter(|(of, _)| *of == name));
+    let mut values =
+        query.split('&').filter_map(|part| part.split_once('=').filter(|(of, _)| *of == name));
     let (_, value) = values.next()?;
     values.next().is_none().then_some(value)
 }

@@ -86,7 +86,8 @@ impl Request {
     /// # Errors
     /// [`BadRequest`].
     pub fn read(body: &[u8]) -> Result<Self, BadRequest> {
-        let body: Value = serde_json::from_slice(body).map_err(|error| BadRequest::NotJson(error.to_string()))?;
+        let body: Value =
+            serde_json::from_slice(body).map_err(|error| BadRequest::NotJson(error.to_string()))?;
         let Value::Object(mut members) = body else { return Err(BadRequest::NotObject) };
         let mut member = |name| members.remove(name);
         let model = match member("model") {
@@ -94,7 +95,8 @@ impl Request {
             Some(Value::String(model)) if !model.is_empty() => model,
             Some(_) => return Err(BadRequest::Model),
         };
-        let inputs = inputs(member("input").ok_or(BadRequest::Missing("input"))?).ok_or(BadRequest::Input)?;
+        let inputs = inputs(member("input").ok_or(BadRequest::Missing("input"))?)
+            .ok_or(BadRequest::Input)?;
         let encoding = match member("encoding_format") {
             None => Encoding::Float,
             Some(Value::String(format)) if format == "float" => Encoding::Float,
@@ -118,10 +120,13 @@ fn inputs(input: Value) -> Option<Vec<Input>> {
     };
     match items.first()? {
         Value::Number(_) => Some(vec![Input::Tokens(tokens(&items)?)]),
-        Value::String(_) => {
-            items.into_iter().map(|item| if let Value::String(text) = item { self::text(text) } else { None }).collect()
+        Value::String(_) => items
+            .into_iter()
+            .map(|item| if let Value::String(text) = item { self::text(text) } else { None })
+            .collect(),
+        Value::Array(_) => {
+            items.iter().map(|item| tokens(item.as_array()?).map(Input::Tokens)).collect()
         }
-        Value::Array(_) => items.iter().map(|item| tokens(item.as_array()?).map(Input::Tokens)).collect(),
         _ => None,
     }
 }
@@ -131,14 +136,18 @@ fn text(text: String) -> Option<Input> {
 }
 
 fn tokens(items: &[Value]) -> Option<Vec<u32>> {
-    let tokens: Option<Vec<u32>> = items.iter().map(|item| u32::try_from(whole(item)?).ok()).collect();
+    let tokens: Option<Vec<u32>> =
+        items.iter().map(|item| u32::try_from(whole(item)?).ok()).collect();
     tokens.filter(|tokens| !tokens.is_empty())
 }
 
 /// A whole number, also where it is written as `5.0`, which JSON Schema takes for one too.
 fn whole(value: &Value) -> Option<u64> {
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Whole, and in the range where floats are exact.
-    let exact = |number: f64| (number.fract() == 0.0 && (0.0..9e15).contains(&number)).then_some(number as u64);
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    // Whole, and in the range where floats are exact.
+    let exact = |number: f64| {
+        (number.fract() == 0.0 && (0.0..9e15).contains(&number)).then_some(number as u64)
+    };
     value.as_u64().or_else(|| value.as_f64().and_then(exact))
 }
 
@@ -170,7 +179,8 @@ pub fn answer(model: &str, embeddings: &[Vec<f32>], encoding: Encoding, tokens: 
             // Serialization of numbers does not fail; those that are none are null.
             Encoding::Float => body.push_str(&serde_json::to_string(embedding).unwrap_or_default()),
             Encoding::Base64 => {
-                let bytes: Vec<u8> = embedding.iter().flat_map(|value| value.to_le_bytes()).collect();
+                let bytes: Vec<u8> =
+                    embedding.iter().flat_map(|value| value.to_le_bytes()).collect();
                 let _ = write!(body, "\"{}\"", Base64::encode_string(&bytes));
             }
         }
@@ -232,7 +242,8 @@ impl Problem {
             status if status.is_server_error() => "server_error",
             _ => "invalid_request_error",
         };
-        let error = json!({ "message": self.detail, "type": kind, "param": self.param, "code": self.code });
+        let error =
+            json!({ "message": self.detail, "type": kind, "param": self.param, "code": self.code });
         let mut problem: Map<String, Value> = Map::new();
         for (name, value) in [
             ("type", "about:blank".into()),

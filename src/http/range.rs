@@ -26,7 +26,8 @@ pub fn parse(field: &str, size: u64) -> RangeRequest {
         return RangeRequest::Whole;
     }
     // Empty list elements are to be ignored (RFC 9110, section 5.6.1.2).
-    let mut specs = set.split(',').map(|spec| spec.trim_matches([' ', '\t'])).filter(|spec| !spec.is_empty());
+    let mut specs =
+        set.split(',').map(|spec| spec.trim_matches([' ', '\t'])).filter(|spec| !spec.is_empty());
     let (Some(spec), None) = (specs.next(), specs.next()) else {
         return RangeRequest::Whole;
     };
@@ -35,11 +36,15 @@ pub fn parse(field: &str, size: u64) -> RangeRequest {
     };
     match (position(first), position(last)) {
         (Some(Position::At(first)), Some(Position::Open)) => from(first, u64::MAX, size),
-        (Some(Position::At(first)), Some(Position::At(last))) if last >= first => from(first, last, size),
+        (Some(Position::At(first)), Some(Position::At(last))) if last >= first => {
+            from(first, last, size)
+        }
         (Some(Position::Open), Some(Position::At(0))) => RangeRequest::Unsatisfiable,
         // The suffix of nothing is nothing, which no Content-Range can say: answer it whole.
         (Some(Position::Open), Some(Position::At(_))) if size == 0 => RangeRequest::Whole,
-        (Some(Position::Open), Some(Position::At(length))) => RangeRequest::Bytes(size.saturating_sub(length)..size),
+        (Some(Position::Open), Some(Position::At(length))) => {
+            RangeRequest::Bytes(size.saturating_sub(length)..size)
+        }
         _ => RangeRequest::Whole,
     }
 }

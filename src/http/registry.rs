@@ -65,9 +65,16 @@ impl Summary {
             id: manifest.id.clone(),
             name: manifest.name.clone(),
             kind: manifest.kind.clone(),
-            quantization: text(document.get("optimization").and_then(|optimization| optimization.get("quantization"))),
+            quantization: text(
+                document
+                    .get("optimization")
+                    .and_then(|optimization| optimization.get("quantization")),
+            ),
             license: text(document.get("license")),
-            size: manifest.artifacts.iter().fold(0, |sum, artifact| artifact.size.saturating_add(sum)),
+            size: manifest
+                .artifacts
+                .iter()
+                .fold(0, |sum, artifact| artifact.size.saturating_add(sum)),
             version: manifest.version.to_string(),
             embeddings: Parts::of(manifest).is_ok(),
         }
@@ -138,13 +145,17 @@ impl Default for Limit {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadFilter {
     /// A parameter that there is not.
-    #[error("there is no parameter {0:?}; there are type, quantization, license, q, limit and cursor")]
+    #[error(
+        "there is no parameter {0:?}; there are type, quantization, license, q, limit and cursor"
+    )]
     Unknown(String),
     /// A parameter that is there twice.
     #[error("the parameter {0} is given more than once")]
     Twice(&'static str),
     /// A text that is empty or too long.
-    #[error("the parameter {0} must have 1 to {MAX_TEXT} characters, none of them a control character")]
+    #[error(
+        "the parameter {0} must have 1 to {MAX_TEXT} characters, none of them a control character"
+    )]
     Text(&'static str),
     /// Not a number of models.
     #[error("the parameter limit must be a number from 1 to {}", Limit::MOST)]
@@ -162,14 +173,18 @@ impl Filter {
     ///
     /// # Errors
     /// [`BadFilter`] names the parameter.
-    pub fn parse(query: impl IntoIterator<Item = (impl AsRef<str>, impl AsRef<str>)>) -> Result<Self, BadFilter> {
+    pub fn parse(
+        query: impl IntoIterator<Item = (impl AsRef<str>, impl AsRef<str>)>,
+    ) -> Result<Self, BadFilter> {
         let mut filter = Self::default();
         let mut limit = None;
         for (name, value) in query {
             let value = value.as_ref();
             match name.as_ref() {
                 "type" => once(&mut filter.kind, "type", text("type", value)?)?,
-                "quantization" => once(&mut filter.quantization, "quantization", text("quantization", value)?)?,
+                "quantization" => {
+                    once(&mut filter.quantization, "quantization", text("quantization", value)?)?
+                }
                 "license" => once(&mut filter.license, "license", text("license", value)?)?,
                 "q" => once(&mut filter.text, "q", text("q", value)?)?,
                 "cursor" => once(&mut filter.after, "cursor", cursor(value)?)?,
@@ -185,7 +200,9 @@ impl Filter {
     #[must_use]
     pub fn admits(&self, summary: &Summary) -> bool {
         let is = |wanted: &Option<String>, got: Option<&str>| {
-            wanted.as_ref().is_none_or(|wanted| got.is_some_and(|got| got.eq_ignore_ascii_case(wanted)))
+            wanted
+                .as_ref()
+                .is_none_or(|wanted| got.is_some_and(|got| got.eq_ignore_ascii_case(wanted)))
         };
         let has = |text: &str| {
             let text = text.to_ascii_lowercase();
@@ -211,7 +228,8 @@ impl Filter {
 }
 
 fn text(name: &'static str, value: &str) -> Result<String, BadFilter> {
-    let fits = (1..=MAX_TEXT).contains(&value.chars().count()) && !value.chars().any(char::is_control);
+    let fits =
+        (1..=MAX_TEXT).contains(&value.chars().count()) && !value.chars().any(char::is_control);
     fits.then(|| value.to_owned()).ok_or(BadFilter::Text(name))
 }
 
@@ -293,7 +311,9 @@ pub enum Rejection {
         version: String,
     },
     /// The model belongs to another key.
-    #[error("{id} belongs to the key {owner:?}; only that key, or one that it endorsed, may publish it")]
+    #[error(
+        "{id} belongs to the key {owner:?}; only that key, or one that it endorsed, may publish it"
+    )]
     NotOwner {
         /// The model.
         id: String,
@@ -309,7 +329,9 @@ pub enum Rejection {
         version: String,
     },
     /// The version is there, and is something else.
-    #[error("{id} {version} is published with other content; published versions never change: give a higher version")]
+    #[error(
+        "{id} {version} is published with other content; published versions never change: give a higher version"
+    )]
     Changed {
         /// The model.
         id: String,
@@ -317,7 +339,9 @@ pub enum Rejection {
         version: String,
     },
     /// A newer one is there.
-    #[error("{id} {version} is not newer than {highest}, signed when it was; versions and times of signing only go up")]
+    #[error(
+        "{id} {version} is not newer than {highest}, signed when it was; versions and times of signing only go up"
+    )]
     Older {
         /// The model.
         id: String,
@@ -374,7 +398,11 @@ impl Offer {
     ///
     /// # Errors
     /// [`Rejection`].
-    pub fn decide(self, known: Option<&Known>, keys: &PinnedKeys) -> Result<Publication, Rejection> {
+    pub fn decide(
+        self,
+        known: Option<&Known>,
+        keys: &PinnedKeys,
+    ) -> Result<Publication, Rejection> {
         let manifest = &self.manifest;
         let (id, version) = (manifest.id.clone(), manifest.version.to_string());
         let Some(known) = known else {
@@ -388,14 +416,19 @@ impl Offer {
         }
         // Whose key was taken out of the pinned ones has lost the model to who is left.
         let owners = keys.only(&known.owner);
-        let by_owner = || manifest.key_id() == known.owner || VerifiedManifest::verify(&self.text, &owners).is_ok();
+        let by_owner = || {
+            manifest.key_id() == known.owner
+                || VerifiedManifest::verify(&self.text, &owners).is_ok()
+        };
         if !owners.is_empty() && !by_owner() {
             return Err(Rejection::NotOwner { id, owner: known.owner.clone() });
         }
         let new = match &known.current {
             Some(current) => {
                 // A text that cannot be read any more is no reason to change what it said.
-                let Ok(current) = Manifest::parse(current) else { return Err(Rejection::Changed { id, version }) };
+                let Ok(current) = Manifest::parse(current) else {
+                    return Err(Rejection::Changed { id, version });
+                };
                 if content(current.document()) != content(manifest.document()) {
                     return Err(Rejection::Changed { id, version });
                 }
@@ -407,9 +440,9 @@ impl Offer {
             None if self.yanked() => return Err(Rejection::NothingToYank { id, version }),
             None => {
                 let highest = known.versions.iter().map(|(version, _)| version).max();
-                if let Some(highest) =
-                    highest.filter(|highest| **highest >= manifest.version || manifest.timestamp < known.signed)
-                {
+                if let Some(highest) = highest.filter(|highest| {
+                    **highest >= manifest.version || manifest.timestamp < known.signed
+                }) {
                     return Err(Rejection::Older { id, version, highest: highest.to_string() });
                 }
                 true
@@ -418,11 +451,19 @@ impl Offer {
         Ok(self.publication(&known.versions, &known.replaced, known.signed, new))
     }
 
-    fn publication(self, versions: &[(Version, bool)], replaced: &[String], signed: u64, new: bool) -> Publication {
+    fn publication(
+        self,
+        versions: &[(Version, bool)],
+        replaced: &[String],
+        signed: u64,
+        new: bool,
+    ) -> Publication {
         let yanked = self.yanked();
         let Self { manifest, text } = self;
-        let others =
-            versions.iter().filter(|(version, yanked)| !yanked && *version != manifest.version).map(|(version, _)| version);
+        let others = versions
+            .iter()
+            .filter(|(version, yanked)| !yanked && *version != manifest.version)
+            .map(|(version, _)| version);
         let newest = others.chain((!yanked).then_some(&manifest.version)).max().cloned();
         let mut replaced = replaced.to_vec();
         for key in manifest.floor().replaced {

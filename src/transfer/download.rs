@@ -60,7 +60,19 @@ impl Default for Config {
     fn default() -> Self {
         let (stall, backoff, guess) = (20_000, 250, 8_000);
         // Six attempts outlast an outage of 4 s: 125 + 250 + … + 2,000 ms at the least.
-        Self { lanes: 4, held: 8, attempts: 6, stall, backoff, guess, probe: 4, whole: false, share: true, store: true, seed: 0 }
+        Self {
+            lanes: 4,
+            held: 8,
+            attempts: 6,
+            stall,
+            backoff,
+            guess,
+            probe: 4,
+            whole: false,
+            share: true,
+            store: true,
+            seed: 0,
+        }
     }
 }
 
@@ -215,7 +227,11 @@ fn describe(failures: &[(String, Failure)]) -> String {
     if failures.is_empty() {
         return "there are no sources".into();
     }
-    failures.iter().map(|(name, failure)| format!("{name}: {failure}")).collect::<Vec<_>>().join("; ")
+    failures
+        .iter()
+        .map(|(name, failure)| format!("{name}: {failure}"))
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 struct Reader {
@@ -341,7 +357,9 @@ impl<B: Bytes> Download<B> {
                     fetch.answered.get_or_insert(now);
                     fetch.progressed = now;
                     self.latest = fetch.source;
-                    self.actions.push_back(Action::Report(Report::Received { bytes: bytes.saturating_sub(fetch.got) }));
+                    self.actions.push_back(Action::Report(Report::Received {
+                        bytes: bytes.saturating_sub(fetch.got),
+                    }));
                     fetch.got = bytes;
                 }
             }
@@ -367,8 +385,15 @@ impl<B: Bytes> Download<B> {
     #[must_use]
     pub fn next_timeout(&self) -> Option<u64> {
         let stalls = self.fetches().map(|fetch| fetch.progressed + self.config.stall);
-        let waiting = self.segments.iter().any(|segment| segment.phase == Phase::Missing && segment.fetches.is_empty());
-        let rests = self.sources.iter().filter(|source| waiting && !source.set_aside).map(|source| source.retry_at);
+        let waiting = self
+            .segments
+            .iter()
+            .any(|segment| segment.phase == Phase::Missing && segment.fetches.is_empty());
+        let rests = self
+            .sources
+            .iter()
+            .filter(|source| waiting && !source.set_aside)
+            .map(|source| source.retry_at);
         let free = self.receiving().count() < self.config.lanes;
         let lags = self.segments.iter().filter(|_| free).filter_map(|segment| {
             let fetch = segment.alone()?;
@@ -384,8 +409,12 @@ impl<B: Bytes> Download<B> {
     }
 
     fn loaded(&mut self, index: u64, found: Option<Hashed<B>>) {
-        let verdict = found.map(|hashed| self.table.verify_leaves(self.table.layout().leaves_of_segment(index), &hashed));
-        let Some(segment) = self.segment_mut(index).filter(|segment| segment.phase == Phase::Loading) else {
+        let verdict = found.map(|hashed| {
+            self.table.verify_leaves(self.table.layout().leaves_of_segment(index), &hashed)
+        });
+        let Some(segment) =
+            self.segment_mut(index).filter(|segment| segment.phase == Phase::Loading)
+        else {
             return;
         };
         segment.phase = Phase::Missing;
@@ -394,7 +423,10 @@ impl<B: Bytes> Download<B> {
         segment.parts = verdict.good;
         if verdict.bad.is_empty() {
             segment.phase = Phase::Ready;
-            self.actions.push_back(Action::Report(Report::Verified { segment: index, origins: Vec::new() }));
+            self.actions.push_back(Action::Report(Report::Verified {
+                segment: index,
+                origins: Vec::new(),
+            }));
         } else {
             self.actions.push_back(Action::Forget(index));
         }
@@ -409,7 +441,11 @@ impl<B: Bytes> Download<B> {
             self.failed(at, &fetch, Failure::BadLeaf(*bad), None);
         } else {
             let answered = fetch.answered.unwrap_or(self.now);
-            self.sources[fetch.source].brought(fetch.count(), answered - fetch.started, self.now - fetch.started);
+            self.sources[fetch.source].brought(
+                fetch.count(),
+                answered - fetch.started,
+                self.now - fetch.started,
+            );
         }
         let segment = &mut self.segments[at];
         if !verdict.good.is_empty() && !segment.origins.contains(&origin) {
@@ -419,7 +455,9 @@ impl<B: Bytes> Download<B> {
             segment.add(run);
         }
         // What another request brought is not waited for any more.
-        while let Some(at) = segment.fetches.iter().position(|fetch| segment.gap(&fetch.leaves, &[]).is_none()) {
+        while let Some(at) =
+            segment.fetches.iter().position(|fetch| segment.gap(&fetch.leaves, &[]).is_none())
+        {
             let late = segment.fetches.remove(at);
             self.sources[late.source].overtaken(late.count(), self.now - late.started);
             self.actions.push_back(Action::Abort(late.id));
@@ -430,7 +468,8 @@ impl<B: Bytes> Download<B> {
             let origins = std::mem::take(&mut segment.origins);
             self.actions.push_back(Action::Report(Report::Verified { segment: index, origins }));
             if self.config.store {
-                self.actions.push_back(Action::Store { segment: index, parts: segment.parts.clone() });
+                self.actions
+                    .push_back(Action::Store { segment: index, parts: segment.parts.clone() });
             }
         }
     }
@@ -442,8 +481,19 @@ impl<B: Bytes> Download<B> {
         attempts.failed += u32::from(fetch.started >= attempts.at);
         attempts.at = self.now;
         let jitter = next_random(&mut self.jitter);
-        self.sources[fetch.source].failed(self.now, fetch.started, failure.clone(), rest, self.config.backoff, jitter);
-        self.actions.push_back(Action::Report(Report::Refused { segment: segment.index, source: fetch.source, failure }));
+        self.sources[fetch.source].failed(
+            self.now,
+            fetch.started,
+            failure.clone(),
+            rest,
+            self.config.backoff,
+            jitter,
+        );
+        self.actions.push_back(Action::Report(Report::Refused {
+            segment: segment.index,
+            source: fetch.source,
+            failure,
+        }));
     }
 
     fn abort_stalled(&mut self) {
@@ -460,8 +510,10 @@ impl<B: Bytes> Download<B> {
         for reader in &mut self.readers {
             if reader.wants && !reader.left.is_empty() {
                 let index = layout.segments_of_bytes(&reader.left).start;
-                let may_serve = |segment: &&Segment<B>| segment.phase == Phase::Ready || !self.config.whole;
-                let segment = self.segments.iter().find(|segment| segment.index == index).filter(may_serve);
+                let may_serve =
+                    |segment: &&Segment<B>| segment.phase == Phase::Ready || !self.config.whole;
+                let segment =
+                    self.segments.iter().find(|segment| segment.index == index).filter(may_serve);
                 for part in segment.map_or(&[][..], |segment| &segment.parts) {
                     if part.offset() <= reader.left.start
                         && let Some(bytes) = part.intersect(&reader.left)
@@ -539,8 +591,12 @@ impl<B: Bytes> Download<B> {
 
     /// Asks sources for what a segment misses, as far as they are to be asked now. Whether readers were failed instead.
     fn ask(&mut self, index: u64) -> bool {
-        while let Some(segment) = self.segment(index).filter(|segment| segment.phase == Phase::Missing) {
-            if segment.fetches.is_empty() && !(0..self.sources.len()).any(|source| self.is_hopeful(segment, source)) {
+        while let Some(segment) =
+            self.segment(index).filter(|segment| segment.phase == Phase::Missing)
+        {
+            if segment.fetches.is_empty()
+                && !(0..self.sources.len()).any(|source| self.is_hopeful(segment, source))
+            {
                 return self.give_up(index);
             }
             if self.receiving().count() >= self.config.lanes {
@@ -555,7 +611,15 @@ impl<B: Bytes> Download<B> {
             let id = self.next_fetch;
             self.next_fetch += 1;
             let bytes = self.table.layout().bytes_of_leaves(&leaves);
-            let fetch = Fetch { id, leaves, source, started: self.now, answered: None, progressed: self.now, got: 0 };
+            let fetch = Fetch {
+                id,
+                leaves,
+                source,
+                started: self.now,
+                answered: None,
+                progressed: self.now,
+                got: 0,
+            };
             if let Some(segment) = self.segment_mut(index) {
                 segment.fetches.push(fetch);
             }
@@ -566,7 +630,8 @@ impl<B: Bytes> Download<B> {
 
     /// What to ask for next of a segment, and whom: leaves that nobody was asked for, or those that a source is late with.
     fn next_of(&self, segment: &Segment<B>) -> Option<(Range<u64>, usize)> {
-        let unasked = segment.gap(&self.table.layout().leaves_of_segment(segment.index), &segment.fetches);
+        let unasked =
+            segment.gap(&self.table.layout().leaves_of_segment(segment.index), &segment.fetches);
         let late = if unasked.is_none() { Some(segment.alone()?) } else { None };
         let leaves = unasked.or_else(|| segment.gap(&late?.leaves, &[]))?;
         let source = self.choose(segment, &leaves)?;
@@ -589,7 +654,9 @@ impl<B: Bytes> Download<B> {
 
     /// The source that is going to have brought these leaves first, of those that may be asked now and are not asked yet.
     fn choose(&self, segment: &Segment<B>, leaves: &Range<u64>) -> Option<usize> {
-        let asked = |source: usize| segment.fetches.iter().any(|fetch| fetch.source == source && fetch.meets(leaves));
+        let asked = |source: usize| {
+            segment.fetches.iter().any(|fetch| fetch.source == source && fetch.meets(leaves))
+        };
         let rested = |source: &usize| {
             let idle = !asked(*source) && self.sources[*source].retry_at <= self.now;
             idle && self.is_hopeful(segment, *source)
@@ -598,12 +665,15 @@ impl<B: Bytes> Download<B> {
         if !self.config.share {
             return candidates.min_by_key(|source| (*source != self.latest, *source));
         }
-        let busy = |source: usize| self.receiving().filter(|fetch| fetch.source == source).count() as u64;
+        let busy =
+            |source: usize| self.receiving().filter(|fetch| fetch.source == source).count() as u64;
         // Among equals the first: sources are named in the order they are preferred.
-        candidates.min_by_key(|source| match (self.sources[*source].expected(leaves.end - leaves.start), busy(*source)) {
-            (Some(expected), busy) => expected * (busy + 1),
-            (None, 0) => 0,
-            (None, _) => u64::MAX,
+        candidates.min_by_key(|source| {
+            match (self.sources[*source].expected(leaves.end - leaves.start), busy(*source)) {
+                (Some(expected), busy) => expected * (busy + 1),
+                (None, 0) => 0,
+                (None, _) => u64::MAX,
+            }
         })
     }
 
@@ -622,21 +692,29 @@ impl<B: Bytes> Download<B> {
         let bytes = self.table.layout().bytes_of_leaves(&fetch.leaves);
         let left = (bytes.end - bytes.start).saturating_sub(fetch.got);
         let remaining = ((self.now - fetch.started) * left).checked_div(fetch.got);
-        self.now >= self.lags_from(fetch, other) && remaining.is_none_or(|remaining| remaining > self.needs(other, &fetch.leaves))
+        self.now >= self.lags_from(fetch, other)
+            && remaining.is_none_or(|remaining| remaining > self.needs(other, &fetch.leaves))
     }
 
     /// Fails the readers whose next segment this is. Whether there were any.
     fn give_up(&mut self, index: u64) -> bool {
         let layout = self.table.layout();
-        let stuck = |reader: &Reader| reader.started && layout.segments_of_bytes(&reader.left).start == index;
-        let readers: Vec<ReaderId> = self.readers.iter().filter(|reader| stuck(reader)).map(|reader| reader.id).collect();
+        let stuck = |reader: &Reader| {
+            reader.started && layout.segments_of_bytes(&reader.left).start == index
+        };
+        let readers: Vec<ReaderId> =
+            self.readers.iter().filter(|reader| stuck(reader)).map(|reader| reader.id).collect();
         if readers.is_empty() {
             return false;
         }
-        let known = self.sources.iter().filter_map(|source| Some((source.name.clone(), source.last.clone()?)));
+        let known = self
+            .sources
+            .iter()
+            .filter_map(|source| Some((source.name.clone(), source.last.clone()?)));
         let all = layout.leaves_of_segment(index);
         let leaves = self.segment(index).and_then(|segment| segment.gap(&all, &[])).unwrap_or(all);
-        let error = DownloadError { bytes: layout.bytes_of_leaves(&leaves), failures: known.collect() };
+        let error =
+            DownloadError { bytes: layout.bytes_of_leaves(&leaves), failures: known.collect() };
         self.actions.push_back(Action::Report(Report::Failed(error.clone())));
         for reader in readers {
             self.readers.retain(|other| other.id != reader);
@@ -692,9 +770,12 @@ impl<B: Bytes> Segment<B> {
     fn gap(&self, leaves: &Range<u64>, asked: &[Fetch]) -> Option<Range<u64>> {
         let first = self.index * LEAVES_PER_SEGMENT;
         // A bit for each leaf of the segment.
-        let bits = |leaves: &Range<u64>| (1_u32 << (leaves.end - first)) - (1 << (leaves.start - first));
+        let bits =
+            |leaves: &Range<u64>| (1_u32 << (leaves.end - first)) - (1 << (leaves.start - first));
         let there = self.parts.iter().map(VerifiedLeaves::leaves);
-        let taken = there.chain(asked.iter().map(|fetch| &fetch.leaves)).fold(0, |taken, run| taken | bits(run));
+        let taken = there
+            .chain(asked.iter().map(|fetch| &fetch.leaves))
+            .fold(0, |taken, run| taken | bits(run));
         let left = bits(leaves) & !taken;
         if left == 0 {
             return None;
@@ -706,7 +787,9 @@ impl<B: Bytes> Segment<B> {
 
     /// The oldest request for leaves that no other request is for.
     fn alone(&self) -> Option<&Fetch> {
-        self.fetches.iter().find(|fetch| self.fetches.iter().filter(|other| other.meets(&fetch.leaves)).count() == 1)
+        self.fetches.iter().find(|fetch| {
+            self.fetches.iter().filter(|other| other.meets(&fetch.leaves)).count() == 1
+        })
     }
 
     /// Adds what is new in a verified run: of two requests for the same leaves, the second brings some again.

@@ -18,7 +18,8 @@ pub fn victims(kept: &[Kept], budget: u64, need: u64) -> Option<Vec<usize>> {
     let mut total = kept.iter().fold(need, |total, artifact| total.saturating_add(artifact.bytes));
     let mut victims = Vec::new();
     while total > budget {
-        let candidates = (0..kept.len()).filter(|i| !kept[*i].held && kept[*i].bytes > 0 && !victims.contains(i));
+        let candidates = (0..kept.len())
+            .filter(|i| !kept[*i].held && kept[*i].bytes > 0 && !victims.contains(i));
         let oldest = candidates.min_by_key(|i| kept[*i].used)?;
         total -= kept[oldest].bytes;
         victims.push(oldest);

@@ -35,7 +35,15 @@ pub struct Pace {
 
 impl Health {
     pub(crate) const fn new(name: String) -> Self {
-        Self { name, last: None, set_aside: false, retry_at: 0, failures: 0, failed_at: 0, pace: None }
+        Self {
+            name,
+            last: None,
+            set_aside: false,
+            retry_at: 0,
+            failures: 0,
+            failed_at: 0,
+            pace: None,
+        }
     }
 
     /// What a request for `leaves` leaves is going to take, if that is known.
@@ -55,7 +63,8 @@ impl Health {
         // A quarter of each new measurement: a hiccup does not decide, a change does after a few.
         let smooth = |old: u64, new: u64| (3 * old + new) / 4;
         let known = self.pace.unwrap_or(Pace { latency, leaf });
-        self.pace = Some(Pace { latency: smooth(known.latency, latency), leaf: smooth(known.leaf, leaf) });
+        self.pace =
+            Some(Pace { latency: smooth(known.latency, latency), leaf: smooth(known.leaf, leaf) });
     }
 
     /// A request for `leaves` leaves was overtaken by another source after `elapsed`: it takes longer than that.
@@ -67,7 +76,15 @@ impl Health {
 
     /// A request that started at `started` failed. It rests for `backoff`, doubled with each failure in a row up to 16 times,
     /// of which half is left to `jitter` (so that many clients do not come back at once); or as long as it asked for.
-    pub(crate) fn failed(&mut self, now: u64, started: u64, failure: Failure, rest: Option<u64>, backoff: u64, jitter: u64) {
+    pub(crate) fn failed(
+        &mut self,
+        now: u64,
+        started: u64,
+        failure: Failure,
+        rest: Option<u64>,
+        backoff: u64,
+        jitter: u64,
+    ) {
         if failure.is_final() {
             self.set_aside = true;
         } else if self.failures == 0 || started >= self.failed_at {

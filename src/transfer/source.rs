@@ -61,7 +61,8 @@ impl Source {
     /// URL of an artifact's leaf table; gateways have none, their blocks tell it ([`crate::dag::unixfs::Walk`]).
     #[must_use]
     pub fn leaf_table_url(&self, manifest: &Manifest, artifact: &Artifact) -> Option<String> {
-        (self.kind != SourceKind::Ipfs).then(|| format!("{}.leaves", self.artifact_url(manifest, artifact)))
+        (self.kind != SourceKind::Ipfs)
+            .then(|| format!("{}.leaves", self.artifact_url(manifest, artifact)))
     }
 
     /// URL of a manifest, of the newest version where none is given; gateways have none.
@@ -77,7 +78,8 @@ impl Source {
     /// URL of one block of a DAG, from a gateway.
     #[must_use]
     pub fn block_url(&self, cid: &cid::Cid) -> Option<String> {
-        (self.kind == SourceKind::Ipfs).then(|| format!("{}/{}?format=raw", self.base, cid_text(cid)))
+        (self.kind == SourceKind::Ipfs)
+            .then(|| format!("{}/{}?format=raw", self.base, cid_text(cid)))
     }
 }
 
@@ -127,7 +129,8 @@ impl Failure {
 /// The value of the `Range` field that asks for `bytes` of an artifact of `size` bytes; `None` asks for all.
 #[must_use]
 pub fn range_field(bytes: &Range<u64>, size: u64) -> Option<String> {
-    (bytes.start != 0 || bytes.end != size).then(|| format!("bytes={}-{}", bytes.start, bytes.end - 1))
+    (bytes.start != 0 || bytes.end != size)
+        .then(|| format!("bytes={}-{}", bytes.start, bytes.end - 1))
 }
 
 /// Checks the head of an answer to a request for `bytes` of an artifact of `size` bytes.
@@ -136,14 +139,23 @@ pub fn range_field(bytes: &Range<u64>, size: u64) -> Option<String> {
 ///
 /// # Errors
 /// [`Failure`] when the body need not be read.
-pub fn check_head(status: u16, content_range: Option<&str>, bytes: &Range<u64>, size: u64) -> Result<(), Failure> {
+pub fn check_head(
+    status: u16,
+    content_range: Option<&str>,
+    bytes: &Range<u64>,
+    size: u64,
+) -> Result<(), Failure> {
     let whole = range_field(bytes, size).is_none();
     match StatusCode::from_u16(status) {
         Ok(StatusCode::OK) if whole => Ok(()),
         Ok(StatusCode::OK) => Err(Failure::RangeIgnored),
         Ok(StatusCode::PARTIAL_CONTENT) => match content_range.map(parse_content_range) {
             None => Ok(()),
-            Some(Some((range, total))) if range == *bytes && total.is_none_or(|total| total == size) => Ok(()),
+            Some(Some((range, total)))
+                if range == *bytes && total.is_none_or(|total| total == size) =>
+            {
+                Ok(())
+            }
             Some(_) => Err(Failure::WrongRange),
         },
         _ => Err(Failure::Status(status)),

@@ -103,16 +103,21 @@ impl Manifest {
         if !is_id(&id) {
             return fault(
                 "id",
-                format!("is {id:?}; it must be 1 to 128 of a-z, 0-9, '.', '_', '-' and start with a letter or digit"),
+                format!(
+                    "is {id:?}; it must be 1 to 128 of a-z, 0-9, '.', '_', '-' and start with a letter or digit"
+                ),
             );
         }
         let name = text(&document, "", "name")?;
         let kind = text(&document, "", "type")?;
         let version = text(&document, "", "version")?;
-        let version = Version::parse(&version)
-            .or_else(|error| fault("version", format!("is {version:?}, which is no semantic version: {error}")))?;
+        let version = Version::parse(&version).or_else(|error| {
+            fault("version", format!("is {version:?}, which is no semantic version: {error}"))
+        })?;
         let timestamp = parse_timestamp("timestamp", &text(&document, "", "timestamp")?)?;
-        let expires = document.contains_key("expires").then(|| parse_timestamp("expires", &text(&document, "", "expires")?));
+        let expires = document
+            .contains_key("expires")
+            .then(|| parse_timestamp("expires", &text(&document, "", "expires")?));
         let expires = expires.transpose()?;
         let artifacts = match document.get("artifacts") {
             Some(Value::Object(artifacts)) => read_artifacts(artifacts)?,
@@ -211,10 +216,13 @@ pub fn is_id(id: &str) -> bool {
 #[must_use]
 pub fn is_filename(filename: &str) -> bool {
     let piece = |piece: &str| {
-        !piece.is_empty() && !piece.starts_with('.') && piece.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+        !piece.is_empty()
+            && !piece.starts_with('.')
+            && piece.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
     };
     let first = filename.split('/').next().unwrap_or_default();
-    let is_version = |piece: &str| piece.strip_prefix('v').is_some_and(|v| Version::parse(v).is_ok());
+    let is_version =
+        |piece: &str| piece.strip_prefix('v').is_some_and(|v| Version::parse(v).is_ok());
     filename.len() <= 512
         && filename.split('/').all(piece)
         && filename != "manifest.json"
@@ -249,7 +257,10 @@ fn parse_timestamp(field: &str, timestamp: &str) -> Result<u64, ManifestError> {
 
 fn read_artifacts(artifacts: &Map<String, Value>) -> Result<Vec<Artifact>, ManifestError> {
     if artifacts.is_empty() || artifacts.len() > MAX_ARTIFACTS {
-        return fault("artifacts", format!("has {} entries; there must be 1 to {MAX_ARTIFACTS}", artifacts.len()));
+        return fault(
+            "artifacts",
+            format!("has {} entries; there must be 1 to {MAX_ARTIFACTS}", artifacts.len()),
+        );
     }
     let mut read: Vec<Artifact> = Vec::with_capacity(artifacts.len());
     for (role, artifact) in artifacts {
@@ -269,7 +280,11 @@ fn read_artifacts(artifacts: &Map<String, Value>) -> Result<Vec<Artifact>, Manif
     Ok(read)
 }
 
-fn read_artifact(role: &str, parent: &str, artifact: &Map<String, Value>) -> Result<Artifact, ManifestError> {
+fn read_artifact(
+    role: &str,
+    parent: &str,
+    artifact: &Map<String, Value>,
+) -> Result<Artifact, ManifestError> {
     let field = |name: &str| format!("{parent}{name}");
     let filename = text(artifact, parent, "filename")?;
     if !is_filename(&filename) {
@@ -280,9 +295,15 @@ fn read_artifact(role: &str, parent: &str, artifact: &Map<String, Value>) -> Res
             ),
         );
     }
-    let size = match artifact.get("size").map(|size| size.as_u64().filter(|size| *size <= MAX_SIZE)) {
+    let size = match artifact.get("size").map(|size| size.as_u64().filter(|size| *size <= MAX_SIZE))
+    {
         Some(Some(size)) => size,
-        Some(None) => return fault(field("size"), format!("must be a whole number of bytes from 0 to {MAX_SIZE}")),
+        Some(None) => {
+            return fault(
+                field("size"),
+                format!("must be a whole number of bytes from 0 to {MAX_SIZE}"),
+            );
+        }
         None => return fault(field("size"), "is missing"),
     };
     let Some(sha256) = Digest::from_hex(&text(artifact, parent, "sha256")?) else {
@@ -293,17 +314,31 @@ fn read_artifact(role: &str, parent: &str, artifact: &Map<String, Value>) -> Res
         return fault(field("cid"), format!("is {cid:?}, which is no CIDv1 in base32"));
     };
     let codec = if size <= LEAF_SIZE { RAW } else { DAG_PB };
-    if cid.version() != cid::Version::V1 || cid.codec() != codec || cid.hash().code() != SHA2_256 || cid.hash().size() != 32 {
+    if cid.version() != cid::Version::V1
+        || cid.codec() != codec
+        || cid.hash().code() != SHA2_256
+        || cid.hash().size() != 32
+    {
         return fault(
             field("cid"),
-            format!("must be a CIDv1 with sha2-256 and, at this size, codec {}", if codec == RAW { "raw" } else { "dag-pb" }),
+            format!(
+                "must be a CIDv1 with sha2-256 and, at this size, codec {}",
+                if codec == RAW { "raw" } else { "dag-pb" }
+            ),
         );
     }
     // Not shown as the JSON it is: the tables for printing numbers would be a tenth of the service worker.
     match artifact.get("profile").map(Value::as_str) {
         None | Some(Some(PROFILE)) => {}
-        Some(Some(other)) => return fault(field("profile"), format!("is {other:?}; this client reads {PROFILE:?}")),
-        Some(None) => return fault(field("profile"), format!("must be a string; this client reads {PROFILE:?}")),
+        Some(Some(other)) => {
+            return fault(field("profile"), format!("is {other:?}; this client reads {PROFILE:?}"));
+        }
+        Some(None) => {
+            return fault(
+                field("profile"),
+                format!("must be a string; this client reads {PROFILE:?}"),
+            );
+        }
     }
     Ok(Artifact { role: role.to_owned(), filename, size, sha256, cid })
 }

@@ -38,7 +38,9 @@ impl PinnedKeys {
             Ok(_) => return Err(PinnedKeysError::NotJson("it is another JSON value".into())),
             Err(error) => return Err(PinnedKeysError::NotJson(error.to_string())),
         };
-        keys.into_iter().try_fold(Self::default(), |pinned, (id, key)| pinned.pin(id, key.as_str().unwrap_or_default()))
+        keys.into_iter().try_fold(Self::default(), |pinned, (id, key)| {
+            pinned.pin(id, key.as_str().unwrap_or_default())
+        })
     }
 
     /// Pins the key with the base64 `key`.
@@ -74,13 +76,18 @@ impl PinnedKeys {
     fn endorse(&mut self, document: &Map<String, Value>) -> Vec<String> {
         let mut replaced = Vec::new();
         let endorsements = document.get("endorsements").and_then(Value::as_array);
-        for endorsement in endorsements.into_iter().flatten().filter_map(Value::as_object).take(MAX_ENDORSEMENTS) {
+        for endorsement in
+            endorsements.into_iter().flatten().filter_map(Value::as_object).take(MAX_ENDORSEMENTS)
+        {
             let member = |name: &str| endorsement.get(name).and_then(Value::as_str);
             let (Some(id), Some(key)) = (member("keyId"), member("publicKey")) else { continue };
             let (Some(by), Some(signature)) = (member("by"), member("signature")) else { continue };
             let (Some(key), Some(old)) = (public_key(key), self.find(by)) else { continue };
             let nothing_else = endorsement.len() == 4;
-            if nothing_else && self.find(id).is_none() && check(old, by, signature, endorsement).is_ok() {
+            if nothing_else
+                && self.find(id).is_none()
+                && check(old, by, signature, endorsement).is_ok()
+            {
                 self.0.push((id.to_owned(), key));
                 replaced.push(by.to_owned());
             }
@@ -98,8 +105,16 @@ fn public_key(base64: &str) -> Option<VerifyingKey> {
 }
 
 /// Whether `signature`, in base64, is by `key` over `document` without its `signature` member.
-fn check(key: &VerifyingKey, key_id: &str, signature: &str, document: &Map<String, Value>) -> Result<(), Refusal> {
-    let signature = Base64::decode_vec(signature).ok().and_then(|bytes| <[u8; 64]>::try_from(bytes).ok()).filter(is_reduced);
+fn check(
+    key: &VerifyingKey,
+    key_id: &str,
+    signature: &str,
+    document: &Map<String, Value>,
+) -> Result<(), Refusal> {
+    let signature = Base64::decode_vec(signature)
+        .ok()
+        .and_then(|bytes| <[u8; 64]>::try_from(bytes).ok())
+        .filter(is_reduced);
     let Some(signature) = signature else {
         return Err(Refusal::NonCanonical(key_id.to_owned()));
     };
@@ -120,7 +135,9 @@ pub enum Refusal {
     #[error("the manifest's signature block has a member {0:?}, which no signature covers")]
     Uncovered(String),
     /// Its key is not pinned.
-    #[error("the manifest is signed by key {key_id:?}, which is not pinned here (pinned: {pinned})")]
+    #[error(
+        "the manifest is signed by key {key_id:?}, which is not pinned here (pinned: {pinned})"
+    )]
     UnknownKey {
         /// The key it names.
         key_id: String,
@@ -212,13 +229,21 @@ impl VerifiedManifest {
         let Some(Value::Object(block)) = manifest.document.get("signature") else {
             return Err(Refusal::Unsigned("signature"));
         };
-        let member = |name: &'static str| block.get(name).and_then(Value::as_str).ok_or(Refusal::Unsigned(name));
+        let member = |name: &'static str| {
+            block.get(name).and_then(Value::as_str).ok_or(Refusal::Unsigned(name))
+        };
         let key_id = member("keyId")?.to_owned();
-        if let Some(more) = block.keys().find(|name| !matches!(name.as_str(), "keyId" | "publicKey" | "signature")) {
+        if let Some(more) =
+            block.keys().find(|name| !matches!(name.as_str(), "keyId" | "publicKey" | "signature"))
+        {
             return Err(Refusal::Uncovered(more.clone()));
         }
         let mut known = keys.clone();
-        let replaced = if keys.find(&key_id).is_some() { Vec::new() } else { known.endorse(&manifest.document) };
+        let replaced = if keys.find(&key_id).is_some() {
+            Vec::new()
+        } else {
+            known.endorse(&manifest.document)
+        };
         let Some(key) = known.find(&key_id) else {
             let pinned: Vec<&str> = keys.0.iter().map(|(id, _)| id.as_str()).collect();
             let pinned = if pinned.is_empty() { "none".to_owned() } else { pinned.join(", ") };
@@ -250,7 +275,9 @@ impl VerifiedManifest {
     /// [`Refusal::Rollback`].
     pub fn not_before(self, floor: Option<&Floor>) -> Result<Self, Refusal> {
         match floor {
-            Some(floor) if floor.replaced.contains(&self.key_id) => Err(Refusal::ReplacedKey(self.key_id)),
+            Some(floor) if floor.replaced.contains(&self.key_id) => {
+                Err(Refusal::ReplacedKey(self.key_id))
+            }
             Some(floor) if self.is_behind(floor) => {
                 Err(Refusal::Rollback { got: self.floor().to_string(), floor: floor.to_string() })
             }
@@ -278,7 +305,11 @@ impl VerifiedManifest {
     /// The floor that accepting this manifest sets.
     #[must_use]
     pub fn floor(&self) -> Floor {
-        Floor { version: self.version.clone(), timestamp: self.timestamp, replaced: self.replaced.clone() }
+        Floor {
+            version: self.version.clone(),
+            timestamp: self.timestamp,
+            replaced: self.replaced.clone(),
+        }
     }
 
     /// The key that signed.
@@ -292,7 +323,11 @@ impl VerifiedManifest {
 ///
 /// # Errors
 /// [`ManifestError`] when the manifest would not be accepted by a client.
-pub fn sign(mut document: Map<String, Value>, key_id: &str, key: &SigningKey) -> Result<Map<String, Value>, ManifestError> {
+pub fn sign(
+    mut document: Map<String, Value>,
+    key_id: &str,
+    key: &SigningKey,
+) -> Result<Map<String, Value>, ManifestError> {
     document.remove("signature");
     let document = Manifest::from_document(document)?.document;
     let signature = key.sign(&signed_bytes(&document));
@@ -331,8 +366,8 @@ fn signed_bytes(document: &Map<String, Value>) -> Vec<u8> {
 /// Whether the scalar S of a signature is below the group order L (RFC 8032, section 5.1.7).
 fn is_reduced(signature: &[u8; 64]) -> bool {
     const L: [u8; 32] = [
-        0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14, 0, 0, 0, 0, 0, 0, 0, 0,
-        0, 0, 0, 0, 0, 0, 0, 0x10,
+        0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde,
+        0x14, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
     ];
     signature[32..].iter().rev().lt(L.iter().rev())
 }

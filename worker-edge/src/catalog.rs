@@ -54,10 +54,16 @@ struct Known {
 ///
 /// # Errors
 /// [`NoManifest`].
-pub async fn manifest(config: &Config, id: &str, version: Option<&Version>) -> Result<Rc<Accepted>, NoManifest> {
+pub async fn manifest(
+    config: &Config,
+    id: &str,
+    version: Option<&Version>,
+) -> Result<Rc<Accepted>, NoManifest> {
     let key = (id.to_owned(), version.cloned());
     let now = js_sys::Date::now();
-    let known = MANIFESTS.with_borrow(|known| known.get(&key).map(|known| (Rc::clone(&known.accepted), known.fresh_until)));
+    let known = MANIFESTS.with_borrow(|known| {
+        known.get(&key).map(|known| (Rc::clone(&known.accepted), known.fresh_until))
+    });
     if let Some((accepted, fresh_until)) = &known
         && (version.is_some() || now < *fresh_until)
     {
@@ -65,11 +71,20 @@ pub async fn manifest(config: &Config, id: &str, version: Option<&Version>) -> R
     }
     let known = known.map(|(accepted, _)| accepted).or_else(|| bundled(config, id, version));
     let floor: Option<Floor> = known.as_ref().map(|known| known.manifest.floor());
-    let found = lookup::manifest(&config.places(&Object::new()), &config.keys, id, version, floor.as_ref()).await;
+    let found =
+        lookup::manifest(&config.places(&Object::new()), &config.keys, id, version, floor.as_ref())
+            .await;
     let accepted = match (found, known) {
         (Ok(found), _) => Rc::new(found),
         // Nobody could be asked, or the bucket does not have it, or went back: what was accepted before still holds.
-        (Err(error @ (NoManifest::Unreachable(_) | NoManifest::NotFound(_) | NoManifest::Older(_))), Some(known)) => {
+        (
+            Err(
+                error @ (NoManifest::Unreachable(_)
+                | NoManifest::NotFound(_)
+                | NoManifest::Older(_)),
+            ),
+            Some(known),
+        ) => {
             let version = known.manifest.version.to_string();
             log::warn("manifest-held").fact("model", id).fact("version", version).say(&error);
             known
@@ -100,16 +115,23 @@ fn remember(key: (String, Option<Version>), accepted: &Rc<Accepted>, now: f64) {
 pub fn lease(accepted: &Rc<Accepted>, id: &str, version: Option<&Version>) -> Option<Object> {
     let key = (id.to_owned(), version.cloned());
     MANIFESTS.with_borrow(|known| {
-        known.get(&key).filter(|known| Rc::ptr_eq(&known.accepted, accepted)).map(|known| known.lease.terms())
+        known
+            .get(&key)
+            .filter(|known| Rc::ptr_eq(&known.accepted, accepted))
+            .map(|known| known.lease.terms())
     })
 }
 
 /// The newest manifest of the bundle about a model, or about a version of it.
 fn bundled(config: &Config, id: &str, version: Option<&Version>) -> Option<Rc<Accepted>> {
     let about = |accepted: &Rc<Accepted>| {
-        accepted.manifest.id == id && version.is_none_or(|version| *version == accepted.manifest.version)
+        accepted.manifest.id == id
+            && version.is_none_or(|version| *version == accepted.manifest.version)
     };
-    bundle(config).into_iter().filter(about).max_by(|a, b| a.manifest.version.cmp(&b.manifest.version))
+    bundle(config)
+        .into_iter()
+        .filter(about)
+        .max_by(|a, b| a.manifest.version.cmp(&b.manifest.version))
 }
 
 fn bundle(config: &Config) -> Vec<Rc<Accepted>> {
@@ -117,14 +139,19 @@ fn bundle(config: &Config) -> Vec<Rc<Accepted>> {
         let manifest = VerifiedManifest::verify(text, &config.keys)?;
         Ok(Rc::new(Accepted { manifest, text: (*text).to_owned() }))
     };
-    BUNDLE.with(|bundle| bundle.get_or_init(|| BUNDLED.iter().filter_map(|text| accept(text).ok()).collect()).clone())
+    BUNDLE.with(|bundle| {
+        bundle.get_or_init(|| BUNDLED.iter().filter_map(|text| accept(text).ok()).collect()).clone()
+    })
 }
 
 /// The newest manifest of each model of the bundle, in the order of their ids.
 pub fn all_bundled(config: &Config) -> Vec<Rc<Accepted>> {
     let mut newest = BTreeMap::<String, Rc<Accepted>>::new();
     for accepted in bundle(config) {
-        if newest.get(&accepted.manifest.id).is_none_or(|known| known.manifest.version < accepted.manifest.version) {
+        if newest
+            .get(&accepted.manifest.id)
+            .is_none_or(|known| known.manifest.version < accepted.manifest.version)
+        {
             newest.insert(accepted.manifest.id.clone(), accepted);
         }
     }
@@ -135,7 +162,11 @@ pub fn all_bundled(config: &Config) -> Vec<Rc<Accepted>> {
 ///
 /// # Errors
 /// [`NoLeafTable`].
-pub async fn leaf_table(config: &Config, manifest: &Manifest, artifact: &Artifact) -> Result<Rc<LeafTable>, NoLeafTable> {
+pub async fn leaf_table(
+    config: &Config,
+    manifest: &Manifest,
+    artifact: &Artifact,
+) -> Result<Rc<LeafTable>, NoLeafTable> {
     leaf_table_by(&config.credential, config, manifest, artifact).await
 }
 
@@ -150,7 +181,9 @@ pub async fn leaf_table_by(
     artifact: &Artifact,
 ) -> Result<Rc<LeafTable>, NoLeafTable> {
     let key = cid_text(&artifact.cid);
-    if let Some(table) = TABLES.with_borrow(|tables| tables.get(&key).map(|tabled| Rc::clone(&tabled.table))) {
+    if let Some(table) =
+        TABLES.with_borrow(|tables| tables.get(&key).map(|tabled| Rc::clone(&tabled.table)))
+    {
         return Ok(table);
     }
     let places = Places { sources: &config.sources, init: &Object::new(), access };
@@ -210,8 +243,13 @@ pub enum NoHolder {
 /// is unknown here.
 pub fn at_hand(config: &Config, cid: &Cid) -> Option<Held> {
     let root = artifacts(config, |artifact| artifact.cid == *cid).into_iter().next();
-    let has_it = |held: &Held| tabled(&held.artifact).is_some_and(|blocks| blocks.find(cid).is_some());
-    root.or_else(|| artifacts(config, |artifact| Blocks::may_be_below(artifact.layout(), cid)).into_iter().find(has_it))
+    let has_it =
+        |held: &Held| tabled(&held.artifact).is_some_and(|blocks| blocks.find(cid).is_some());
+    root.or_else(|| {
+        artifacts(config, |artifact| Blocks::may_be_below(artifact.layout(), cid))
+            .into_iter()
+            .find(has_it)
+    })
 }
 
 /// The same, among the artifacts whose leaf tables have to be fetched first: a few of them.
@@ -219,7 +257,9 @@ pub fn at_hand(config: &Config, cid: &Cid) -> Option<Held> {
 /// # Errors
 /// [`NoHolder`].
 pub async fn search(config: &Config, cid: &Cid) -> Result<Held, NoHolder> {
-    let others = artifacts(config, |artifact| Blocks::may_be_below(artifact.layout(), cid) && tabled(artifact).is_none());
+    let others = artifacts(config, |artifact| {
+        Blocks::may_be_below(artifact.layout(), cid) && tabled(artifact).is_none()
+    });
     let left = others.len().saturating_sub(MAX_SEARCHED);
     let mut reasons = Vec::new();
     for held in others.into_iter().take(MAX_SEARCHED) {
@@ -254,7 +294,9 @@ fn artifacts(config: &Config, wanted: impl Fn(&Artifact) -> bool) -> Vec<Held> {
 /// The manifests that are known here, but for those of private models.
 fn public_manifests(config: &Config) -> Vec<Rc<Accepted>> {
     let mut known = bundle(config);
-    MANIFESTS.with_borrow(|manifests| known.extend(manifests.values().map(|known| Rc::clone(&known.accepted))));
+    MANIFESTS.with_borrow(|manifests| {
+        known.extend(manifests.values().map(|known| Rc::clone(&known.accepted)))
+    });
     known.retain(|accepted| !config.private.contains(&accepted.manifest.id));
     known
 }
@@ -263,6 +305,8 @@ fn public_manifests(config: &Config) -> Vec<Rc<Accepted>> {
 fn tabled(artifact: &Artifact) -> Option<Rc<Blocks>> {
     TABLES.with_borrow(|tables| {
         let tabled = tables.get(&cid_text(&artifact.cid))?;
-        Some(Rc::clone(tabled.blocks.get_or_init(|| Rc::new(Blocks::over(Rc::clone(&tabled.table))))))
+        Some(Rc::clone(
+            tabled.blocks.get_or_init(|| Rc::new(Blocks::over(Rc::clone(&tabled.table)))),
+        ))
     })
 }

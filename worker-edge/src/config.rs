@@ -83,7 +83,9 @@ impl Config {
     /// `GCS_HMAC_SECRET`, what is set; `PRIVATE_MODELS` (ids, separated by commas) and the secrets `LINK_KEYS` and
     /// `LINK_TOKEN`.
     fn from_env(env: &Env) -> Result<Self, ConfigError> {
-        let var = |name| env.var(name).map(|value| value.to_string()).map_err(|_| ConfigError::Missing(name));
+        let var = |name| {
+            env.var(name).map(|value| value.to_string()).map_err(|_| ConfigError::Missing(name))
+        };
         let gateways = var("IPFS_GATEWAYS")?;
         let gateways = gateways.split(',').map(str::trim).filter(|base| !base.is_empty());
         let mut sources = vec![Source::new(SourceKind::Gcs, &var("GCS_BASE")?)];
@@ -105,11 +107,23 @@ impl Config {
             Credential::Public
         };
         let models = var("PRIVATE_MODELS").unwrap_or_default();
-        let models = models.split(',').map(str::trim).filter(|id| !id.is_empty()).map(str::to_owned).collect();
+        let models = models
+            .split(',')
+            .map(str::trim)
+            .filter(|id| !id.is_empty())
+            .map(str::to_owned)
+            .collect();
         let keys = var("LINK_KEYS").ok().map(|keys| LinkKeys::parse(&keys)).transpose()?;
         let token = var("LINK_TOKEN").ok().map(|token| Digest::of(token.as_bytes()));
         let private = Private { models, keys, token };
-        Ok(Self { sources, private, segment_cache, subrequests, credential, keys: PinnedKeys::parse(&var("PINNED_KEYS")?)? })
+        Ok(Self {
+            sources,
+            private,
+            segment_cache,
+            subrequests,
+            credential,
+            keys: PinnedKeys::parse(&var("PINNED_KEYS")?)?,
+        })
     }
 
     /// Where manifests and leaf tables are looked for.

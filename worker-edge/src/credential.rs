@@ -54,7 +54,8 @@ impl Access for Credential {
             Self::Hmac(key) => key.sign(&url, host::now(), LIFETIME).map_err(NotSigned::from),
             Self::Account(account) => sign(account, &url).await,
         };
-        signed.map_err(|error| Failure::Unreachable(format!("its URL could not be signed: {error}")))
+        signed
+            .map_err(|error| Failure::Unreachable(format!("its URL could not be signed: {error}")))
     }
 }
 
@@ -62,7 +63,11 @@ async fn sign(account: &ServiceAccount, url: &str) -> Result<String, NotSigned> 
     let unsigned = account.unsigned(url, host::now(), LIFETIME)?;
     let subtle = subtle()?;
     let key = imported(&subtle, account).await?;
-    let signed = subtle.sign_with_str_and_u8_array("RSASSA-PKCS1-v1_5", &key, unsigned.string_to_sign().as_bytes())?;
+    let signed = subtle.sign_with_str_and_u8_array(
+        "RSASSA-PKCS1-v1_5",
+        &key,
+        unsigned.string_to_sign().as_bytes(),
+    )?;
     let signature = Uint8Array::new(&JsFuture::from(signed).await?).to_vec();
     Ok(unsigned.with_signature(&signature))
 }
@@ -72,8 +77,9 @@ fn subtle() -> Result<SubtleCrypto, JsValue> {
 }
 
 async fn imported(subtle: &SubtleCrypto, account: &ServiceAccount) -> Result<CryptoKey, NotSigned> {
-    let known =
-        IMPORTED.with_borrow(|known| known.as_ref().filter(|(of, _)| *of == account.client_email).map(|(_, key)| key.clone()));
+    let known = IMPORTED.with_borrow(|known| {
+        known.as_ref().filter(|(of, _)| *of == account.client_email).map(|(_, key)| key.clone())
+    });
     if let Some(key) = known {
         return Ok(key);
     }

@@ -31,20 +31,26 @@ extern "C" {
 /// The answer to a request. Those of this worker's own problems too are errors as OpenAI's clients read them.
 pub async fn answer(call: &Call<'_>) -> worker::Result<Response> {
     if call.method != Method::POST {
-        let response =
-            problem(&Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("{} is not allowed here; use POST", call.method)))?;
+        let response = problem(&Problem::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            format!("{} is not allowed here; use POST", call.method),
+        ))?;
         response.headers().set("Allow", "POST, OPTIONS")?;
         return Ok(response);
     }
     if !limit::admits(call.env, call.request, PATH).await? {
         let detail = limit::too_many(PATH);
         return problem(
-            &Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).code("rate_limit_exceeded").retry_after(limit::PERIOD),
+            &Problem::new(StatusCode::TOO_MANY_REQUESTS, detail)
+                .code("rate_limit_exceeded")
+                .retry_after(limit::PERIOD),
         );
     }
     let binding = Reflect::get(call.env, &BINDING.into())?;
     if binding.is_undefined() {
-        let detail = format!("this deployment embeds nothing: no worker is bound as {BINDING}; see wrangler.toml");
+        let detail = format!(
+            "this deployment embeds nothing: no worker is bound as {BINDING}; see wrangler.toml"
+        );
         return problem(&Problem::new(StatusCode::NOT_IMPLEMENTED, detail));
     }
     match pass(binding.unchecked_ref(), call.request).await {
@@ -52,7 +58,9 @@ pub async fn answer(call: &Call<'_>) -> worker::Result<Response> {
             let headers = response.headers();
             let mut fields = HeaderMap::new();
             for name in PASSED {
-                if let Some(value) = headers.get(name.as_str())?.and_then(|value| HeaderValue::from_str(&value).ok()) {
+                if let Some(value) =
+                    headers.get(name.as_str())?.and_then(|value| HeaderValue::from_str(&value).ok())
+                {
                     fields.insert(name, value);
                 }
             }
@@ -79,5 +87,9 @@ fn problem(problem: &Problem) -> worker::Result<Response> {
     if let Some(seconds) = problem.retry_after {
         fields.insert(RETRY_AFTER, seconds.into());
     }
-    reply::with_fields(problem.status, &fields, Some(&Uint8Array::from(problem.to_json().as_bytes())))
+    reply::with_fields(
+        problem.status,
+        &fields,
+        Some(&Uint8Array::from(problem.to_json().as_bytes())),
+    )
 }

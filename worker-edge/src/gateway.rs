@@ -90,7 +90,13 @@ fn no_holder(error: &NoHolder) -> worker::Result<web_sys::Response> {
 }
 
 /// A block.
-async fn raw(call: &Call<'_>, asked: &Asked, held: Held, blocks: &Blocks, at: Position) -> worker::Result<web_sys::Response> {
+async fn raw(
+    call: &Call<'_>,
+    asked: &Asked,
+    held: Held,
+    blocks: &Blocks,
+    at: Position,
+) -> worker::Result<web_sys::Response> {
     match at {
         Position::Inner(inner) => here(call, asked, &blocks.inner(inner)),
         Position::Leaf(leaf) => {
@@ -112,7 +118,12 @@ fn here(call: &Call<'_>, asked: &Asked, body: &[u8]) -> worker::Result<web_sys::
 }
 
 /// An archive. The head waits for the first verified bytes, so that it can still tell of a failure.
-async fn archive(call: &Call<'_>, asked: &Asked, held: Held, car: &Rc<Car>) -> worker::Result<web_sys::Response> {
+async fn archive(
+    call: &Call<'_>,
+    asked: &Asked,
+    held: Held,
+    car: &Rc<Car>,
+) -> worker::Result<web_sys::Response> {
     let length = car.length();
     let mut fields = asked.fields_with_body(length);
     if call.method == Method::HEAD {
@@ -132,7 +143,8 @@ async fn archive(call: &Call<'_>, asked: &Asked, held: Held, car: &Rc<Car>) -> w
         first.into()
     } else {
         let cid = cid_text(&asked.cid);
-        segments::body(length, cid, move |writable| send_all(supply, first, stretches, writable)).into()
+        segments::body(length, cid, move |writable| send_all(supply, first, stretches, writable))
+            .into()
     };
     reply::with_fields(StatusCode::OK, &fields, Some(&body))
 }
@@ -155,14 +167,28 @@ struct Supply {
 impl Supply {
     async fn open(call: &Call<'_>, origin: Origin, end: u64) -> Result<Self, JsValue> {
         if !call.config.segment_cache {
-            return Ok(Self { origin: Rc::new(origin), segments: None, past: RefCell::default(), end });
+            return Ok(Self {
+                origin: Rc::new(origin),
+                segments: None,
+                past: RefCell::default(),
+                end,
+            });
         }
         let segments = Segments::open(&call.url, origin, Rc::clone(&call.context)).await?;
-        Ok(Self { origin: Rc::clone(&segments.origin), segments: Some(segments), past: RefCell::default(), end })
+        Ok(Self {
+            origin: Rc::clone(&segments.origin),
+            segments: Some(segments),
+            past: RefCell::default(),
+            end,
+        })
     }
 
     /// The bytes of a stretch, which follows the one before; `timed` is told where they came from.
-    async fn fill(&self, stretch: &Stretch, timed: Option<&mut HeaderMap>) -> Result<Uint8Array, NoPart> {
+    async fn fill(
+        &self,
+        stretch: &Stretch,
+        timed: Option<&mut HeaderMap>,
+    ) -> Result<Uint8Array, NoPart> {
         let Some((segment, needs)) = stretch.needs() else {
             return Ok(assemble(stretch, &Uint8Array::new_with_length(0), 0));
         };
@@ -171,16 +197,24 @@ impl Supply {
             Some(segments) if !cache_is_over => segments.part(*segment, needs).await?,
             _ => None,
         };
-        let (leaves, origin, cache, verifying) = if let Some(Part { body, origin, hit, verifying, .. }) = part {
-            let leaves = match body {
-                Body::Here(bytes) => bytes.view,
-                Body::Cached(response) => at_hand(&response).await.map_err(|_| NoPart::Ended(*segment))?,
+        let (leaves, origin, cache, verifying) =
+            if let Some(Part { body, origin, hit, verifying, .. }) = part {
+                let leaves = match body {
+                    Body::Here(bytes) => bytes.view,
+                    Body::Cached(response) => {
+                        at_hand(&response).await.map_err(|_| NoPart::Ended(*segment))?
+                    }
+                };
+                (leaves, origin, if hit { "hit" } else { "miss" }, verifying)
+            } else {
+                let leaves = self.read_past(*segment, needs).await?;
+                (
+                    leaves,
+                    self.origin.came_from(*segment),
+                    "off",
+                    self.origin.subrequests.verifying(),
+                )
             };
-            (leaves, origin, if hit { "hit" } else { "miss" }, verifying)
-        } else {
-            let leaves = self.read_past(*segment, needs).await?;
-            (leaves, self.origin.came_from(*segment), "off", self.origin.subrequests.verifying())
-        };
         if u64::from(leaves.length()) != needs.end - needs.start {
             return Err(NoPart::Ended(*segment));
         }
@@ -219,7 +253,9 @@ fn assemble(stretch: &Stretch, leaves: &Uint8Array, start: u64) -> Uint8Array {
         let end = at + small(piece.length());
         match piece {
             Piece::Here(bytes) => all.subarray(at, end).copy_from(bytes),
-            Piece::Leaf(bytes) => all.set(&leaves.subarray(small(bytes.start - start), small(bytes.end - start)), at),
+            Piece::Leaf(bytes) => {
+                all.set(&leaves.subarray(small(bytes.start - start), small(bytes.end - start)), at)
+            }
         }
         at = end;
     }

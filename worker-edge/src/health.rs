@@ -38,7 +38,9 @@ struct Check {
 /// The answer to a GET or HEAD: 200 while models can be served.
 pub async fn answer(call: &Call<'_>) -> worker::Result<web_sys::Response> {
     // One entry for each place; those that `serves` is not said of can only degrade.
-    let sources = join_all(named(&call.config.sources).map(|(name, source)| check_source(&call.config, name, source)));
+    let sources = join_all(
+        named(&call.config.sources).map(|(name, source)| check_source(&call.config, name, source)),
+    );
     let (mut checks, registry) = join(sources, check_registry(call.env)).await;
     checks.extend(registry);
     let serving = checks.iter().any(|check| check.serves && check.failure.is_none());
@@ -47,7 +49,9 @@ pub async fn answer(call: &Call<'_>) -> worker::Result<web_sys::Response> {
         (true, false) => "degraded",
         (false, _) => "down",
     };
-    let body = json!({ "status": status, "checks": checks.iter().map(Check::to_json).collect::<Value>() }).to_string();
+    let body =
+        json!({ "status": status, "checks": checks.iter().map(Check::to_json).collect::<Value>() })
+            .to_string();
     let mut fields = HeaderMap::new();
     fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -73,11 +77,16 @@ async fn check_source(config: &Config, name: String, source: &Source) -> Check {
 /// The registry, where there is one.
 async fn check_registry(env: &Env) -> Option<Check> {
     let registry = Registry::of(env);
-    let asked = async { registry.check().await.map_err(|error| Failure::Unreachable(error.to_string())) };
+    let asked =
+        async { registry.check().await.map_err(|error| Failure::Unreachable(error.to_string())) };
     if registry.is_bound() { Some(check("registry".into(), false, asked).await) } else { None }
 }
 
-async fn check(name: String, serves: bool, asked: impl Future<Output = Result<(), Failure>>) -> Check {
+async fn check(
+    name: String,
+    serves: bool,
+    asked: impl Future<Output = Result<(), Failure>>,
+) -> Check {
     let from = host::now();
     let failure = asked.await.err();
     if let Some(failure) = &failure {
@@ -93,7 +102,8 @@ async fn ask(config: &Config, source: &Source) -> Result<(), Failure> {
         _ => source.manifest_url(NO_MODEL, None).unwrap_or_default(),
     };
     let url = config.credential.admit(source, url).await?;
-    let response = host::get(&url, &[], &Object::new(), &AbortSignal::timeout_with_u32(TIMEOUT)).await?;
+    let response =
+        host::get(&url, &[], &Object::new(), &AbortSignal::timeout_with_u32(TIMEOUT)).await?;
     if let Some(body) = response.body() {
         // Not awaited: the head says it all.
         let _ = body.cancel();
@@ -117,7 +127,9 @@ impl Check {
     fn error(&self, failure: &Failure) -> String {
         match failure {
             Failure::Status(status) => format!("status {status}"),
-            _ if self.serves && self.took >= u64::from(TIMEOUT) => format!("no answer in {} s", TIMEOUT / 1000),
+            _ if self.serves && self.took >= u64::from(TIMEOUT) => {
+                format!("no answer in {} s", TIMEOUT / 1000)
+            }
             _ => "no answer".into(),
         }
     }

@@ -75,7 +75,13 @@ pub struct Meaning<'a> {
 ///
 /// # Errors
 /// When the host has no memory left.
-pub fn remember(url: &str, meaning: &Meaning, response: &Response, segment: u64, timing: &str) -> Result<(), JsValue> {
+pub fn remember(
+    url: &str,
+    meaning: &Meaning,
+    response: &Response,
+    segment: u64,
+    timing: &str,
+) -> Result<(), JsValue> {
     #[allow(clippy::cast_precision_loss)] // Sizes are below 2^53.
     let (size, segment) = (JsValue::from(meaning.size as f64), JsValue::from(segment as f64));
     let hits = hits();

@@ -41,7 +41,11 @@ fn start() {
 
 // Not the worker crate's `Request`: that reads all that Cloudflare says of a connection before it is asked for.
 #[event(fetch, respond_with_errors)]
-async fn fetch(request: web_sys::Request, env: Env, context: Context) -> worker::Result<web_sys::Response> {
+async fn fetch(
+    request: web_sys::Request,
+    env: Env,
+    context: Context,
+) -> worker::Result<web_sys::Response> {
     let Ok(method) = Method::from_bytes(request.method().as_bytes()) else {
         return reply::problem(StatusCode::NOT_IMPLEMENTED, "there is no such method");
     };
@@ -59,7 +63,8 @@ async fn fetch(request: web_sys::Request, env: Env, context: Context) -> worker:
             );
         }
     };
-    answer(&Call { request: &request, method, url, env: &env, config, context: Rc::new(context) }).await
+    answer(&Call { request: &request, method, url, env: &env, config, context: Rc::new(context) })
+        .await
 }
 
 async fn answer(call: &Call<'_>) -> worker::Result<web_sys::Response> {
@@ -86,11 +91,16 @@ async fn answer(call: &Call<'_>) -> worker::Result<web_sys::Response> {
         return gateway::answer(call, below).await;
     }
     let below = path.strip_prefix(MODELS);
-    let named = below.map_or_else(|| path.strip_prefix('/').and_then(ModelPath::parse_hub), ModelPath::parse);
+    let named = below
+        .map_or_else(|| path.strip_prefix('/').and_then(ModelPath::parse_hub), ModelPath::parse);
     let Some(path) = named else {
         let detail = match below {
-            Some(_) => "this names no model file; use /models/{id}/{file} or /models/{id}/v{version}/{file}",
-            None => "there is nothing here; models are at /models/{id}/{file} and /{org}/{id}/resolve/{revision}/{file}",
+            Some(_) => {
+                "this names no model file; use /models/{id}/{file} or /models/{id}/v{version}/{file}"
+            }
+            None => {
+                "there is nothing here; models are at /models/{id}/{file} and /{org}/{id}/resolve/{revision}/{file}"
+            }
         };
         return reply::problem(StatusCode::NOT_FOUND, detail);
     };

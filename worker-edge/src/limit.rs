@@ -27,7 +27,11 @@ extern "C" {
 }
 
 /// The answer to a client that asks `what` too often; `None` lets it pass.
-pub async fn refusal(env: &Env, request: &Request, what: &str) -> worker::Result<Option<web_sys::Response>> {
+pub async fn refusal(
+    env: &Env,
+    request: &Request,
+    what: &str,
+) -> worker::Result<Option<web_sys::Response>> {
     if admits(env, request, what).await? {
         return Ok(None);
     }
@@ -48,7 +52,9 @@ pub async fn admits(env: &Env, request: &Request, what: &str) -> worker::Result<
 
 /// What is said of `what` to who may not ask it now.
 pub fn too_many(what: &str) -> String {
-    format!("too many requests for {what} came from your address; it is answered again in {PERIOD} s at the latest")
+    format!(
+        "too many requests for {what} came from your address; it is answered again in {PERIOD} s at the latest"
+    )
 }
 
 async fn counts(env: &Env, key: &str) -> Result<bool, JsValue> {

@@ -9,7 +9,9 @@ use edge_net_core::dag::verify::Bytes as _;
 use edge_net_core::http::answer::{self as semantics, Freshness, ModelPath, Resource};
 use edge_net_driver::into_stream;
 use edge_net_driver::lookup::NoManifest;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH, IF_RANGE, RANGE, RETRY_AFTER};
+use http::header::{
+    CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH, IF_RANGE, RANGE, RETRY_AFTER,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use js_sys::{Object, Uint8Array};
 use web_sys::Request;
@@ -42,7 +44,9 @@ pub async fn answer(call: &Call<'_>, path: &ModelPath) -> worker::Result<web_sys
     let Call { request, method, config, .. } = call;
     let (id, version) = (&path.id, path.version.as_ref());
     let found = match catalog::manifest(config, id, version).await {
-        Err(absent @ NoManifest::Unreachable(_)) => registry::instead(call.env, config, id, version, absent).await,
+        Err(absent @ NoManifest::Unreachable(_)) => {
+            registry::instead(call.env, config, id, version, absent).await
+        }
         found => found,
     };
     let accepted = match found {
@@ -57,21 +61,31 @@ pub async fn answer(call: &Call<'_>, path: &ModelPath) -> worker::Result<web_sys
         Resource::Artifact(file) | Resource::LeafTable(file) => file,
     };
     let Some(artifact) = manifest.artifact(file) else {
-        let files: Vec<&str> = manifest.artifacts.iter().map(|artifact| artifact.filename.as_str()).collect();
-        let detail = format!("{} {} has no file {file:?}; it has {}", manifest.id, manifest.version, files.join(", "));
+        let files: Vec<&str> =
+            manifest.artifacts.iter().map(|artifact| artifact.filename.as_str()).collect();
+        let detail = format!(
+            "{} {} has no file {file:?}; it has {}",
+            manifest.id,
+            manifest.version,
+            files.join(", ")
+        );
         return reply::problem(StatusCode::NOT_FOUND, &detail);
     };
     if let Resource::LeafTable(_) = path.resource {
         return match catalog::leaf_table(config, manifest, artifact).await {
-            Ok(table) => small(call, path.freshness(), "application/octet-stream", &table.to_bytes()),
+            Ok(table) => {
+                small(call, path.freshness(), "application/octet-stream", &table.to_bytes())
+            }
             Err(error) => bad_gateway(&error.to_string()),
         };
     }
     let fields = fields_of(request, &CONDITIONS);
-    let (head, bytes) = semantics::answer(method, &fields, manifest, artifact, path.freshness()).into_parts();
+    let (head, bytes) =
+        semantics::answer(method, &fields, manifest, artifact, path.freshness()).into_parts();
     match (head.status, bytes) {
         (StatusCode::RANGE_NOT_SATISFIABLE, _) => {
-            let detail = format!("{file} has {} bytes; the range asked for has none of them", artifact.size);
+            let detail =
+                format!("{file} has {} bytes; the range asked for has none of them", artifact.size);
             let response = reply::problem(head.status, &detail)?;
             response.headers().set("Content-Range", &format!("bytes */{}", artifact.size))?;
             Ok(response)
@@ -125,9 +139,16 @@ pub async fn send(
             let body = response.body().map(Object::from).unwrap_or_default();
             let answer = reply::with_fields(status, &fields, Some(&body))?;
             if let Some(lease) = lease {
-                let meaning = Meaning { lease, size, cache: &segments.cache, key: &segments.prefix };
+                let meaning =
+                    Meaning { lease, size, cache: &segments.cache, key: &segments.prefix };
                 let timing = timing_of(&first.origin, "hit");
-                hit::remember(&call.request.url(), &meaning, &answer, bytes.start / SEGMENT_SIZE, &timing)?;
+                hit::remember(
+                    &call.request.url(),
+                    &meaning,
+                    &answer,
+                    bytes.start / SEGMENT_SIZE,
+                    &timing,
+                )?;
             }
             return Ok(answer);
         }
@@ -166,7 +187,8 @@ async fn send_uncached(
 /// `Server-Timing`: where the first bytes came from, what the cache had to do with it, and how long they were verified, if they
 /// were (see [`Subrequests::verifying`](crate::subrequests::Subrequests::verifying)).
 pub fn timing(fields: &mut HeaderMap, origin: &str, cache: &str, verifying: Option<u64>) {
-    let verify = verifying.map(|milliseconds| format!(", verify;dur={milliseconds}")).unwrap_or_default();
+    let verify =
+        verifying.map(|milliseconds| format!(", verify;dur={milliseconds}")).unwrap_or_default();
     if let Ok(timing) = HeaderValue::from_str(&format!("{}{verify}", timing_of(origin, cache))) {
         fields.insert(HeaderName::from_static("server-timing"), timing);
     }
@@ -177,7 +199,12 @@ fn timing_of(origin: &str, cache: &str) -> String {
 }
 
 /// A small body that is at hand.
-pub fn small(call: &Call<'_>, freshness: Freshness, media_type: &'static str, body: &[u8]) -> worker::Result<web_sys::Response> {
+pub fn small(
+    call: &Call<'_>,
+    freshness: Freshness,
+    media_type: &'static str,
+    body: &[u8],
+) -> worker::Result<web_sys::Response> {
     let tag = format!("\"{}\"", Digest::of(body).to_hex());
     let unchanged = fields_of(call.request, &[IF_NONE_MATCH])
         .get(IF_NONE_MATCH)
@@ -199,7 +226,9 @@ pub fn small(call: &Call<'_>, freshness: Freshness, media_type: &'static str, bo
 pub fn no_manifest(error: &NoManifest) -> worker::Result<web_sys::Response> {
     match error {
         NoManifest::NotFound(_) => reply::problem(StatusCode::NOT_FOUND, &error.to_string()),
-        NoManifest::Refused(_) | NoManifest::Older(_) | NoManifest::Unreachable(_) => bad_gateway(&error.to_string()),
+        NoManifest::Refused(_) | NoManifest::Older(_) | NoManifest::Unreachable(_) => {
+            bad_gateway(&error.to_string())
+        }
     }
 }
 
@@ -218,6 +247,7 @@ const CONDITIONS: [HeaderName; 4] = [RANGE, IF_RANGE, IF_MATCH, IF_NONE_MATCH];
 pub fn fields_of(request: &Request, names: &[HeaderName]) -> HeaderMap {
     let headers = request.headers();
     let field = |name: &HeaderName| Some((headers.get(name.as_str()).ok()??, name.clone()));
-    let read = |(value, name): (String, HeaderName)| Some((name, HeaderValue::from_str(&value).ok()?));
+    let read =
+        |(value, name): (String, HeaderName)| Some((name, HeaderValue::from_str(&value).ok()?));
     names.iter().filter_map(field).filter_map(read).collect()
 }

@@ -49,7 +49,14 @@ impl Origin {
     /// The origins of `artifact`, which `accepted` lists.
     pub fn new(config: Rc<Config>, accepted: Rc<Accepted>, artifact: Artifact) -> Self {
         let subrequests = Rc::new(Subrequests::new(config.subrequests));
-        Self { config, accepted, artifact, subrequests, session: OnceCell::new(), came_from: Rc::default() }
+        Self {
+            config,
+            accepted,
+            artifact,
+            subrequests,
+            session: OnceCell::new(),
+            came_from: Rc::default(),
+        }
     }
 
     /// The download of single segments. Its leaf table is fetched when this is first called.
@@ -84,13 +91,17 @@ impl Origin {
     async fn open(&self, lanes: usize, held: usize, row_end: u64) -> Result<Download, NoLeafTable> {
         let credential = &self.config.credential;
         let counted = Counted(credential, &self.subrequests);
-        let table = catalog::leaf_table_by(&counted, &self.config, &self.accepted.manifest, &self.artifact).await?;
+        let table =
+            catalog::leaf_table_by(&counted, &self.config, &self.accepted.manifest, &self.artifact)
+                .await?;
         let mut locations = Vec::new();
         for source in &self.config.sources {
             let url = source.artifact_url(&self.accepted.manifest, &self.artifact);
             match credential.admit(source, url).await {
                 Ok(url) => locations.push(Location { name: source.kind.name().to_owned(), url }),
-                Err(failure) => log::error("not-signed").fact("source", source.kind.name()).say(failure),
+                Err(failure) => {
+                    log::error("not-signed").fact("source", source.kind.name()).say(failure)
+                }
             }
         }
         // Whole segments: what the head says of the first is then true of all that follows it.
@@ -118,14 +129,25 @@ impl Origin {
     fn report(&self, sources: Vec<String>) -> impl Fn(Report) + 'static {
         let came_from = Rc::clone(&self.came_from);
         let manifest = &self.accepted.manifest;
-        let (model, version, file) = (manifest.id.clone(), manifest.version.to_string(), self.artifact.filename.clone());
-        let about = move |line: log::Line| line.fact("model", &*model).fact("version", &*version).fact("file", &*file);
+        let (model, version, file) =
+            (manifest.id.clone(), manifest.version.to_string(), self.artifact.filename.clone());
+        let about = move |line: log::Line| {
+            line.fact("model", &*model).fact("version", &*version).fact("file", &*file)
+        };
         let cid = cid_text(&self.artifact.cid);
         move |report| match report {
-            Report::Verified { segment, origins } => drop(came_from.borrow_mut().insert(segment, origins.join("+"))),
+            Report::Verified { segment, origins } => {
+                drop(came_from.borrow_mut().insert(segment, origins.join("+")))
+            }
             Report::Refused { segment, source, failure } => {
-                let line = about(log::warn("refused")).fact("segment", segment).fact("source", &*sources[source]);
-                let line = if let Failure::Status(status) = failure { line.fact("status", status) } else { line };
+                let line = about(log::warn("refused"))
+                    .fact("segment", segment)
+                    .fact("source", &*sources[source]);
+                let line = if let Failure::Status(status) = failure {
+                    line.fact("status", status)
+                } else {
+                    line
+                };
                 line.say(failure);
             }
             Report::Failed(error) => about(log::error("no-good-copy")).say(error),

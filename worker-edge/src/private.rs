@@ -39,7 +39,9 @@ impl Private {
         let known = self.keys.as_ref().ok_or_else(unavailable)?;
         let checked = known.check(url.path(), url.query().unwrap_or_default(), host::now());
         checked.map_err(|error| {
-            let detail = format!("{id} is private, and {error}; ask /v1/models/{id}/download for a new link");
+            let detail = format!(
+                "{id} is private, and {error}; ask /v1/models/{id}/download for a new link"
+            );
             (StatusCode::FORBIDDEN, detail)
         })
     }
@@ -48,7 +50,13 @@ impl Private {
     ///
     /// # Errors
     /// [`Refused`], when `request` does not come from who may have links.
-    pub fn link(&self, id: &str, folder: &str, request: &Request, lifetime: u64) -> Result<Option<Link>, Refused> {
+    pub fn link(
+        &self,
+        id: &str,
+        folder: &str,
+        request: &Request,
+        lifetime: u64,
+    ) -> Result<Option<Link>, Refused> {
         if !self.contains(id) {
             return Ok(None);
         }
@@ -59,7 +67,9 @@ impl Private {
         let given = given.as_deref().and_then(|given| given.strip_prefix("Bearer "));
         // Digests are compared: how many bytes of a guess are right shows nowhere.
         if given.is_none_or(|given| Digest::of(given.as_bytes()) != *token) {
-            let detail = format!("{id} is private: send Authorization: Bearer with the token that its owner gave you");
+            let detail = format!(
+                "{id} is private: send Authorization: Bearer with the token that its owner gave you"
+            );
             return Err((StatusCode::UNAUTHORIZED, detail));
         }
         let expires = host::now() / 1000 + lifetime;
@@ -76,6 +86,7 @@ pub struct Link {
 }
 
 fn unavailable() -> Refused {
-    log::error("not-configured").say("PRIVATE_MODELS is set, but the secrets LINK_KEYS or LINK_TOKEN are not");
+    log::error("not-configured")
+        .say("PRIVATE_MODELS is set, but the secrets LINK_KEYS or LINK_TOKEN are not");
     (StatusCode::SERVICE_UNAVAILABLE, "links to private models are not configured here".into())
 }

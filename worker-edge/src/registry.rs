@@ -8,7 +8,9 @@ use std::rc::Rc;
 
 use cid::Cid;
 use edge_net_core::dag::unixfs::{Digest, cid_text};
-use edge_net_core::http::registry::{Filter, Known, Offer, Publication, Rejection, Release, Summary};
+use edge_net_core::http::registry::{
+    Filter, Known, Offer, Publication, Rejection, Release, Summary,
+};
 use edge_net_core::trust::signature::rfc3339;
 use edge_net_driver::host;
 use edge_net_driver::lookup::{self, Accepted, NoManifest};
@@ -156,7 +158,12 @@ impl Registry {
     ///
     /// # Errors
     /// [`Unavailable`], also where what the database has does not verify.
-    pub async fn manifest(&self, config: &Config, id: &str, version: Option<&Version>) -> Result<Found, Unavailable> {
+    pub async fn manifest(
+        &self,
+        config: &Config,
+        id: &str,
+        version: Option<&Version>,
+    ) -> Result<Found, Unavailable> {
         #[derive(Deserialize)]
         struct Row {
             manifest: Option<String>,
@@ -182,7 +189,9 @@ impl Registry {
             Some(Row { manifest: Some(text) }) => text,
         };
         let accepted = lookup::accept(text, &config.keys, id, version, None);
-        let accepted = accepted.map_err(|refusal| Unavailable::Failed(format!("its manifest of {id} is refused: {refusal}")))?;
+        let accepted = accepted.map_err(|refusal| {
+            Unavailable::Failed(format!("its manifest of {id} is refused: {refusal}"))
+        })?;
         let accepted = Rc::new(accepted);
         if accepted.text.len() <= MAX_KEPT_TEXT {
             MODELS.with_borrow_mut(|models| models.keep(key, Rc::clone(&accepted)));
@@ -191,16 +200,22 @@ impl Registry {
     }
 
     /// The manifest of a version that lists an artifact with this root.
-    async fn holder(&self, config: &Config, root: &str) -> Result<Option<Rc<Accepted>>, Unavailable> {
+    async fn holder(
+        &self,
+        config: &Config,
+        root: &str,
+    ) -> Result<Option<Rc<Accepted>>, Unavailable> {
         #[derive(Deserialize)]
         struct Row {
             model: String,
             version: String,
         }
         // Any of them: the bytes are the same. A public one, if there is one.
-        let statement =
-            "SELECT model, version FROM artifacts WHERE cid = ?1 AND model NOT IN (SELECT value FROM json_each(?2)) LIMIT 1";
-        let found = bounded(self.bind(statement, &[root.into(), json(&config.private.models).into()])?.all()).await?;
+        let statement = "SELECT model, version FROM artifacts WHERE cid = ?1 AND model NOT IN (SELECT value FROM json_each(?2)) LIMIT 1";
+        let found = bounded(
+            self.bind(statement, &[root.into(), json(&config.private.models).into()])?.all(),
+        )
+        .await?;
         let Some(Row { model, version }) = rows(&found)?.pop() else { return Ok(None) };
         let Ok(version) = Version::parse(&version) else { return Ok(None) };
         match self.manifest(config, &model, Some(&version)).await? {
@@ -282,7 +297,12 @@ impl Registry {
     ///
     /// # Errors
     /// [`NotPublished`].
-    pub async fn publish(&self, config: &Config, text: &str, now: u64) -> Result<Publication, NotPublished> {
+    pub async fn publish(
+        &self,
+        config: &Config,
+        text: &str,
+        now: u64,
+    ) -> Result<Publication, NotPublished> {
         for _ in 0..TRIES {
             let offer = Offer::read(text.to_owned(), &config.keys, now)?;
             let (known, revision) = self.known(&offer).await?;
@@ -316,18 +336,27 @@ impl Registry {
         }
         let (id, version) = (offer.manifest().id.as_str(), offer.manifest().version.to_string());
         let found = bounded(self.database()?.batch(vec![
-            self.bind("SELECT owner, replaced, signed, revision FROM models WHERE id = ?1", &[id.into()])?,
+            self.bind(
+                "SELECT owner, replaced, signed, revision FROM models WHERE id = ?1",
+                &[id.into()],
+            )?,
             self.bind("SELECT version, yanked FROM versions WHERE model = ?1", &[id.into()])?,
-            self.bind("SELECT manifest FROM versions WHERE model = ?1 AND version = ?2", &[id.into(), version.into()])?,
+            self.bind(
+                "SELECT manifest FROM versions WHERE model = ?1 AND version = ?2",
+                &[id.into(), version.into()],
+            )?,
         ]))
         .await?;
         let [models, versions, current] = found.as_slice() else {
-            return Err(Unavailable::Failed("it gave another number of answers than were asked for".into()));
+            return Err(Unavailable::Failed(
+                "it gave another number of answers than were asked for".into(),
+            ));
         };
         let Some(Model { owner, replaced, signed, revision }) = rows::<Model>(models)?.pop() else {
             return Ok((None, 0.0));
         };
-        let unreadable = |what: &str| Unavailable::Failed(format!("its {what} of {id} cannot be read"));
+        let unreadable =
+            |what: &str| Unavailable::Failed(format!("its {what} of {id} cannot be read"));
         let replaced = serde_json::from_str(&replaced).map_err(|_| unreadable("keys"))?;
         let version = |row: Row| Some((Version::parse(&row.version).ok()?, row.yanked != 0));
         let versions = rows::<Row>(versions)?.into_iter().map(version).collect::<Option<_>>();
@@ -351,7 +380,9 @@ impl Registry {
             INSERT OR IGNORE INTO artifacts (cid, model, version)
             SELECT json_extract(value, '$.cid'), ?1, ?2 FROM json_each(?3, '$.artifacts')
             WHERE EXISTS (SELECT 1 FROM models WHERE id = ?1 AND written = ?4)";
-        let Publication { summary, text, owner, replaced, timestamp, signed, yanked, newest, .. } = publication;
+        let Publication {
+            summary, text, owner, replaced, timestamp, signed, yanked, newest, ..
+        } = publication;
         #[allow(clippy::cast_precision_loss)] // Sizes and times are below 2^53.
         let number = |number: u64| JsValue::from(number as f64);
         let some = |value: Option<&String>| value.map_or(JsValue::NULL, JsValue::from);
@@ -387,10 +418,18 @@ impl Registry {
                     u8::from(summary.embeddings).into(),
                 ],
             )?,
-            self.bind(ARTIFACTS, &[(&summary.id).into(), (&summary.version).into(), text.into(), (&digest).into()])?,
+            self.bind(
+                ARTIFACTS,
+                &[(&summary.id).into(), (&summary.version).into(), text.into(), (&digest).into()],
+            )?,
         ]))
         .await?;
-        let changes = written.first().map(D1Result::meta).transpose()?.flatten().and_then(|meta| meta.changes);
+        let changes = written
+            .first()
+            .map(D1Result::meta)
+            .transpose()?
+            .flatten()
+            .and_then(|meta| meta.changes);
         Ok(changes.is_some_and(|changes| changes > 0))
     }
 

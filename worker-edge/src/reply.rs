@@ -36,7 +36,11 @@ impl FixedLengthStream {
 }
 
 /// A response with the fields every answer carries added to `fields`.
-pub fn with_fields(status: StatusCode, fields: &HeaderMap, body: Option<&Object>) -> worker::Result<web_sys::Response> {
+pub fn with_fields(
+    status: StatusCode,
+    fields: &HeaderMap,
+    body: Option<&Object>,
+) -> worker::Result<web_sys::Response> {
     let headers = Headers::new()?;
     for (name, value) in fields {
         headers.append(name.as_str(), value.to_str().unwrap_or_default())?;
@@ -57,7 +61,8 @@ pub fn problem(status: StatusCode, detail: &str) -> worker::Result<web_sys::Resp
     let mut fields = HeaderMap::new();
     fields.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(PROBLEM_JSON));
     fields.insert(http::header::CACHE_CONTROL, http::HeaderValue::from_static("no-store"));
-    let body = js_sys::Uint8Array::from(edge_net_core::http::answer::problem(status, detail).as_bytes());
+    let body =
+        js_sys::Uint8Array::from(edge_net_core::http::answer::problem(status, detail).as_bytes());
     with_fields(status, &fields, Some(&body))
 }
 

@@ -23,7 +23,10 @@ use futures::channel::oneshot;
 use js_sys::{Object, Uint8Array};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
-use web_sys::{Cache, CacheStorage, Headers, ReadableStream, RequestInit, ResponseInit, StreamPipeOptions, WritableStream};
+use web_sys::{
+    Cache, CacheStorage, Headers, ReadableStream, RequestInit, ResponseInit, StreamPipeOptions,
+    WritableStream,
+};
 use worker::Context;
 
 use crate::origin::{Origin, Store};
@@ -255,7 +258,9 @@ impl Past {
                     return Ok(part);
                 }
                 // A segment of which a leaf had to be fetched again comes in parts.
-                let all = all.get_or_insert_with(|| Uint8Array::new_with_length(small(bytes.end - bytes.start)));
+                let all = all.get_or_insert_with(|| {
+                    Uint8Array::new_with_length(small(bytes.end - bytes.start))
+                });
                 all.set(&part.view, small(wanted.start - bytes.start));
             }
             self.at = end.min(bytes.end);
@@ -287,11 +292,22 @@ impl Segments {
     ///
     /// # Errors
     /// Where the host has no cache.
-    pub async fn open(url: &worker::Url, origin: Origin, context: Rc<Context>) -> Result<Self, JsValue> {
+    pub async fn open(
+        url: &worker::Url,
+        origin: Origin,
+        context: Rc<Context>,
+    ) -> Result<Self, JsValue> {
         let cache = cache().await?;
         let cid = cid_text(&origin.artifact.cid);
         let prefix = format!("{}{KEYS}{cid}/", url.origin().ascii_serialization());
-        Ok(Self { cache, prefix, cid, layout: Layout::new(origin.artifact.size), origin: Rc::new(origin), context })
+        Ok(Self {
+            cache,
+            prefix,
+            cid,
+            layout: Layout::new(origin.artifact.size),
+            origin: Rc::new(origin),
+            context,
+        })
     }
 
     /// The bytes `bytes` of the artifact, which lie in segment `segment`: from the cache, or filled first. `None` when too few
@@ -311,7 +327,13 @@ impl Segments {
             }
             let seen = filled(&key);
             if let Some((response, origin)) = self.cached(segment, bytes).await {
-                return Ok(Some(Part { body: Body::Cached(response), origin, hit, length, verifying: None }));
+                return Ok(Some(Part {
+                    body: Body::Cached(response),
+                    origin,
+                    hit,
+                    length,
+                    verifying: None,
+                }));
             }
             if !subrequests.allow(FILL) {
                 return Ok(None);
@@ -337,18 +359,37 @@ impl Segments {
             let whole = self.fill(segment, turn).await?;
             let verifying = subrequests.verifying();
             if let Some((response, origin)) = self.cached(segment, bytes).await {
-                return Ok(Some(Part { body: Body::Cached(response), origin, hit, length, verifying }));
+                return Ok(Some(Part {
+                    body: Body::Cached(response),
+                    origin,
+                    hit,
+                    length,
+                    verifying,
+                }));
             }
             let start = self.layout.bytes_of_segment(segment).start;
             let body = Body::Here(whole.slice(bytes.start - start..bytes.end - start));
-            return Ok(Some(Part { body, origin: self.origin.came_from(segment), hit, length, verifying }));
+            return Ok(Some(Part {
+                body,
+                origin: self.origin.came_from(segment),
+                hit,
+                length,
+                verifying,
+            }));
         }
     }
 
     /// A body of `length` bytes: `first`, then `rest`, of which the next is looked for while one is sent.
-    pub fn stream(self, first: Part, rest: impl Iterator<Item = (u64, Range<u64>)> + 'static, length: u64) -> ReadableStream {
+    pub fn stream(
+        self,
+        first: Part,
+        rest: impl Iterator<Item = (u64, Range<u64>)> + 'static,
+        length: u64,
+    ) -> ReadableStream {
         let cid = self.cid.clone();
-        body(length, cid, async move |writable: WritableStream| self.send(first, rest, &writable).await)
+        body(length, cid, async move |writable: WritableStream| {
+            self.send(first, rest, &writable).await
+        })
     }
 
     async fn send(
@@ -397,8 +438,12 @@ impl Segments {
         let url = format!("{}{segment}", self.prefix);
         let subrequests = Rc::clone(&self.origin.subrequests);
         self.context.wait_until(async move {
-            let whole =
-                async { Past::new(origin.session().await?.read(bytes.clone()), bytes.start).read(segment, &bytes).await }.await;
+            let whole = async {
+                Past::new(origin.session().await?.read(bytes.clone()), bytes.start)
+                    .read(segment, &bytes)
+                    .await
+            }
+            .await;
             if let Ok(whole) = &whole
                 && subrequests.take().is_ok()
                 && let Err(error) = put(&cache, &url, whole, &origin.came_from(segment)).await
@@ -412,16 +457,27 @@ impl Segments {
     }
 
     /// What the cache has of a segment.
-    async fn cached(&self, segment: u64, bytes: &Range<u64>) -> Option<(web_sys::Response, String)> {
+    async fn cached(
+        &self,
+        segment: u64,
+        bytes: &Range<u64>,
+    ) -> Option<(web_sys::Response, String)> {
         self.origin.subrequests.take().ok()?;
         let all = self.layout.bytes_of_segment(segment);
         let headers = Headers::new().ok()?;
         if *bytes != all {
-            headers.set("Range", &format!("bytes={}-{}", bytes.start - all.start, bytes.end - 1 - all.start)).ok()?;
+            headers
+                .set(
+                    "Range",
+                    &format!("bytes={}-{}", bytes.start - all.start, bytes.end - 1 - all.start),
+                )
+                .ok()?;
         }
         let init = RequestInit::new();
         init.set_headers(&headers);
-        let request = web_sys::Request::new_with_str_and_init(&format!("{}{segment}", self.prefix), &init).ok()?;
+        let request =
+            web_sys::Request::new_with_str_and_init(&format!("{}{segment}", self.prefix), &init)
+                .ok()?;
         let found = JsFuture::from(self.cache.match_with_request(&request)).await.ok()?;
         let response: web_sys::Response = found.dyn_into().ok()?;
         let length = host::field(&response, "Content-Length")?;
@@ -435,7 +491,8 @@ async fn cache() -> Result<Cache, JsValue> {
     if let Some(cache) = CACHE.with_borrow(Clone::clone) {
         return Ok(cache);
     }
-    let caches: CacheStorage = js_sys::Reflect::get(&js_sys::global(), &"caches".into())?.unchecked_into();
+    let caches: CacheStorage =
+        js_sys::Reflect::get(&js_sys::global(), &"caches".into())?.unchecked_into();
     let cache: Cache = JsFuture::from(caches.open("segments")).await?.unchecked_into();
     CACHE.set(Some(cache.clone()));
     Ok(cache)
@@ -443,7 +500,9 @@ async fn cache() -> Result<Cache, JsValue> {
 
 fn failed(key: &str) -> Option<String> {
     let now = host::now();
-    FILLS_OF_ISOLATE.with_borrow(|fills| fills.failed.get(key).filter(|(_, until)| now < *until).map(|(error, _)| error.clone()))
+    FILLS_OF_ISOLATE.with_borrow(|fills| {
+        fills.failed.get(key).filter(|(_, until)| now < *until).map(|(error, _)| error.clone())
+    })
 }
 
 fn filled(key: &str) -> u32 {

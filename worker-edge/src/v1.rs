@@ -35,7 +35,9 @@ pub async fn answer(call: &Call<'_>, path: &str) -> Answer {
     let parts: Vec<&str> = path.split('/').collect();
     let id = match parts.as_slice() {
         ["models" | "openapi.json"] => None,
-        ["models", id] | ["models", id, "versions" | "download"] | ["models", id, "versions", _] => Some(*id),
+        ["models", id]
+        | ["models", id, "versions" | "download"]
+        | ["models", id, "versions", _] => Some(*id),
         _ => {
             let detail = "there is nothing here; see /v1/openapi.json";
             return reply::problem(StatusCode::NOT_FOUND, detail);
@@ -49,14 +51,18 @@ pub async fn answer(call: &Call<'_>, path: &str) -> Answer {
         };
     };
     if !is_id(id) {
-        return reply::problem(StatusCode::NOT_FOUND, "this is no model's id: those are of a-z, 0-9, '.', '_' and '-'");
+        return reply::problem(
+            StatusCode::NOT_FOUND,
+            "this is no model's id: those are of a-z, 0-9, '.', '_' and '-'",
+        );
     }
     let Some(lifetime) = lifetime(&call.url) else {
         let detail = format!("lifetime must be a number of seconds from 1 to {MAX_LIFETIME}");
         return reply::problem(StatusCode::BAD_REQUEST, &detail);
     };
     // Before anything is said of a private model.
-    let link = match call.config.private.link(id, &format!("{MODELS}{id}/"), call.request, lifetime) {
+    let link = match call.config.private.link(id, &format!("{MODELS}{id}/"), call.request, lifetime)
+    {
         Ok(link) => link,
         Err((status, detail)) => {
             let response = reply::problem(status, &detail)?;
@@ -70,7 +76,10 @@ pub async fn answer(call: &Call<'_>, path: &str) -> Answer {
         [.., "download"] => return download(call, id, link).await,
         [.., "versions", version] => match Version::parse(version) {
             Ok(version) => manifest(call, id, Some(&version)).await,
-            Err(error) => reply::problem(StatusCode::NOT_FOUND, &format!("this is no semantic version: {error}")),
+            Err(error) => reply::problem(
+                StatusCode::NOT_FOUND,
+                &format!("this is no semantic version: {error}"),
+            ),
         },
         [.., "versions"] => versions(call, id).await,
         _ => manifest(call, id, None).await,
@@ -94,7 +103,8 @@ async fn list(call: &Call<'_>) -> Answer {
         Ok(filter) => filter,
         Err(error) => return reply::problem(StatusCode::BAD_REQUEST, &error.to_string()),
     };
-    let (page, from) = match Registry::of(call.env).list(&filter, &call.config.private.models).await {
+    let (page, from) = match Registry::of(call.env).list(&filter, &call.config.private.models).await
+    {
         Ok(page) => (page, "d1"),
         Err(error) => (Rc::new(bundled(call, &filter, &error)), "bundle"),
     };
@@ -116,19 +126,30 @@ async fn list(call: &Call<'_>) -> Answer {
 fn bundled(call: &Call<'_>, filter: &Filter, error: &Unavailable) -> Page {
     log::warn("registry-failed").say(format!("{error}; the list is of what is bundled"));
     let manifests = catalog::all_bundled(&call.config);
-    let public = manifests.iter().filter(|accepted| !call.config.private.contains(&accepted.manifest.id));
-    let wanted = public.map(|accepted| Summary::of(&accepted.manifest)).filter(|summary| filter.admits(summary));
+    let public =
+        manifests.iter().filter(|accepted| !call.config.private.contains(&accepted.manifest.id));
+    let wanted = public
+        .map(|accepted| Summary::of(&accepted.manifest))
+        .filter(|summary| filter.admits(summary));
     filter.page(wanted.take(usize::from(filter.limit.get()) + 1).collect())
 }
 
 /// The manifest of a version, or of the newest: from the registry, else from where the workers get theirs.
-async fn accepted(call: &Call<'_>, id: &str, version: Option<&Version>) -> Result<Rc<Accepted>, NoManifest> {
+async fn accepted(
+    call: &Call<'_>,
+    id: &str,
+    version: Option<&Version>,
+) -> Result<Rc<Accepted>, NoManifest> {
     match Registry::of(call.env).manifest(&call.config, id, version).await {
         Ok(Found::Manifest(accepted)) => return Ok(accepted),
-        Ok(Found::Yanked) => return Err(NoManifest::NotFound(format!("all versions of {id} are yanked; name one"))),
+        Ok(Found::Yanked) => {
+            return Err(NoManifest::NotFound(format!("all versions of {id} are yanked; name one")));
+        }
         Ok(Found::Nothing) => {}
         Err(error) => {
-            log::warn("registry-failed").fact("model", id).say(format!("{error}; the bucket and the bundle are asked"));
+            log::warn("registry-failed")
+                .fact("model", id)
+                .say(format!("{error}; the bucket and the bundle are asked"));
         }
     }
     catalog::manifest(&call.config, id, version).await
@@ -145,7 +166,9 @@ async fn manifest(call: &Call<'_>, id: &str, version: Option<&Version>) -> Answe
 /// The versions of a model; where the registry does not know it, the newest of the bucket or the bundle.
 async fn versions(call: &Call<'_>, id: &str) -> Answer {
     let releases = Registry::of(call.env).releases(id).await.unwrap_or_else(|error| {
-        log::warn("registry-failed").fact("model", id).say(format!("{error}; only the newest version is told"));
+        log::warn("registry-failed")
+            .fact("model", id)
+            .say(format!("{error}; only the newest version is told"));
         Vec::new()
     });
     if !releases.is_empty() {
@@ -159,14 +182,27 @@ async fn versions(call: &Call<'_>, id: &str) -> Answer {
 
 fn release(manifest: &VerifiedManifest) -> Release {
     let Summary { version, size, .. } = Summary::of(manifest);
-    Release { version, timestamp: rfc3339(manifest.timestamp), key_id: manifest.key_id().to_owned(), size, yanked: false }
+    Release {
+        version,
+        timestamp: rfc3339(manifest.timestamp),
+        key_id: manifest.key_id().to_owned(),
+        size,
+        yanked: false,
+    }
 }
 
 /// Takes in a signed manifest.
 async fn publish(call: &Call<'_>) -> Answer {
     let media_type = call.request.headers().get(CONTENT_TYPE.as_str())?.unwrap_or_default();
-    if !media_type.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case(JSON)) {
-        return reply::problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, "send the signed manifest as application/json");
+    if !media_type
+        .split(';')
+        .next()
+        .is_some_and(|essence| essence.trim().eq_ignore_ascii_case(JSON))
+    {
+        return reply::problem(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "send the signed manifest as application/json",
+        );
     }
     // A response, because those are what the driver reads with a limit.
     let body = web_sys::Response::new_with_opt_readable_stream(call.request.body().as_ref())?;
@@ -176,14 +212,21 @@ async fn publish(call: &Call<'_>) -> Answer {
             let detail = format!("a manifest has {MAX_MANIFEST_BYTES} bytes at the most");
             return reply::problem(StatusCode::PAYLOAD_TOO_LARGE, &detail);
         }
-        Err(failure) => return reply::problem(StatusCode::BAD_REQUEST, &format!("the body could not be read: {failure}")),
+        Err(failure) => {
+            return reply::problem(
+                StatusCode::BAD_REQUEST,
+                &format!("the body could not be read: {failure}"),
+            );
+        }
     };
     let Ok(text) = text else {
         return reply::problem(StatusCode::BAD_REQUEST, "the manifest is not UTF-8");
     };
     let publication = match Registry::of(call.env).publish(&call.config, &text, host::now()).await {
         Ok(publication) => publication,
-        Err(NotPublished::Rejected(rejection)) => return reply::problem(rejection.status(), &rejection.to_string()),
+        Err(NotPublished::Rejected(rejection)) => {
+            return reply::problem(rejection.status(), &rejection.to_string());
+        }
         Err(error) => {
             log::error("not-published").say(&error);
             let response = reply::problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string())?;
@@ -205,7 +248,11 @@ async fn publish(call: &Call<'_>) -> Answer {
 /// URLs of a model's newest version by role, `signature` being the manifest that holds it. Links, where the model is private.
 async fn download(call: &Call<'_>, id: &str, link: Option<Link>) -> Answer {
     let config = &call.config;
-    let source = call.url.query_pairs().find(|(name, _)| name == "source").map_or_else(|| "gcs".into(), |(_, source)| source);
+    let source = call
+        .url
+        .query_pairs()
+        .find(|(name, _)| name == "source")
+        .map_or_else(|| "gcs".into(), |(_, source)| source);
     if !matches!(&*source, "gcs" | "ipfs") {
         return reply::problem(StatusCode::BAD_REQUEST, "source must be gcs or ipfs");
     }
@@ -214,16 +261,26 @@ async fn download(call: &Call<'_>, id: &str, link: Option<Link>) -> Answer {
         Err(error) => return no_manifest(&error),
     };
     let manifest = &accepted.manifest;
-    let ours = Source::new(SourceKind::Edge, &format!("{}{MODELS}", call.url.origin().ascii_serialization()));
+    let ours = Source::new(
+        SourceKind::Edge,
+        &format!("{}{MODELS}", call.url.origin().ascii_serialization()),
+    );
     let gateway = config.sources.iter().find(|source| source.kind == SourceKind::Ipfs);
     let from = match (&*source, gateway, &link) {
         ("gcs", ..) => &ours,
         (_, Some(gateway), None) => gateway,
-        _ => return reply::problem(StatusCode::NOT_FOUND, &format!("{id} is not to be had from IPFS here")),
+        _ => {
+            return reply::problem(
+                StatusCode::NOT_FOUND,
+                &format!("{id} is not to be had from IPFS here"),
+            );
+        }
     };
     let query = link.as_ref().map_or_else(String::new, |link| format!("?{}", link.query));
     let mut urls = Map::new();
-    let mut put = |role: &str, url: String| drop(urls.insert(role.into(), Value::from(format!("{url}{query}"))));
+    let mut put = |role: &str, url: String| {
+        drop(urls.insert(role.into(), Value::from(format!("{url}{query}"))))
+    };
     for artifact in &manifest.artifacts {
         put(&artifact.role, from.artifact_url(manifest, artifact));
     }

@@ -45,10 +45,15 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] names the variable.
     pub fn from_env(env: &Object) -> Result<Self, ConfigError> {
-        let var = |name: &str| Reflect::get(env, &name.into()).ok().and_then(|value| value.as_string());
+        let var =
+            |name: &str| Reflect::get(env, &name.into()).ok().and_then(|value| value.as_string());
         let number = |name, default| match var(name) {
             None => Ok(default),
-            Some(text) => text.parse().ok().filter(|number| *number > 0).ok_or(ConfigError::Number(name, text)),
+            Some(text) => text
+                .parse()
+                .ok()
+                .filter(|number| *number > 0)
+                .ok_or(ConfigError::Number(name, text)),
         };
         let limits = Limits {
             inputs: number("MAX_INPUTS", 256)?,
@@ -57,7 +62,8 @@ impl Config {
             body: number("MAX_BODY_BYTES", 1 << 20)?,
             requests: number("MAX_REQUESTS", 16)?,
         };
-        let keys = PinnedKeys::parse(&var("PINNED_KEYS").ok_or(ConfigError::Missing("PINNED_KEYS"))?)?;
+        let keys =
+            PinnedKeys::parse(&var("PINNED_KEYS").ok_or(ConfigError::Missing("PINNED_KEYS"))?)?;
         Ok(Self { keys, limits })
     }
 }

@@ -64,7 +64,12 @@ impl Edge {
     ///
     /// # Errors
     /// [`NoManifest`].
-    pub async fn manifest(&self, keys: &PinnedKeys, id: &str, floor: Option<&Floor>) -> Result<Accepted, NoManifest> {
+    pub async fn manifest(
+        &self,
+        keys: &PinnedKeys,
+        id: &str,
+        floor: Option<&Floor>,
+    ) -> Result<Accepted, NoManifest> {
         lookup::manifest(&self.places(&Object::new()), keys, id, None, floor).await
     }
 
@@ -82,7 +87,10 @@ impl Edge {
         let init = Object::new();
         let table = Rc::new(lookup::leaf_table(&self.places(&init), manifest, artifact).await?);
         alive();
-        let location = Location { name: self.0.kind.name().to_owned(), url: self.0.artifact_url(manifest, artifact) };
+        let location = Location {
+            name: self.0.kind.name().to_owned(),
+            url: self.0.artifact_url(manifest, artifact),
+        };
         // Whole segments, as the edge's cache has them.
         let limits = Config {
             whole: true,
@@ -99,7 +107,8 @@ impl Edge {
                 alive();
             }
         };
-        let mut reader = Session::new(table, vec![location], init, Nothing, limits, &[], report).read(0..artifact.size);
+        let mut reader = Session::new(table, vec![location], init, Nothing, limits, &[], report)
+            .read(0..artifact.size);
         while let Some(bytes) = reader.next().await {
             let view = bytes?.view;
             let leaf = u32::try_from(LEAF_SIZE).unwrap_or(u32::MAX);

@@ -63,7 +63,10 @@ impl Front {
                 Err(problem) => (problem.status, problem.to_json(), problem.retry_after),
             };
             let headers = Headers::new()?;
-            headers.set("Content-Type", if status.is_success() { "application/json" } else { PROBLEM_JSON })?;
+            headers.set(
+                "Content-Type",
+                if status.is_success() { "application/json" } else { PROBLEM_JSON },
+            )?;
             headers.set("Cache-Control", "no-store")?;
             if let Some(seconds) = retry_after {
                 headers.set("Retry-After", &seconds.to_string())?;
@@ -79,22 +82,37 @@ impl Front {
 impl Inner {
     async fn embed(&self, request: &web_sys::Request) -> Result<String, Problem> {
         let media_type = request.headers().get("Content-Type").ok().flatten().unwrap_or_default();
-        if !media_type.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json")) {
+        if !media_type
+            .split(';')
+            .next()
+            .is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
+        {
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "send application/json"));
         }
         let place = self.admission.enter().ok_or_else(|| {
-            let detail = format!("{} requests are being answered here; send this again in a second", self.config.limits.requests);
-            Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).code("rate_limit_exceeded").retry_after(1)
+            let detail = format!(
+                "{} requests are being answered here; send this again in a second",
+                self.config.limits.requests
+            );
+            Problem::new(StatusCode::TOO_MANY_REQUESTS, detail)
+                .code("rate_limit_exceeded")
+                .retry_after(1)
         })?;
-        let Request { model: id, inputs, encoding, dimensions } = Request::read(&self.body(request).await?)?;
+        let Request { model: id, inputs, encoding, dimensions } =
+            Request::read(&self.body(request).await?)?;
         let limits = &self.config.limits;
         if inputs.len() > limits.inputs {
-            return Err(bad_input(format!("there are {} inputs; {} are taken at the most", inputs.len(), limits.inputs)));
+            return Err(bad_input(format!(
+                "there are {} inputs; {} are taken at the most",
+                inputs.len(),
+                limits.inputs
+            )));
         }
         let edge = Edge::of(origin(&request.url()));
         let loaded = self.models.get(&edge, &self.config.keys, &id).await?;
         if let Some(wanted) = dimensions.filter(|wanted| *wanted > loaded.dimensions) {
-            let detail = format!("embeddings of {id} have {} dimensions, not {wanted}", loaded.dimensions);
+            let detail =
+                format!("embeddings of {id} have {} dimensions, not {wanted}", loaded.dimensions);
             return Err(Problem::new(StatusCode::BAD_REQUEST, detail).about(Some("dimensions")));
         }
         let inputs = self.tokens(&place, &loaded, inputs).await?;
@@ -112,31 +130,43 @@ impl Inner {
         let most = self.config.limits.body;
         // A response, because those are what the driver reads with a limit.
         let body = Response::new_with_opt_readable_stream(request.body().as_ref());
-        let body = body.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, host::message(&error)))?;
+        let body =
+            body.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, host::message(&error)))?;
         let late = async {
             host::sleep(BODY_WITHIN).await;
             Err(Failure::Stalled)
         };
         match race(host::read_at_most(&body, most as u64), late).await {
             Ok(bytes) => Ok(bytes),
-            Err(Failure::WrongLength { .. }) => {
-                Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("a request has {most} bytes at the most")))
-            }
+            Err(Failure::WrongLength { .. }) => Err(Problem::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                format!("a request has {most} bytes at the most"),
+            )),
             Err(Failure::Stalled) => {
                 let detail = format!("the body did not come within {} s", BODY_WITHIN / 1000);
                 Err(Problem::new(StatusCode::REQUEST_TIMEOUT, detail))
             }
-            Err(failure) => Err(Problem::new(StatusCode::BAD_REQUEST, format!("the body could not be read: {failure}"))),
+            Err(failure) => Err(Problem::new(
+                StatusCode::BAD_REQUEST,
+                format!("the body could not be read: {failure}"),
+            )),
         }
     }
 
     /// The tokens of each input.
-    async fn tokens(&self, place: &Place, loaded: &Rc<Loaded>, inputs: Vec<Input>) -> Result<Vec<Vec<u32>>, Problem> {
+    async fn tokens(
+        &self,
+        place: &Place,
+        loaded: &Rc<Loaded>,
+        inputs: Vec<Input>,
+    ) -> Result<Vec<Vec<u32>>, Problem> {
         let limits = &self.config.limits;
         let several = inputs.len() > 1;
         let (mut all, mut sum, mut since) = (Vec::with_capacity(inputs.len()), 0, 0);
         for (at, input) in inputs.into_iter().enumerate() {
-            let about = |detail: String| bad_input(if several { format!("input {at}: {detail}") } else { detail });
+            let about = |detail: String| {
+                bad_input(if several { format!("input {at}: {detail}") } else { detail })
+            };
             since += if let Input::Text(text) = &input { text.len() } else { 0 };
             if since > TEXT_AT_ONCE {
                 place.give_way().await;
@@ -151,13 +181,19 @@ impl Inner {
                 Fault::Broke(_) => self.broke(loaded, &fault),
             })?;
             if tokens.len() > limits.input_tokens {
-                let detail = format!("it has {} tokens; {} are taken at the most", tokens.len(), limits.input_tokens);
+                let detail = format!(
+                    "it has {} tokens; {} are taken at the most",
+                    tokens.len(),
+                    limits.input_tokens
+                );
                 return Err(about(detail).code("context_length_exceeded"));
             }
             sum += tokens.len();
             if sum > limits.tokens {
-                let detail =
-                    format!("the inputs have more than {} tokens, which is the most that are taken at once", limits.tokens);
+                let detail = format!(
+                    "the inputs have more than {} tokens, which is the most that are taken at once",
+                    limits.tokens
+                );
                 return Err(bad_input(detail));
             }
             all.push(tokens);
@@ -166,7 +202,12 @@ impl Inner {
     }
 
     /// The embedding of each input. Inputs of like length are run together.
-    async fn embeddings(&self, place: &Place, loaded: &Rc<Loaded>, inputs: &[Vec<u32>]) -> Result<Vec<Vec<f32>>, Problem> {
+    async fn embeddings(
+        &self,
+        place: &Place,
+        loaded: &Rc<Loaded>,
+        inputs: &[Vec<u32>],
+    ) -> Result<Vec<Vec<f32>>, Problem> {
         let mut order: Vec<usize> = (0..inputs.len()).collect();
         order.sort_by_key(|at| inputs[*at].len());
         let mut embeddings = vec![Vec::new(); inputs.len()];

@@ -33,7 +33,11 @@ impl Model {
     #[must_use]
     pub fn new(size: u32) -> Self {
         crate::panics::log();
-        Self { reader: Some(ModelReader::new(size.into())), files: RefCell::default(), embedder: None }
+        Self {
+            reader: Some(ModelReader::new(size.into())),
+            files: RefCell::default(),
+            embedder: None,
+        }
     }
 
     /// Takes a file that is needed besides the graph.
@@ -54,7 +58,12 @@ impl Model {
     /// # Errors
     /// What is wrong with it.
     pub fn finish(&mut self) -> Result<(), JsValue> {
-        let model = self.reader.take().ok_or_else(|| said("the graph is complete"))?.finish().map_err(said)?;
+        let model = self
+            .reader
+            .take()
+            .ok_or_else(|| said("the graph is complete"))?
+            .finish()
+            .map_err(said)?;
         let files = self.files.take();
         let file = |name: &str| files.get(name).map(Vec::as_slice);
         let tokenizer = Tokenizer::read(file(TOKENIZER).unwrap_or_default()).map_err(said)?;
@@ -97,7 +106,9 @@ impl Model {
         let mut left = tokens;
         let mut inputs = Vec::with_capacity(lengths.len());
         for length in lengths {
-            let (input, rest) = left.split_at_checked(*length as usize).ok_or_else(|| said("there are fewer tokens"))?;
+            let (input, rest) = left
+                .split_at_checked(*length as usize)
+                .ok_or_else(|| said("there are fewer tokens"))?;
             inputs.push(input.to_vec());
             left = rest;
         }

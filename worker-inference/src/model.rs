@@ -19,7 +19,11 @@ extern "C" {
     #[wasm_bindgen(method, structural, catch)]
     fn check(this: &Instance, tokens: &Uint32Array) -> Result<(), JsValue>;
     #[wasm_bindgen(method, structural, catch)]
-    fn embed(this: &Instance, tokens: &Uint32Array, lengths: &Uint32Array) -> Result<Float32Array, JsValue>;
+    fn embed(
+        this: &Instance,
+        tokens: &Uint32Array,
+        lengths: &Uint32Array,
+    ) -> Result<Float32Array, JsValue>;
     #[wasm_bindgen(method, structural, catch)]
     fn dimensions(this: &Instance) -> Result<u32, JsValue>;
     #[wasm_bindgen(method, structural, catch)]
@@ -101,8 +105,12 @@ impl Model {
     /// # Errors
     /// [`Fault`].
     pub fn embed(&self, inputs: &[&[u32]]) -> Result<Vec<Vec<f32>>, Fault> {
-        let lengths: Vec<u32> = inputs.iter().map(|input| u32::try_from(input.len()).unwrap_or(u32::MAX)).collect();
-        let embeddings = self.0.embed(&Uint32Array::from(&*inputs.concat()), &Uint32Array::from(&*lengths))?.to_vec();
+        let lengths: Vec<u32> =
+            inputs.iter().map(|input| u32::try_from(input.len()).unwrap_or(u32::MAX)).collect();
+        let embeddings = self
+            .0
+            .embed(&Uint32Array::from(&*inputs.concat()), &Uint32Array::from(&*lengths))?
+            .to_vec();
         let width = embeddings.len() / inputs.len().max(1);
         Ok(embeddings.chunks_exact(width.max(1)).map(<[f32]>::to_vec).collect())
     }

@@ -94,12 +94,19 @@ impl From<&NoModel> for Problem {
     fn from(error: &NoModel) -> Self {
         let problem = |status| Self::new(status, error.to_string()).about(Some("model"));
         match error {
-            NoModel::Manifest(NoManifest::NotFound(_)) => problem(StatusCode::NOT_FOUND).code("model_not_found"),
-            NoModel::NotEmbeddable(..) => problem(StatusCode::BAD_REQUEST).code("model_not_supported"),
-            NoModel::Unusable { .. } | NoModel::Delivery { error: NotDelivered::Refused(_), .. } => {
+            NoModel::Manifest(NoManifest::NotFound(_)) => {
+                problem(StatusCode::NOT_FOUND).code("model_not_found")
+            }
+            NoModel::NotEmbeddable(..) => {
+                problem(StatusCode::BAD_REQUEST).code("model_not_supported")
+            }
+            NoModel::Unusable { .. }
+            | NoModel::Delivery { error: NotDelivered::Refused(_), .. } => {
                 problem(StatusCode::UNPROCESSABLE_ENTITY).code("model_not_usable")
             }
-            NoModel::Manifest(_) | NoModel::Delivery { .. } => problem(StatusCode::BAD_GATEWAY).retry_after(5),
+            NoModel::Manifest(_) | NoModel::Delivery { .. } => {
+                problem(StatusCode::BAD_GATEWAY).retry_after(5)
+            }
         }
     }
 }
@@ -121,13 +128,20 @@ impl Models {
     ///
     /// # Errors
     /// Why there is none.
-    pub async fn get(&self, edge: &Edge, keys: &PinnedKeys, id: &str) -> Result<Rc<Loaded>, Problem> {
+    pub async fn get(
+        &self,
+        edge: &Edge,
+        keys: &PinnedKeys,
+        id: &str,
+    ) -> Result<Rc<Loaded>, Problem> {
         if !is_id(id) {
             let detail = format!(
                 "there is no model {:?}; ids are of a-z, 0-9, '.', '_' and '-'",
                 id.chars().take(128).collect::<String>()
             );
-            return Err(Problem::new(StatusCode::NOT_FOUND, detail).about(Some("model")).code("model_not_found"));
+            return Err(Problem::new(StatusCode::NOT_FOUND, detail)
+                .about(Some("model"))
+                .code("model_not_found"));
         }
         let until = host::now() + PATIENCE;
         loop {
@@ -140,7 +154,9 @@ impl Models {
                 Found::Soon if host::now() < until => host::sleep(LOOK_AFTER).await,
                 Found::Soon => {
                     let detail = format!("{id} takes more than {} s to load", PATIENCE / 1000);
-                    return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(5));
+                    return Err(
+                        Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(5)
+                    );
                 }
                 Found::Turn(seen) => {
                     let known = self.there(id);
@@ -159,7 +175,11 @@ impl Models {
     }
 
     fn there(&self, id: &str) -> Option<Rc<Loaded>> {
-        self.entries.borrow().iter().find(|entry| entry.id == id).and_then(|entry| entry.there.clone())
+        self.entries
+            .borrow()
+            .iter()
+            .find(|entry| entry.id == id)
+            .and_then(|entry| entry.there.clone())
     }
 
     fn find(&self, id: &str) -> Found {
@@ -172,7 +192,9 @@ impl Models {
         let entry = &mut entries[at];
         let under_way = entry.is_under_way(now);
         match (&entry.there, &entry.failed) {
-            (Some(there), _) if under_way || now < there.fresh_until.get() => Found::There(Rc::clone(there)),
+            (Some(there), _) if under_way || now < there.fresh_until.get() => {
+                Found::There(Rc::clone(there))
+            }
             (_, Some((problem, until))) if now < *until => Found::Failed(problem.clone()),
             _ if under_way => Found::Soon,
             _ => {
@@ -184,18 +206,27 @@ impl Models {
     }
 
     /// Says how a load ended that began when `known` was there.
-    fn end(&self, id: &str, turn: &Rc<Cell<u64>>, known: Option<Rc<Loaded>>, loaded: Result<Rc<Loaded>, NoModel>) {
+    fn end(
+        &self,
+        id: &str,
+        turn: &Rc<Cell<u64>>,
+        known: Option<Rc<Loaded>>,
+        loaded: Result<Rc<Loaded>, NoModel>,
+    ) {
         let now = host::now();
         let mut entries = self.entries.borrow_mut();
         let mut failed = 0;
         // Names that nobody publishes are not remembered for long, nor too many of them.
         entries.retain(|entry| {
             failed += usize::from(entry.failed.is_some());
-            let counts = entry.failed.as_ref().is_some_and(|(_, until)| now < *until) && failed <= MAX_FAILED;
+            let counts = entry.failed.as_ref().is_some_and(|(_, until)| now < *until)
+                && failed <= MAX_FAILED;
             entry.id == id || entry.there.is_some() || entry.is_under_way(now) || counts
         });
         // Another request took over when this one was silent for too long.
-        let ours = |entry: &&mut Entry| entry.id == id && entry.under_way.as_ref().is_some_and(|seen| Rc::ptr_eq(seen, turn));
+        let ours = |entry: &&mut Entry| {
+            entry.id == id && entry.under_way.as_ref().is_some_and(|seen| Rc::ptr_eq(seen, turn))
+        };
         let Some(entry) = entries.iter_mut().find(ours) else { return };
         entry.under_way = None;
         entry.failed = None;
@@ -208,12 +239,19 @@ impl Models {
             }
             (Err(error), None) => {
                 // What there is not, or is for something else, is the client's mistake.
-                if !matches!(error, NoModel::Manifest(NoManifest::NotFound(_)) | NoModel::NotEmbeddable(..)) {
+                if !matches!(
+                    error,
+                    NoModel::Manifest(NoManifest::NotFound(_)) | NoModel::NotEmbeddable(..)
+                ) {
                     log::error("no-model").fact("model", id).say(&error);
                 }
-                let lasting =
-                    matches!(error, NoModel::Unusable { .. } | NoModel::Delivery { error: NotDelivered::Refused(_), .. });
-                entry.failed = Some(((&error).into(), now + if lasting { UNUSABLE_FOR } else { FAILED_FOR }));
+                let lasting = matches!(
+                    error,
+                    NoModel::Unusable { .. }
+                        | NoModel::Delivery { error: NotDelivered::Refused(_), .. }
+                );
+                entry.failed =
+                    Some(((&error).into(), now + if lasting { UNUSABLE_FOR } else { FAILED_FOR }));
             }
         }
     }
@@ -230,8 +268,10 @@ impl Models {
         let floor = known.as_ref().map(|known| known.accepted.borrow().manifest.floor());
         let accepted = Rc::new(edge.manifest(keys, id, floor.as_ref()).await?);
         let manifest = &accepted.manifest;
-        let parts = Parts::of(manifest).map_err(|error| NoModel::NotEmbeddable(id.to_owned(), error))?;
-        if let Some(known) = known.filter(|known| same(&known.accepted.borrow().manifest, manifest)) {
+        let parts =
+            Parts::of(manifest).map_err(|error| NoModel::NotEmbeddable(id.to_owned(), error))?;
+        if let Some(known) = known.filter(|known| same(&known.accepted.borrow().manifest, manifest))
+        {
             known.accepted.replace(Rc::clone(&accepted));
             known.fresh_until.set(host::now() + FRESH);
             return Ok(known);
@@ -240,14 +280,19 @@ impl Models {
         self.make_room(id, parts.model.size * 3 / 2 + parts.tokenizer.size * 4);
         let name = || format!("{id} {}", manifest.version);
         let unusable = |error| NoModel::Unusable { model: name(), error };
-        let undelivered = |file: &Artifact, error| NoModel::Delivery { model: name(), file: file.filename.clone(), error };
+        let undelivered = |file: &Artifact, error| NoModel::Delivery {
+            model: name(),
+            file: file.filename.clone(),
+            error,
+        };
         let alive = || {
             let seen = Rc::clone(seen);
             move || seen.set(host::now())
         };
         let model = Model::new(&self.create, parts.model.size).map_err(unusable)?;
         let settings = Settings::FILES.iter().filter_map(|name| manifest.artifact(name));
-        for file in settings.filter(|file| file.size <= MAX_SETTINGS_BYTES).chain([parts.tokenizer]) {
+        for file in settings.filter(|file| file.size <= MAX_SETTINGS_BYTES).chain([parts.tokenizer])
+        {
             // At most a few MiB, and gone when the instance has it.
             let whole = Uint8Array::new_with_length(u32::try_from(file.size).unwrap_or(u32::MAX));
             let mut at = 0;
@@ -256,8 +301,11 @@ impl Models {
                 at += piece.length();
                 Ok(())
             };
-            edge.deliver(manifest, file, alive(), take).await.map_err(|error| undelivered(file, error))?;
-            let name = if file.filename == parts.tokenizer.filename { TOKENIZER } else { &file.filename };
+            edge.deliver(manifest, file, alive(), take)
+                .await
+                .map_err(|error| undelivered(file, error))?;
+            let name =
+                if file.filename == parts.tokenizer.filename { TOKENIZER } else { &file.filename };
             model.file(name, &whole).map_err(unusable)?;
         }
         let pushed = edge.deliver(manifest, parts.model, alive(), |piece| model.push(piece)).await;
@@ -265,14 +313,24 @@ impl Models {
         model.finish().map_err(unusable)?;
         let dimensions = model.dimensions().map_err(unusable)?;
         let fresh_until = Cell::new(host::now() + FRESH);
-        Ok(Rc::new(Loaded { model, dimensions, accepted: RefCell::new(accepted), fresh_until, used: Cell::default() }))
+        Ok(Rc::new(Loaded {
+            model,
+            dimensions,
+            accepted: RefCell::new(accepted),
+            fresh_until,
+            used: Cell::default(),
+        }))
     }
 
     /// Lets those go that were used least recently, until one more fits that is going to take about `bytes`.
     fn make_room(&self, id: &str, bytes: u64) {
         let mut entries = self.entries.borrow_mut();
         loop {
-            let there = || entries.iter().filter_map(|entry| entry.there.as_ref().map(|there| (&entry.id, there)));
+            let there = || {
+                entries
+                    .iter()
+                    .filter_map(|entry| entry.there.as_ref().map(|there| (&entry.id, there)))
+            };
             let taken: u64 = there().map(|(_, loaded)| loaded.model.memory()).sum();
             if there().count() < MOST && taken + bytes <= MEMORY {
                 return;
@@ -280,7 +338,10 @@ impl Models {
             // Its own older version last: it answers until the newer one is there.
             let oldest = there().min_by_key(|(other, loaded)| (*other == id, loaded.used.get()));
             let Some(oldest) = oldest.map(|(id, _)| id.clone()) else { return };
-            entries.iter_mut().filter(|entry| entry.id == oldest).for_each(|entry| entry.there = None);
+            entries
+                .iter_mut()
+                .filter(|entry| entry.id == oldest)
+                .for_each(|entry| entry.there = None);
         }
     }
 }

@@ -42,12 +42,21 @@ async fn bytes(blob: &Blob) -> Option<Uint8Array> {
 impl Artifact {
     /// An artifact of which nothing is known but its leaf table.
     pub fn new(cid: String, table: Rc<LeafTable>) -> Self {
-        Self { cid, table, download: RefCell::default(), verified: RefCell::default(), verifying: Mutex::default() }
+        Self {
+            cid,
+            table,
+            download: RefCell::default(),
+            verified: RefCell::default(),
+            verifying: Mutex::default(),
+        }
     }
 
     /// Whether somebody reads from its download, or what was read is still being kept.
     pub fn is_in_use(&self) -> bool {
-        self.download.borrow().as_ref().is_some_and(|download| !download.is_idle() || download.is_storing())
+        self.download
+            .borrow()
+            .as_ref()
+            .is_some_and(|download| !download.is_idle() || download.is_storing())
     }
 
     /// Forgets what was verified: it is to be read from the store again.
@@ -72,8 +81,12 @@ impl Artifact {
         if let Some(blob) = self.compose(range) {
             return Some(blob);
         }
-        let pieces = Piece::all(&self.cid, self.size(), &self.table.layout().segments_of_bytes(range)).await?;
-        let new = pieces.into_iter().filter(|piece| !self.verified.borrow().iter().any(|known| known.segments == piece.segments));
+        let pieces =
+            Piece::all(&self.cid, self.size(), &self.table.layout().segments_of_bytes(range))
+                .await?;
+        let new = pieces.into_iter().filter(|piece| {
+            !self.verified.borrow().iter().any(|known| known.segments == piece.segments)
+        });
         let new: Vec<Piece> = new.collect();
         if !self.verify(&new).await.is_empty() {
             return None;
@@ -95,7 +108,8 @@ impl Artifact {
             let piece = verified.iter().find(|piece| piece.segments.contains(&segment))?;
             let start = layout.bytes_of_segment(piece.segments.start).start;
             let end = layout.bytes_of_segment(piece.segments.end - 1).end.min(range.end);
-            let part = piece.blob.slice_with_f64_and_f64(number(at - start), number(end - start)).ok()?;
+            let part =
+                piece.blob.slice_with_f64_and_f64(number(at - start), number(end - start)).ok()?;
             parts.push(part.as_ref());
             at = end;
         }
@@ -104,7 +118,9 @@ impl Artifact {
 
     /// Verifies entries; those segments that are not good are dropped from the store, and returned.
     async fn verify(&self, pieces: &[Piece]) -> Vec<u64> {
-        let queue = pieces.iter().flat_map(|piece| piece.segments.clone().map(move |segment| (piece, segment)));
+        let queue = pieces
+            .iter()
+            .flat_map(|piece| piece.segments.clone().map(move |segment| (piece, segment)));
         let (queue, bad) = (RefCell::new(queue), RefCell::new(Vec::new()));
         let lane = async || loop {
             let next = queue.borrow_mut().next();
@@ -122,8 +138,12 @@ impl Artifact {
     async fn is_good(&self, piece: &Piece, segment: u64) -> bool {
         let layout = self.table.layout();
         let found = async {
-            let hashed = hash_leaves(bytes(&slice(piece, &self.table, segment)?).await?.into()).await.ok()?;
-            Some(self.table.verify_leaves(layout.leaves_of_segment(segment), &hashed).bad.is_empty())
+            let hashed = hash_leaves(bytes(&slice(piece, &self.table, segment)?).await?.into())
+                .await
+                .ok()?;
+            Some(
+                self.table.verify_leaves(layout.leaves_of_segment(segment), &hashed).bad.is_empty(),
+            )
         };
         found.await.unwrap_or(false)
     }
@@ -188,7 +208,9 @@ impl SegmentStore for Segments {
     async fn save(&self, segment: u64, parts: Vec<HostBytes>) {
         let part = |part: HostBytes| part.blob.map_or_else(|| part.view.into(), JsValue::from);
         let parts: Array = parts.into_iter().map(part).collect();
-        self.budget.save(&self.cid, self.table.layout().size(), segment, &parts, &*self.in_use).await;
+        self.budget
+            .save(&self.cid, self.table.layout().size(), segment, &parts, &*self.in_use)
+            .await;
     }
 
     async fn forget(&self, segment: u64) {

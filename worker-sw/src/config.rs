@@ -29,12 +29,18 @@ impl Config {
         let edge = format!("{}/models", edge.trim_end_matches('/'));
         let mut sources = vec![Source::new(SourceKind::Edge, &edge)];
         sources.extend(text(options, "gcs")?.map(|base| Source::new(SourceKind::Gcs, &base)));
-        for gateway in option(options, "ipfs").map(|gateways| Array::from(&gateways)).unwrap_or_default().iter() {
+        for gateway in option(options, "ipfs")
+            .map(|gateways| Array::from(&gateways))
+            .unwrap_or_default()
+            .iter()
+        {
             let base = gateway.as_string().ok_or("the option ipfs must be an array of URLs")?;
             sources.push(Source::new(SourceKind::Ipfs, &base));
         }
         let Some(Ok(pinned)) = option(options, "keys").map(JsValue::dyn_into::<Object>) else {
-            return Err("the option keys is missing; it must be {keyId: base64 of the public key}".into());
+            return Err(
+                "the option keys is missing; it must be {keyId: base64 of the public key}".into()
+            );
         };
         let mut keys = PinnedKeys::default();
         for id in Object::keys(&pinned).iter().filter_map(|id| id.as_string()) {
@@ -52,20 +58,31 @@ impl Config {
 }
 
 fn option(options: &JsValue, name: &str) -> Option<JsValue> {
-    Reflect::get(options, &name.into()).ok().filter(|value| !value.is_undefined() && !value.is_null())
+    Reflect::get(options, &name.into())
+        .ok()
+        .filter(|value| !value.is_undefined() && !value.is_null())
 }
 
 /// A whole number from `least` to `most`.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, clippy::float_cmp)] // Checked.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    clippy::float_cmp
+)] // Checked.
 fn count(options: &JsValue, name: &str, least: u64, most: u64) -> Result<Option<u64>, String> {
     let Some(value) = option(options, name) else { return Ok(None) };
     match value.as_f64().map(|value| (value, value as u64)) {
-        Some((value, whole)) if whole as f64 == value && (least..=most).contains(&whole) => Ok(Some(whole)),
+        Some((value, whole)) if whole as f64 == value && (least..=most).contains(&whole) => {
+            Ok(Some(whole))
+        }
         _ => Err(format!("the option {name} must be a whole number from {least} to {most}")),
     }
 }
 
 fn text(options: &JsValue, name: &str) -> Result<Option<String>, String> {
     let value = option(options, name);
-    value.map(|value| value.as_string().ok_or_else(|| format!("the option {name} must be a string"))).transpose()
+    value
+        .map(|value| value.as_string().ok_or_else(|| format!("the option {name} must be a string")))
+        .transpose()
 }

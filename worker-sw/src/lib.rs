@@ -24,7 +24,9 @@ impl Models {
     /// When the options cannot be used.
     pub fn open(options: &JsValue, tell: Function) -> Result<Models, JsError> {
         console_error_panic_hook::set_once();
-        models::Models::open(options, tell).map(|models| Self(models.into())).map_err(|error| JsError::new(&error))
+        models::Models::open(options, tell)
+            .map(|models| Self(models.into()))
+            .map_err(|error| JsError::new(&error))
     }
 
     /// The answer to a GET or HEAD below the configured path.
@@ -41,7 +43,9 @@ impl Models {
     /// When there is none, or it is refused.
     pub async fn manifest(&self, id: String) -> Result<String, JsError> {
         let accepted = self.0.manifest(&id, None).await;
-        accepted.map(|accepted| accepted.text.clone()).map_err(|error| JsError::new(&error.to_string()))
+        accepted
+            .map(|accepted| accepted.text.clone())
+            .map_err(|error| JsError::new(&error.to_string()))
     }
 
     /// What is kept: `[{model, version, file, cid, size, cachedBytes, lastUsed, pinned}]`.

@@ -90,7 +90,10 @@ impl Models {
         let url = request.url();
         let below = pathname(&url).and_then(|path| path.strip_prefix(&self.config.path));
         let Some(path) = below.and_then(ModelPath::parse) else {
-            return problem(StatusCode::NOT_FOUND, "this names no model file; use {id}/{file} or {id}/v{version}/{file}");
+            return problem(
+                StatusCode::NOT_FOUND,
+                "this names no model file; use {id}/{file} or {id}/v{version}/{file}",
+            );
         };
         let accepted = match self.manifest(&path.id, path.version.as_ref()).await {
             Ok(accepted) => accepted,
@@ -99,7 +102,9 @@ impl Models {
         };
         let manifest = &accepted.manifest;
         let file = match &path.resource {
-            Resource::Manifest => return small("application/json", accepted.text.as_bytes()).map_err(thrown),
+            Resource::Manifest => {
+                return small("application/json", accepted.text.as_bytes()).map_err(thrown);
+            }
             Resource::Artifact(file) | Resource::LeafTable(file) => file,
         };
         let Some(artifact) = manifest.artifact(file) else {
@@ -107,25 +112,38 @@ impl Models {
             return problem(StatusCode::NOT_FOUND, &detail);
         };
         if let Resource::LeafTable(_) = path.resource {
-            let known = self.artifact(manifest, artifact).await.map_err(|error| self.failed(&path, &error))?;
+            let known = self
+                .artifact(manifest, artifact)
+                .await
+                .map_err(|error| self.failed(&path, &error))?;
             return small("application/octet-stream", &known.table.to_bytes()).map_err(thrown);
         }
         let method = if request.method() == "HEAD" { Method::HEAD } else { Method::GET };
         let fields = fields_of(&request.headers()).unwrap_or_default();
-        let (head, bytes) = semantics::answer(&method, &fields, manifest, artifact, path.freshness()).into_parts();
+        let (head, bytes) =
+            semantics::answer(&method, &fields, manifest, artifact, path.freshness()).into_parts();
         let body = match bytes {
             None => JsValue::NULL,
-            Some(bytes) => self.read(manifest, artifact, bytes).await.map_err(|error| self.failed(&path, &error))?,
+            Some(bytes) => self
+                .read(manifest, artifact, bytes)
+                .await
+                .map_err(|error| self.failed(&path, &error))?,
         };
         respond(head.status, &head.headers, &body).map_err(thrown)
     }
 
     /// Verified bytes: a blob where all of them are kept, else a stream, whose download starts when it is first read.
-    async fn read(&self, manifest: &Manifest, file: &manifest::Artifact, bytes: Range<u64>) -> Result<JsValue, String> {
+    async fn read(
+        &self,
+        manifest: &Manifest,
+        file: &manifest::Artifact,
+        bytes: Range<u64>,
+    ) -> Result<JsValue, String> {
         let artifact = self.artifact(manifest, file).await?;
         let blob = if bytes.is_empty() { None } else { artifact.kept(&bytes).await };
         if let Some(blob) = blob {
-            let report = reports::of_download(self.teller.clone(), manifest, file, Vec::new(), || {});
+            let report =
+                reports::of_download(self.teller.clone(), manifest, file, Vec::new(), || {});
             for segment in file.layout().segments_of_bytes(&bytes) {
                 report(download::Report::Verified { segment, origins: Vec::new() });
             }
@@ -140,7 +158,12 @@ impl Models {
         into_stream(None, download.read(bytes)).map(JsValue::from).map_err(|error| message(&error))
     }
 
-    fn download(&self, manifest: &Manifest, file: &manifest::Artifact, artifact: &Rc<Artifact>) -> Session<Segments> {
+    fn download(
+        &self,
+        manifest: &Manifest,
+        file: &manifest::Artifact,
+        artifact: &Rc<Artifact>,
+    ) -> Session<Segments> {
         let locate = |source: &edge_net_core::transfer::source::Source| Location {
             name: source.kind.name().to_owned(),
             url: source.artifact_url(manifest, file),
@@ -148,7 +171,9 @@ impl Models {
         let locations: Vec<Location> = self.config.sources.iter().map(locate).collect();
         let names = locations.iter().map(|location| location.name.clone()).collect();
         let artifacts = Rc::clone(&self.artifacts);
-        let in_use = move |cid: &str| artifacts.borrow().iter().any(|artifact| artifact.cid == cid && artifact.is_in_use());
+        let in_use = move |cid: &str| {
+            artifacts.borrow().iter().any(|artifact| artifact.cid == cid && artifact.is_in_use())
+        };
         let table = Rc::clone(&artifact.table);
         let keep = Segments {
             cid: artifact.cid.clone(),
@@ -165,7 +190,12 @@ impl Models {
         let report = reports::of_download(self.teller.clone(), manifest, file, names, pack);
         // What can never be kept whole lets nothing else go.
         let fits = self.config.budget.is_none_or(|budget| file.size <= budget);
-        let limits = download::Config { lanes: self.config.lanes, store: fits, seed: seed(), ..download::Config::default() };
+        let limits = download::Config {
+            lanes: self.config.lanes,
+            store: fits,
+            seed: seed(),
+            ..download::Config::default()
+        };
         let paces = self.last.borrow().as_ref().map(Session::paces).unwrap_or_default();
         let session = Session::new(table, locations, fetch_options(), keep, limits, &paces, report);
         self.last.replace(Some(session.clone()));
@@ -177,7 +207,11 @@ impl Models {
     }
 
     /// What is known of an artifact; its leaf table is looked up, once however many ask.
-    async fn artifact(&self, manifest: &Manifest, file: &manifest::Artifact) -> Result<Rc<Artifact>, String> {
+    async fn artifact(
+        &self,
+        manifest: &Manifest,
+        file: &manifest::Artifact,
+    ) -> Result<Rc<Artifact>, String> {
         let cid = cid_text(&file.cid);
         let known = || self.artifacts.borrow().iter().find(|artifact| artifact.cid == cid).cloned();
         let turn = self.turn(&cid);
@@ -186,7 +220,9 @@ impl Models {
             return Ok(artifact);
         }
         let kept = store::get(LEAF_TABLES, &cid).await.dyn_into::<Uint8Array>().ok();
-        let table = if let Some(table) = kept.and_then(|table| LeafTable::verify(&table.to_vec(), file.size, &file.cid).ok()) {
+        let table = if let Some(table) =
+            kept.and_then(|table| LeafTable::verify(&table.to_vec(), file.size, &file.cid).ok())
+        {
             table
         } else {
             let found = lookup::leaf_table(&self.places(&fetch_options()), manifest, file).await;
@@ -207,25 +243,38 @@ impl Models {
 
     /// The manifest of a model: of a version, as kept or as found; or the newest, which is asked for
     /// again every minute and may not go back.
-    pub async fn manifest(&self, id: &str, version: Option<&Version>) -> Result<Rc<Accepted>, NoManifest> {
+    pub async fn manifest(
+        &self,
+        id: &str,
+        version: Option<&Version>,
+    ) -> Result<Rc<Accepted>, NoManifest> {
         let name = version.map_or_else(|| id.to_owned(), |version| format!("{id}@{version}"));
         let turn = self.turn(&name);
         let _turn = turn.lock().await;
         let now = js_sys::Date::now();
-        let known =
-            |(of, accepted, until): &(String, Rc<Accepted>, f64)| (*of == name && now < *until).then(|| Rc::clone(accepted));
+        let known = |(of, accepted, until): &(String, Rc<Accepted>, f64)| {
+            (*of == name && now < *until).then(|| Rc::clone(accepted))
+        };
         if let Some(accepted) = self.accepted.borrow().iter().find_map(known) {
             return Ok(accepted);
         }
         let kept = store::get(MANIFESTS, &name).await.as_string();
         // Verified again: a key may have been unpinned since, or the storage altered.
-        let kept = kept.and_then(|text| lookup::accept(text, &self.config.keys, id, version, None).ok());
+        let kept =
+            kept.and_then(|text| lookup::accept(text, &self.config.keys, id, version, None).ok());
         let accepted = match (kept, version) {
             (Some(kept), Some(_)) => kept,
             (kept, _) => {
                 let floor = kept.as_ref().map(|kept| kept.manifest.floor());
                 let options = fetch_options();
-                let found = lookup::manifest(&self.places(&options), &self.config.keys, id, version, floor.as_ref()).await;
+                let found = lookup::manifest(
+                    &self.places(&options),
+                    &self.config.keys,
+                    id,
+                    version,
+                    floor.as_ref(),
+                )
+                .await;
                 match (found, kept) {
                     (Ok(found), _) => {
                         store::put(MANIFESTS, &name, &found.text.as_str().into()).await;
@@ -233,12 +282,18 @@ impl Models {
                     }
                     // Offline, gone from where it was, or behind: what was accepted before still holds, unless it expired.
                     (Err(NoManifest::Unreachable(_) | NoManifest::NotFound(_)), Some(kept)) => {
-                        lookup::current(kept, version).map_err(|refusal| NoManifest::Refused(refusal.to_string()))?
+                        lookup::current(kept, version)
+                            .map_err(|refusal| NoManifest::Refused(refusal.to_string()))?
                     }
                     (Err(NoManifest::Older(reason)), Some(kept)) => {
-                        let detail = [("model", id.into()), ("file", "manifest.json".into()), ("reason", reason.into())];
+                        let detail = [
+                            ("model", id.into()),
+                            ("file", "manifest.json".into()),
+                            ("reason", reason.into()),
+                        ];
                         self.teller.tell("refused", &detail);
-                        lookup::current(kept, version).map_err(|refusal| NoManifest::Refused(refusal.to_string()))?
+                        lookup::current(kept, version)
+                            .map_err(|refusal| NoManifest::Refused(refusal.to_string()))?
                     }
                     (Err(error), _) => return Err(error),
                 }
@@ -258,7 +313,9 @@ impl Models {
         for manifest in manifests().await {
             for file in &manifest.artifacts {
                 let cid = cid_text(&file.cid);
-                if let Some(kept) = index.iter().find(|row| row.cid == cid && (row.bytes > 0 || row.pinned)) {
+                if let Some(kept) =
+                    index.iter().find(|row| row.cid == cid && (row.bytes > 0 || row.pinned))
+                {
                     rows.push(&object(&[
                         ("model", manifest.id.as_str().into()),
                         ("version", manifest.version.to_string().into()),
@@ -310,7 +367,8 @@ impl Models {
         let rows = Array::new();
         for file in &accepted.manifest.artifacts {
             let (good, bad) = self.artifact(&accepted.manifest, file).await?.verify_now().await;
-            let bad: Array = bad.into_iter().map(|segment| JsValue::from(number(segment))).collect();
+            let bad: Array =
+                bad.into_iter().map(|segment| JsValue::from(number(segment))).collect();
             let segments = number(file.layout().segments());
             rows.push(&object(&[
                 ("file", file.filename.as_str().into()),
@@ -324,16 +382,26 @@ impl Models {
 
     /// See [`crate::Models::usage`].
     pub async fn usage(&self) -> JsValue {
-        let (told, bytes) = (store::estimate().await, store::index().await.iter().map(|row| row.bytes).sum());
+        let (told, bytes) =
+            (store::estimate().await, store::index().await.iter().map(|row| row.bytes).sum());
         let member = |name: &str| Reflect::get(&told, &name.into()).unwrap_or_default();
         let budget = self.config.budget.map_or(JsValue::UNDEFINED, |budget| number(budget).into());
-        object(&[("bytes", number(bytes).into()), ("budget", budget), ("quota", member("quota")), ("usage", member("usage"))])
+        object(&[
+            ("bytes", number(bytes).into()),
+            ("budget", budget),
+            ("quota", member("quota")),
+            ("usage", member("usage")),
+        ])
     }
 
     /// See [`crate::Models::downloads`].
     pub fn downloads(&self) -> Array {
         let artifacts = self.artifacts.borrow();
-        artifacts.iter().filter(|artifact| artifact.is_in_use()).map(|artifact| JsValue::from(artifact.cid.as_str())).collect()
+        artifacts
+            .iter()
+            .filter(|artifact| artifact.is_in_use())
+            .map(|artifact| JsValue::from(artifact.cid.as_str()))
+            .collect()
     }
 
     fn failed(&self, path: &ModelPath, message: &str) -> String {
@@ -341,7 +409,11 @@ impl Models {
             Resource::Manifest => "manifest.json",
             Resource::LeafTable(file) | Resource::Artifact(file) => file.as_str(),
         };
-        let detail = [("model", path.id.as_str().into()), ("file", file.into()), ("message", message.into())];
+        let detail = [
+            ("model", path.id.as_str().into()),
+            ("file", file.into()),
+            ("message", message.into()),
+        ];
         self.teller.tell("failed", &detail);
         message.to_owned()
     }
@@ -408,10 +480,15 @@ fn small(media_type: &'static str, body: &[u8]) -> Result<Response, JsValue> {
 }
 
 fn problem(status: StatusCode, detail: &str) -> Result<Response, String> {
-    with_body(status, PROBLEM_JSON, semantics::problem(status, detail).as_bytes()).map_err(|error| message(&error))
+    with_body(status, PROBLEM_JSON, semantics::problem(status, detail).as_bytes())
+        .map_err(|error| message(&error))
 }
 
-fn with_body(status: StatusCode, media_type: &'static str, body: &[u8]) -> Result<Response, JsValue> {
+fn with_body(
+    status: StatusCode,
+    media_type: &'static str,
+    body: &[u8],
+) -> Result<Response, JsValue> {
     let mut fields = HeaderMap::new();
     fields.insert(http::header::CONTENT_TYPE, HeaderValue::from_static(media_type));
     respond(status, &fields, &Uint8Array::from(body))

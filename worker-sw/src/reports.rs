@@ -57,8 +57,10 @@ pub fn of_download(
     move |report| {
         let elapsed = js_sys::Date::now() - started;
         let ms: JsValue = elapsed.into();
-        let of_file = [("model", model.clone()), ("version", version.clone()), ("file", file.clone())];
-        let tell = |kind: &str, more: &[(&str, JsValue)]| teller.tell(kind, &[&of_file, more].concat());
+        let of_file =
+            [("model", model.clone()), ("version", version.clone()), ("file", file.clone())];
+        let tell =
+            |kind: &str, more: &[(&str, JsValue)]| teller.tell(kind, &[&of_file, more].concat());
         match report {
             Report::Received { bytes } => {
                 received.set(received.get() + number(bytes));

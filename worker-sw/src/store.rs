@@ -123,7 +123,14 @@ pub struct Budget {
 
 impl Budget {
     /// Keeps a segment of the artifact `cid`, letting others go for it if it must and may. What `in_use` says is in use stays.
-    pub async fn save(&self, cid: &str, size: u64, segment: u64, parts: &Array, in_use: impl Fn(&str) -> bool) {
+    pub async fn save(
+        &self,
+        cid: &str,
+        size: u64,
+        segment: u64,
+        parts: &Array,
+        in_use: impl Fn(&str) -> bool,
+    ) {
         let bytes = Layout::new(size).bytes_of_segment(segment);
         let (need, size) = (bytes.end - bytes.start, number(size));
         let mut turn = None;
@@ -151,7 +158,11 @@ impl Budget {
 /// Lets go of what has to go so that `need` more bytes fit into `budget`. Whether they do.
 async fn make_room(budget: u64, need: u64, in_use: &impl Fn(&str) -> bool) -> bool {
     let rows = index().await;
-    let kept = rows.iter().map(|row| Kept { bytes: row.bytes, used: row.used, held: row.pinned || in_use(&row.cid) });
+    let kept = rows.iter().map(|row| Kept {
+        bytes: row.bytes,
+        used: row.used,
+        held: row.pinned || in_use(&row.cid),
+    });
     let Some(victims) = victims(&kept.collect::<Vec<_>>(), budget, need) else {
         return false;
     };

@@ -84,8 +84,24 @@ fn serve(folder: &Path, port: u16, public_host: &str) -> Child {
     let binary = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools/bin/fake-gcs-server");
     assert!(binary.exists(), "{} is missing; run `make setup`", binary.display());
     let server = Command::new(binary)
-        .args(["-scheme", "http", "-host", "127.0.0.1", "-port", &port.to_string(), "-backend", "filesystem"])
-        .args(["-filesystem-root", text(folder), "-public-host", public_host, "-external-url", &format!("http://{public_host}")])
+        .args([
+            "-scheme",
+            "http",
+            "-host",
+            "127.0.0.1",
+            "-port",
+            &port.to_string(),
+            "-backend",
+            "filesystem",
+        ])
+        .args([
+            "-filesystem-root",
+            text(folder),
+            "-public-host",
+            public_host,
+            "-external-url",
+            &format!("http://{public_host}"),
+        ])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
@@ -108,9 +124,12 @@ impl Gcs {
     }
 
     pub fn get(&self, object: &str) -> Option<Vec<u8>> {
-        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-        let mut response = agent.get(format!("{}/edge-net-models/{object}", self.endpoint)).call().unwrap();
-        (response.status() == 200).then(|| response.body_mut().with_config().limit(u64::MAX).read_to_vec().unwrap())
+        let agent: ureq::Agent =
+            ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        let mut response =
+            agent.get(format!("{}/edge-net-models/{object}", self.endpoint)).call().unwrap();
+        (response.status() == 200)
+            .then(|| response.body_mut().with_config().limit(u64::MAX).read_to_vec().unwrap())
     }
 }
 
@@ -125,7 +144,10 @@ impl Gcs {
     /// Writes an object as it is.
     pub fn put(&self, object: &str, bytes: &[u8]) {
         let name = object.replace('/', "%2F");
-        let url = format!("{}/upload/storage/v1/b/edge-net-models/o?uploadType=media&name={name}", self.endpoint);
+        let url = format!(
+            "{}/upload/storage/v1/b/edge-net-models/o?uploadType=media&name={name}",
+            self.endpoint
+        );
         assert!(ureq::post(url).send(bytes).unwrap().status().is_success());
     }
 }
@@ -150,16 +172,24 @@ impl Wire {
         let server = serve(gcs.folder.path(), target, &host);
         let (down, cut) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(u64::MAX)));
         let started = Instant::now();
-        let wire = Self { server, endpoint: format!("http://{host}"), down: Arc::clone(&down), cut: Arc::clone(&cut) };
+        let wire = Self {
+            server,
+            endpoint: format!("http://{host}"),
+            down: Arc::clone(&down),
+            cut: Arc::clone(&cut),
+        };
         thread::spawn(move || {
             for client in listener.incoming() {
-                let (client, server) = (client.unwrap(), TcpStream::connect(("127.0.0.1", target)).unwrap());
+                let (client, server) =
+                    (client.unwrap(), TcpStream::connect(("127.0.0.1", target)).unwrap());
                 let (to, from) = (server.try_clone().unwrap(), client.try_clone().unwrap());
                 let (down, cut) = (Arc::clone(&down), Arc::clone(&cut));
                 thread::spawn(move || {
                     pass(from, to, |bytes| {
                         let left = cut
-                            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| Some(left.saturating_sub(bytes)))
+                            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
+                                Some(left.saturating_sub(bytes))
+                            })
                             .unwrap();
                         let last = left <= bytes;
                         if last {
@@ -172,7 +202,9 @@ impl Wire {
                     pass(server, client, |bytes| {
                         let all = down.fetch_add(bytes, Ordering::SeqCst) + bytes;
                         let due = Duration::from_millis(all * 1000 / rate);
-                        sleep(due.saturating_sub(started.elapsed()).min(Duration::from_millis(200)));
+                        sleep(
+                            due.saturating_sub(started.elapsed()).min(Duration::from_millis(200)),
+                        );
                         true
                     });
                 });
@@ -215,14 +247,22 @@ impl Published {
         fs::create_dir_all(folder.path().join("model/onnx")).unwrap();
         fs::create_dir(folder.path().join("home")).unwrap();
         // No two leaves alike.
-        let bytes: Vec<u8> =
-            (0..size.div_ceil(8) as u64).flat_map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes()).take(size).collect();
+        let bytes: Vec<u8> = (0..size.div_ceil(8) as u64)
+            .flat_map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes())
+            .take(size)
+            .collect();
         fs::write(folder.path().join("model/onnx/model.onnx"), &bytes).unwrap();
         fs::write(folder.path().join("model/config.json"), r#"{"model_type":"bert"}"#).unwrap();
         fs::write(folder.path().join("model/empty.txt"), "").unwrap();
         let published = Self { gcs, folder, bytes };
         succeeds(&["keygen", "--key-id", "team", "--out", text(&published.path("team.pem"))]);
-        let keys = succeeds(&["public-key", "--key", text(&published.path("team.pem")), "--key-id", "team"]);
+        let keys = succeeds(&[
+            "public-key",
+            "--key",
+            text(&published.path("team.pem")),
+            "--key-id",
+            "team",
+        ]);
         fs::write(published.path("keys.json"), keys).unwrap();
         published.publish("1.0.0");
         published
@@ -234,8 +274,10 @@ impl Published {
 
     pub fn publish(&self, version: &str) {
         let (model, key) = (self.path("model"), self.path("team.pem"));
-        let signed = ["--key", text(&key), "--key-id", "team", "--gcs-endpoint", &self.gcs.endpoint];
-        let what = ["publish", text(&model), "--id", "tiny", "--version", version, "--type", "embedding"];
+        let signed =
+            ["--key", text(&key), "--key-id", "team", "--gcs-endpoint", &self.gcs.endpoint];
+        let what =
+            ["publish", text(&model), "--id", "tiny", "--version", version, "--type", "embedding"];
         succeeds(&[&what[..], &signed[..]].concat());
     }
 

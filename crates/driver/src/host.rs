@@ -82,14 +82,21 @@ pub async fn sleep(milliseconds: u64) {
 /// What a thrown JavaScript value says.
 #[must_use]
 pub fn message(error: &JsValue) -> String {
-    error.dyn_ref::<js_sys::Error>().map_or_else(|| error.as_string().unwrap_or_default(), |error| error.message().into())
+    error
+        .dyn_ref::<js_sys::Error>()
+        .map_or_else(|| error.as_string().unwrap_or_default(), |error| error.message().into())
 }
 
 /// Sends a GET with the fields `fields` and what `init` adds.
 ///
 /// # Errors
 /// [`Failure::Unreachable`] when there is no answer.
-pub async fn get(url: &str, fields: &[(&str, &str)], init: &Object, signal: &AbortSignal) -> Result<Response, Failure> {
+pub async fn get(
+    url: &str,
+    fields: &[(&str, &str)],
+    init: &Object,
+    signal: &AbortSignal,
+) -> Result<Response, Failure> {
     let headers = Object::new();
     for (name, value) in fields {
         let _ = Reflect::set(&headers, &(*name).into(), &(*value).into());
@@ -97,7 +104,10 @@ pub async fn get(url: &str, fields: &[(&str, &str)], init: &Object, signal: &Abo
     let init = Object::assign(&Object::new(), init);
     let _ = Reflect::set(&init, &"headers".into(), &headers);
     let _ = Reflect::set(&init, &"signal".into(), signal);
-    JsFuture::from(host_fetch(url, &init)).await.map(Response::from).map_err(|error| Failure::Unreachable(message(&error)))
+    JsFuture::from(host_fetch(url, &init))
+        .await
+        .map(Response::from)
+        .map_err(|error| Failure::Unreachable(message(&error)))
 }
 
 /// The value of a field of an answer, where it can be read.
@@ -110,9 +120,14 @@ pub fn field(response: &Response, name: &str) -> Option<String> {
 #[must_use]
 pub fn retry_after(response: &Response) -> Option<u64> {
     let value = field(response, "Retry-After")?;
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Saturates; a bad date is NaN, which is 0.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    // Saturates; a bad date is NaN, which is 0.
     let until = || js_sys::Date::parse(&value) as u64;
-    Some(value.parse::<u64>().map_or_else(|_| until().saturating_sub(now()), |seconds| seconds.saturating_mul(1000)))
+    Some(
+        value
+            .parse::<u64>()
+            .map_or_else(|_| until().saturating_sub(now()), |seconds| seconds.saturating_mul(1000)),
+    )
 }
 
 /// Bytes waited for at once: few enough that on a slow link each request is heard of long before its stall limit.
@@ -123,7 +138,11 @@ const BATCH: u64 = 65_536;
 ///
 /// # Errors
 /// [`Failure::WrongLength`], or [`Failure::Unreachable`] when the connection breaks.
-pub async fn read_exactly(response: &Response, want: u64, progressed: impl Fn(u64)) -> Result<Uint8Array, Failure> {
+pub async fn read_exactly(
+    response: &Response,
+    want: u64,
+    progressed: impl Fn(u64),
+) -> Result<Uint8Array, Failure> {
     let Ok(body) = ByteBody::of(response) else {
         return read_chunks(response, want, progressed).await;
     };
@@ -141,7 +160,8 @@ impl ByteBody {
     /// # Errors
     /// [`Failure::Unreachable`] where there is none, or it is no byte stream.
     pub fn of(response: &Response) -> Result<Self, Failure> {
-        let body = response.body().ok_or_else(|| Failure::Unreachable("there is no body".into()))?;
+        let body =
+            response.body().ok_or_else(|| Failure::Unreachable("there is no body".into()))?;
         let byob = Object::new();
         let _ = Reflect::set(&byob, &"mode".into(), &"byob".into());
         let reader = body.unchecked_ref::<ByteStream>().get_reader(&byob);
@@ -160,9 +180,11 @@ impl ByteBody {
             let room = (want - got).min(LEAF_SIZE);
             let least = Object::new();
             let _ = Reflect::set(&least, &"min".into(), &small(room.min(BATCH)).into());
-            let view = Uint8Array::new_with_byte_offset_and_length(&buffer, small(got), small(room));
+            let view =
+                Uint8Array::new_with_byte_offset_and_length(&buffer, small(got), small(room));
             let read = JsFuture::from(self.0.read(&view, &least)).await.map_err(broken)?;
-            let value: Uint8Array = Reflect::get(&read, &"value".into()).map_err(broken)?.unchecked_into();
+            let value: Uint8Array =
+                Reflect::get(&read, &"value".into()).map_err(broken)?.unchecked_into();
             if value.is_undefined() || value.length() == 0 {
                 return Err(Failure::WrongLength { got, want });
             }
@@ -178,9 +200,11 @@ impl ByteBody {
     /// # Errors
     /// [`Failure::WrongLength`] when there are more.
     pub async fn end(&self, want: u64) -> Result<(), Failure> {
-        let read = JsFuture::from(self.0.read(&Uint8Array::new_with_length(1), &Object::new())).await;
-        let done =
-            read.and_then(|read| Reflect::get(&read, &"done".into())).map_err(|error| Failure::Unreachable(message(&error)))?;
+        let read =
+            JsFuture::from(self.0.read(&Uint8Array::new_with_length(1), &Object::new())).await;
+        let done = read
+            .and_then(|read| Reflect::get(&read, &"done".into()))
+            .map_err(|error| Failure::Unreachable(message(&error)))?;
         if done.is_truthy() {
             return Ok(());
         }
@@ -195,9 +219,14 @@ impl ByteBody {
 ///
 /// # Errors
 /// As [`read_exactly`].
-pub async fn read_at_once(response: &Response, want: u64, progressed: impl Fn(u64)) -> Result<HostBytes, Failure> {
+pub async fn read_at_once(
+    response: &Response,
+    want: u64,
+    progressed: impl Fn(u64),
+) -> Result<HostBytes, Failure> {
     let broken = |error: JsValue| Failure::Unreachable(message(&error));
-    let blob: Blob = JsFuture::from(response.blob().map_err(broken)?).await.map_err(broken)?.unchecked_into();
+    let blob: Blob =
+        JsFuture::from(response.blob().map_err(broken)?).await.map_err(broken)?.unchecked_into();
     progressed(want);
     let view = Uint8Array::new(&JsFuture::from(blob.array_buffer()).await.map_err(broken)?);
     match u64::from(view.length()) {
@@ -207,7 +236,11 @@ pub async fn read_at_once(response: &Response, want: u64, progressed: impl Fn(u6
 }
 
 /// The same where a body is no byte stream.
-async fn read_chunks(response: &Response, want: u64, progressed: impl Fn(u64)) -> Result<Uint8Array, Failure> {
+async fn read_chunks(
+    response: &Response,
+    want: u64,
+    progressed: impl Fn(u64),
+) -> Result<Uint8Array, Failure> {
     let all = Uint8Array::new_with_length(small(want));
     let mut got = 0;
     each_chunk(response, |chunk| {
@@ -244,7 +277,10 @@ pub async fn read_at_most(response: &Response, most: u64) -> Result<Vec<u8>, Fai
 }
 
 /// Hands each chunk of a body to `take` until it says no more.
-async fn each_chunk(response: &Response, mut take: impl FnMut(&Uint8Array) -> bool) -> Result<(), Failure> {
+async fn each_chunk(
+    response: &Response,
+    mut take: impl FnMut(&Uint8Array) -> bool,
+) -> Result<(), Failure> {
     let Some(body) = response.body() else {
         return Ok(());
     };
@@ -256,7 +292,8 @@ async fn each_chunk(response: &Response, mut take: impl FnMut(&Uint8Array) -> bo
         if done {
             return Ok(());
         }
-        let chunk: Uint8Array = Reflect::get(&read, &"value".into()).map_err(broken)?.unchecked_into();
+        let chunk: Uint8Array =
+            Reflect::get(&read, &"value".into()).map_err(broken)?.unchecked_into();
         if !take(&chunk) {
             // Not awaited: nobody needs to know when the source noticed.
             let _ = reader.cancel();
@@ -272,11 +309,14 @@ async fn each_chunk(response: &Response, mut take: impl FnMut(&Uint8Array) -> bo
 pub async fn hash_leaves(bytes: HostBytes) -> Result<Hashed<HostBytes>, Failure> {
     let length = bytes.len();
     let digests = (0..length.div_ceil(LEAF_SIZE)).map(|leaf| {
-        let view = bytes.view.subarray(small(leaf * LEAF_SIZE), small(((leaf + 1) * LEAF_SIZE).min(length)));
+        let view = bytes
+            .view
+            .subarray(small(leaf * LEAF_SIZE), small(((leaf + 1) * LEAF_SIZE).min(length)));
         subtle_digest("SHA-256", &view)
     });
     let digests = JsFuture::from(Promise::all(&digests.collect::<Array>())).await;
-    let digests: Array = digests.map_err(|error| Failure::Unreachable(message(&error)))?.unchecked_into();
+    let digests: Array =
+        digests.map_err(|error| Failure::Unreachable(message(&error)))?.unchecked_into();
     let digests = digests.iter().map(|digest| {
         let mut array = [0; 32];
         Uint8Array::new(&digest).copy_to(&mut array);

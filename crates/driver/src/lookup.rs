@@ -51,9 +51,16 @@ pub struct Places<'a, A> {
 }
 
 impl<A: Access> Places<'_, A> {
-    async fn fetch(&self, source: &Source, url: String, most: u64, timeout: u32) -> Result<Vec<u8>, Failure> {
+    async fn fetch(
+        &self,
+        source: &Source,
+        url: String,
+        most: u64,
+        timeout: u32,
+    ) -> Result<Vec<u8>, Failure> {
         let url = self.access.admit(source, url).await?;
-        let response = host::get(&url, &[], self.init, &AbortSignal::timeout_with_u32(timeout)).await?;
+        let response =
+            host::get(&url, &[], self.init, &AbortSignal::timeout_with_u32(timeout)).await?;
         match response.status() {
             200 => host::read_at_most(&response, most).await,
             status => Err(Failure::Status(status)),
@@ -110,7 +117,10 @@ pub fn accept(
 pub fn current(accepted: Accepted, version: Option<&Version>) -> Result<Accepted, Refusal> {
     match version {
         Some(_) => Ok(accepted),
-        None => Ok(Accepted { manifest: accepted.manifest.not_expired(host::now())?, text: accepted.text }),
+        None => Ok(Accepted {
+            manifest: accepted.manifest.not_expired(host::now())?,
+            text: accepted.text,
+        }),
     }
 }
 
@@ -133,16 +143,20 @@ pub async fn manifest(
         };
         let name = source.kind.name();
         match places.fetch(source, url, MAX_MANIFEST_BYTES, MANIFEST_TIMEOUT).await {
-            Ok(bytes) => match accept(String::from_utf8_lossy(&bytes).into_owned(), keys, id, version, floor)
-                .and_then(|accepted| current(accepted, version))
-            {
-                Ok(accepted) => return Ok(accepted),
-                Err(refusal) => {
-                    only_older &= matches!(refusal, Refusal::Rollback { .. });
-                    refused.push(format!("{name}: {refusal}"));
+            Ok(bytes) => {
+                match accept(String::from_utf8_lossy(&bytes).into_owned(), keys, id, version, floor)
+                    .and_then(|accepted| current(accepted, version))
+                {
+                    Ok(accepted) => return Ok(accepted),
+                    Err(refusal) => {
+                        only_older &= matches!(refusal, Refusal::Rollback { .. });
+                        refused.push(format!("{name}: {refusal}"));
+                    }
                 }
-            },
-            Err(Failure::Status(404 | 410)) => absent.push(format!("{name} has no manifest of {id}")),
+            }
+            Err(Failure::Status(404 | 410)) => {
+                absent.push(format!("{name} has no manifest of {id}"))
+            }
             Err(failure) => silent.push(format!("{name}: {failure}")),
         }
     }
@@ -181,7 +195,8 @@ pub async fn leaf_table(
     for source in places.sources {
         let found = match source.leaf_table_url(manifest, artifact) {
             Some(url) => match places.fetch(source, url, MAX_TABLE_BYTES, TABLE_TIMEOUT).await {
-                Ok(table) => LeafTable::verify(&table, artifact.size, &artifact.cid).map_err(|error| error.to_string()),
+                Ok(table) => LeafTable::verify(&table, artifact.size, &artifact.cid)
+                    .map_err(|error| error.to_string()),
                 Err(failure) => Err(failure.to_string()),
             },
             None => walk(places, source, artifact).await,
@@ -195,7 +210,11 @@ pub async fn leaf_table(
 }
 
 /// Reads the leaf digests out of the DAG's own blocks.
-async fn walk(places: &Places<'_, impl Access>, source: &Source, artifact: &Artifact) -> Result<LeafTable, String> {
+async fn walk(
+    places: &Places<'_, impl Access>,
+    source: &Source,
+    artifact: &Artifact,
+) -> Result<LeafTable, String> {
     let mut walk = Walk::new(artifact.cid, artifact.layout());
     while !walk.wanted().is_empty() {
         let mut blocks = Vec::with_capacity(walk.wanted().len());
@@ -208,7 +227,11 @@ async fn walk(places: &Places<'_, impl Access>, source: &Source, artifact: &Arti
     LeafTable::from_digests(leaves, artifact.size, &artifact.cid).map_err(|error| error.to_string())
 }
 
-async fn block(places: &Places<'_, impl Access>, source: &Source, cid: &Cid) -> Result<Vec<u8>, Failure> {
+async fn block(
+    places: &Places<'_, impl Access>,
+    source: &Source,
+    cid: &Cid,
+) -> Result<Vec<u8>, Failure> {
     match source.block_url(cid) {
         Some(url) => places.fetch(source, url, MAX_BLOCK_BYTES, TABLE_TIMEOUT).await,
         None => Err(Failure::Status(404)),

@@ -81,8 +81,9 @@ impl<L: Ledger> SegmentStore for InRows<L> {
         rest: &Rest,
     ) -> Result<Fetched, Failure> {
         let this = session.store();
-        let open =
-            this.row.take().filter(|row| row.source == source && row.left.start == bytes.start && row.left.end >= bytes.end);
+        let open = this.row.take().filter(|row| {
+            row.source == source && row.left.start == bytes.start && row.left.end >= bytes.end
+        });
         let mut row = if let Some(row) = open {
             session.under_way().borrow_mut().push((fetch, row.controller.clone()));
             row
@@ -90,11 +91,21 @@ impl<L: Ledger> SegmentStore for InRows<L> {
             this.ledger.ask()?;
             let left = this.row_from(bytes);
             let response = session.ask(fetch, source, &left, rest).await?;
-            let controller =
-                session.under_way().borrow().iter().find(|(id, _)| *id == fetch).map(|(_, controller)| controller.clone());
+            let controller = session
+                .under_way()
+                .borrow()
+                .iter()
+                .find(|(id, _)| *id == fetch)
+                .map(|(_, controller)| controller.clone());
             // Gone where the machine does not want it any more.
             let controller = controller.ok_or(Failure::Stalled)?;
-            Row { source, left, body: ByteBody::of(&response)?, origin: session.origin(source, &response), controller }
+            Row {
+                source,
+                left,
+                body: ByteBody::of(&response)?,
+                origin: session.origin(source, &response),
+                controller,
+            }
         };
         let progressed = |bytes| session.step(Event::Progressed { fetch, bytes });
         let want = bytes.end - bytes.start;

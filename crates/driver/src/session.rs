@@ -5,7 +5,9 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use edge_net_core::dag::verify::{Hashed, LeafTable};
-use edge_net_core::transfer::download::{Action, Config, Download, DownloadError, Event, FetchId, Pace, ReaderId, Report};
+use edge_net_core::transfer::download::{
+    Action, Config, Download, DownloadError, Event, FetchId, Pace, ReaderId, Report,
+};
 use edge_net_core::transfer::source::{Failure, check_head, range_field};
 use futures::StreamExt;
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
@@ -160,7 +162,9 @@ impl<S: SegmentStore> Session<S> {
                 let found = this.load(segment).await;
                 this.step(Event::Loaded { segment, found });
             }),
-            Action::Forget(segment) => spawn_local(async move { this.0.store.forget(segment).await }),
+            Action::Forget(segment) => {
+                spawn_local(async move { this.0.store.forget(segment).await })
+            }
             Action::Store { segment, parts } => {
                 self.0.storing.update(|storing| storing + 1);
                 spawn_local(async move {
@@ -222,14 +226,22 @@ impl<S: SegmentStore> Session<S> {
     }
 
     /// Asks a source for `bytes`: its answer, whose head is good.
-    pub(crate) async fn ask(&self, fetch: FetchId, source: usize, bytes: &Range<u64>, rest: &Rest) -> Result<Response, Failure> {
+    pub(crate) async fn ask(
+        &self,
+        fetch: FetchId,
+        source: usize,
+        bytes: &Range<u64>,
+        rest: &Rest,
+    ) -> Result<Response, Failure> {
         let refused = |error| Failure::Unreachable(host::message(&error));
         let controller = AbortController::new().map_err(refused)?;
         let signal = controller.signal();
         self.0.under_way.borrow_mut().push((fetch, controller));
         let range = range_field(bytes, self.0.size);
-        let fields: Vec<(&str, &str)> = range.iter().map(|range| ("Range", range.as_str())).collect();
-        let response = host::get(&self.0.locations[source].url, &fields, &self.0.init, &signal).await?;
+        let fields: Vec<(&str, &str)> =
+            range.iter().map(|range| ("Range", range.as_str())).collect();
+        let response =
+            host::get(&self.0.locations[source].url, &fields, &self.0.init, &signal).await?;
         rest.set(host::retry_after(&response));
         let content_range = host::field(&response, "Content-Range");
         check_head(response.status(), content_range.as_deref(), bytes, self.0.size)?;
@@ -256,7 +268,8 @@ impl<S: SegmentStore> Session<S> {
         self.step(Event::Progressed { fetch, bytes: 0 });
         let want = bytes.end - bytes.start;
         // A body that does not say how long it is, or says something else, is read with care.
-        let as_long = host::field(&response, "Content-Length").is_some_and(|length| length.parse() == Ok(want));
+        let as_long = host::field(&response, "Content-Length")
+            .is_some_and(|length| length.parse() == Ok(want));
         let progressed = |bytes| self.step(Event::Progressed { fetch, bytes });
         let body = if S::BLOBS && quick && as_long {
             host::read_at_once(&response, want, progressed).await?
@@ -299,7 +312,8 @@ fn take<T>(list: &RefCell<Vec<(u64, T)>>, key: u64) -> Option<T> {
 
 /// Where our edge says it got the bytes: the `origin` metric of `Server-Timing`.
 fn origin_in(server_timing: &str) -> Option<String> {
-    let origin = server_timing.split(',').find_map(|metric| metric.trim().strip_prefix("origin;desc="))?;
+    let origin =
+        server_timing.split(',').find_map(|metric| metric.trim().strip_prefix("origin;desc="))?;
     Some(origin.trim_matches('"').to_owned())
 }
 

@@ -17,7 +17,10 @@ use crate::session::{Reader, SegmentStore};
 ///
 /// # Errors
 /// Where the host has no streams.
-pub fn into_stream<S: SegmentStore>(first: Option<HostBytes>, reader: Reader<S>) -> Result<ReadableStream, JsValue> {
+pub fn into_stream<S: SegmentStore>(
+    first: Option<HostBytes>,
+    reader: Reader<S>,
+) -> Result<ReadableStream, JsValue> {
     let cancel = reader.canceller();
     // Streams never pull while a pull is pending, so whoever takes the reader finds it.
     let reader = Rc::new(Cell::new(Some(reader)));

@@ -101,9 +101,11 @@ impl Embedder {
         let mut vectors = vec![Vec::new(); inputs.len()];
         for (length, places) in by_length.into_iter().filter(|(length, _)| *length > 0) {
             for places in places.chunks((AT_ONCE / length).max(1)) {
-                let tokens: Vec<u32> = places.iter().flat_map(|at| inputs[*at].iter().copied()).collect();
+                let tokens: Vec<u32> =
+                    places.iter().flat_map(|at| inputs[*at].iter().copied()).collect();
                 let rows = self.model.run(&tokens, places.len())?;
-                for (at, rows) in places.iter().zip(rows.chunks_exact(length * self.model.width())) {
+                for (at, rows) in places.iter().zip(rows.chunks_exact(length * self.model.width()))
+                {
                     vectors[*at] = self.pool(rows, length);
                 }
             }
@@ -118,7 +120,9 @@ impl Embedder {
         let share = match self.settings.pooling {
             Pooling::First => 1.0,
             Pooling::Max => {
-                rows.for_each(|row| vector.iter_mut().zip(row).for_each(|(most, x)| *most = most.max(*x)));
+                rows.for_each(|row| {
+                    vector.iter_mut().zip(row).for_each(|(most, x)| *most = most.max(*x))
+                });
                 1.0
             }
             Pooling::Mean | Pooling::MeanSqrt => {

@@ -17,7 +17,9 @@ pub enum ModelError {
     #[error(transparent)]
     Unread(#[from] ReadError),
     /// It is not of the BERT family.
-    #[error("this model has an input {0:?}; models that are run here have input_ids, attention_mask, and perhaps token_type_ids")]
+    #[error(
+        "this model has an input {0:?}; models that are run here have input_ids, attention_mask, and perhaps token_type_ids"
+    )]
     Input(String),
     /// It gives nothing that can be pooled.
     #[error("this model has no output of batch × sequence × width, such as last_hidden_state")]
@@ -60,13 +62,17 @@ impl ModelReader {
         check(graph).map_err(ModelError::Graph)?;
         let fused = fuse(graph, file.large);
         let made = guarded(|| {
-            let mut model = tract_onnx::onnx().model_for_proto_model(&file.model).map_err(cannot_run)?;
+            let mut model =
+                tract_onnx::onnx().model_for_proto_model(&file.model).map_err(cannot_run)?;
             drop(file.model);
             for node in model.nodes_mut() {
                 if let Some(op) = fused.get(&node.name) {
                     node.op = expand(op.clone());
                 } else if node.name.starts_with(PLACEHOLDER) {
-                    return Err(ModelError::Graph(format!("{:?} is no name for a node", node.name)));
+                    return Err(ModelError::Graph(format!(
+                        "{:?} is no name for a node",
+                        node.name
+                    )));
                 }
             }
             drop(fused);
@@ -84,7 +90,9 @@ fn cannot_run(error: TractError) -> ModelError {
 /// What of a foreign graph would keep tract from coming to an end.
 fn check(graph: &GraphProto) -> Result<(), String> {
     for node in &graph.node {
-        let Some(perm) = node.attribute.iter().find(|attribute| attribute.name == "perm") else { continue };
+        let Some(perm) = node.attribute.iter().find(|attribute| attribute.name == "perm") else {
+            continue;
+        };
         let places: BTreeSet<i64> = perm.ints.iter().copied().collect();
         if !places.into_iter().eq(0..i64::try_from(perm.ints.len()).unwrap_or_default()) {
             return Err(format!("{:?}: {:?} is no order of dimensions", node.name, perm.ints));
@@ -98,7 +106,8 @@ fn check(graph: &GraphProto) -> Result<(), String> {
 fn guarded<T>(act: impl FnOnce() -> T) -> Result<T, String> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(act)).map_err(|panic| {
         let said = panic.downcast_ref::<String>().cloned();
-        said.or_else(|| panic.downcast_ref::<&str>().map(|said| (*said).to_owned())).unwrap_or_default()
+        said.or_else(|| panic.downcast_ref::<&str>().map(|said| (*said).to_owned()))
+            .unwrap_or_default()
     })
 }
 
@@ -134,7 +143,9 @@ impl Model {
                 _ => return Err(ModelError::Input(name)),
             });
             let shape: TVec<TDim> = tvec![batch.clone().into(), sequence.clone().into()];
-            model.set_input_fact(at, InferenceFact::dt_shape(i64::datum_type(), shape)).map_err(failed)?;
+            model
+                .set_input_fact(at, InferenceFact::dt_shape(i64::datum_type(), shape))
+                .map_err(failed)?;
         }
         if !inputs.contains(&Input::Tokens) {
             return Err(ModelError::Input("something else than input_ids".to_owned()));
@@ -150,7 +161,9 @@ impl Model {
         let model = model.into_typed().and_then(TypedModel::into_decluttered).map_err(failed)?;
         let fact = model.output_fact(0).map_err(failed)?;
         let width = match &*fact.shape {
-            [_, _, width] if fact.datum_type == f32::datum_type() => width.to_usize().map_err(|_| ModelError::Output)?,
+            [_, _, width] if fact.datum_type == f32::datum_type() => {
+                width.to_usize().map_err(|_| ModelError::Output)?
+            }
             _ => return Err(ModelError::Output),
         };
         let plan = model.into_optimized().and_then(TypedModel::into_runnable).map_err(failed)?;
@@ -194,11 +207,18 @@ impl Model {
             let values: Vec<i64> = (0..sequences * length).map(value).collect();
             Ok(tensor1(&values).into_shape(&[sequences, length])?.into_tvalue())
         };
-        let inputs = self.inputs.iter().map(input).collect::<TractResult<TVec<TValue>>>().map_err(failed)?;
+        let inputs =
+            self.inputs.iter().map(input).collect::<TractResult<TVec<TValue>>>().map_err(failed)?;
         let outputs = self.plan.run(inputs).map_err(failed)?;
-        let out = outputs[0].try_as_plain_ram().and_then(|view| view.as_slice::<f32>()).map_err(failed)?;
+        let out = outputs[0]
+            .try_as_plain_ram()
+            .and_then(|view| view.as_slice::<f32>())
+            .map_err(failed)?;
         if out.len() != sequences * length * self.width {
-            return Err(RunError(format!("it gave {} numbers for {sequences} × {length} tokens", out.len())));
+            return Err(RunError(format!(
+                "it gave {} numbers for {sequences} × {length} tokens",
+                out.len()
+            )));
         }
         Ok(out.to_vec())
     }

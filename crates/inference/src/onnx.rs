@@ -186,9 +186,16 @@ impl Reader {
         if !self.open.is_empty() || self.at == 0 {
             return Err(ReadError::EndsEarly { at: self.at });
         }
-        let undecodable = |part| move |error: prost::DecodeError| ReadError::Undecodable { part, reason: error.to_string() };
-        let mut graph = GraphProto::decode(&*std::mem::take(&mut self.graph)).map_err(undecodable("graph"))?;
-        let mut model = ModelProto::decode(&*std::mem::take(&mut self.model)).map_err(undecodable("model"))?;
+        let undecodable = |part| {
+            move |error: prost::DecodeError| ReadError::Undecodable {
+                part,
+                reason: error.to_string(),
+            }
+        };
+        let mut graph =
+            GraphProto::decode(&*std::mem::take(&mut self.graph)).map_err(undecodable("graph"))?;
+        let mut model =
+            ModelProto::decode(&*std::mem::take(&mut self.model)).map_err(undecodable("model"))?;
         graph.initializer = self.tensors;
         model.graph = Some(graph);
         Ok(File { model, large: self.large })
@@ -213,7 +220,9 @@ impl Reader {
         let Some(&(place, left)) = self.open.last() else { return Err(malformed) };
         let size = match kind {
             WireType::Varint => {
-                let Some(number) = varint(&mut rest).map_err(|()| malformed)? else { return Ok(()) };
+                let Some(number) = varint(&mut rest).map_err(|()| malformed)? else {
+                    return Ok(());
+                };
                 self.head.clear();
                 let into = self.fields_of(place);
                 encode_key(tag, kind, into);
@@ -223,7 +232,9 @@ impl Reader {
             WireType::SixtyFourBit => 8,
             WireType::ThirtyTwoBit => 4,
             WireType::LengthDelimited => {
-                let Some(size) = varint(&mut rest).map_err(|()| malformed.clone())? else { return Ok(()) };
+                let Some(size) = varint(&mut rest).map_err(|()| malformed.clone())? else {
+                    return Ok(());
+                };
                 size
             }
             WireType::StartGroup | WireType::EndGroup => return Err(malformed),
@@ -240,7 +251,10 @@ impl Reader {
         }
         let raw = place == Place::Tensor && tag == RAW_DATA && kind == WireType::LengthDelimited;
         let (part, most) = if raw { ("tensor", MAX_TENSOR) } else { ("graph", MAX_GRAPH) };
-        let left = usize::try_from(size).ok().filter(|size| *size <= most).ok_or(ReadError::TooLarge { part, size, most })?;
+        let left = usize::try_from(size)
+            .ok()
+            .filter(|size| *size <= most)
+            .ok_or(ReadError::TooLarge { part, size, most })?;
         if !raw {
             let into = self.fields_of(place);
             encode_key(tag, kind, into);
@@ -301,7 +315,10 @@ impl Reader {
 
     fn end_tensor(&mut self) -> Result<(), ReadError> {
         let fields = std::mem::take(&mut self.tensor);
-        let undecodable = |error: prost::DecodeError| ReadError::Undecodable { part: "tensor", reason: error.to_string() };
+        let undecodable = |error: prost::DecodeError| ReadError::Undecodable {
+            part: "tensor",
+            reason: error.to_string(),
+        };
         let mut tensor = TensorProto::decode(&*fields).map_err(undecodable)?;
         let raw = std::mem::take(&mut self.raw);
         let kind = DataType::try_from(tensor.data_type).unwrap_or(DataType::Undefined);
@@ -318,16 +335,21 @@ impl Reader {
         };
         // Values are in one of these, or as bytes; a shape that says more would have room made for it.
         let listed = tensor.float_data.len() + tensor.int32_data.len() + tensor.int64_data.len();
-        let listed = listed + tensor.double_data.len() + tensor.uint64_data.len() + tensor.string_data.len();
+        let listed =
+            listed + tensor.double_data.len() + tensor.uint64_data.len() + tensor.string_data.len();
         let found = if raw.is_empty() { listed * width } else { raw.len() };
-        let dims = tensor.dims.iter().try_fold(width as u64, |size, dim| u64::try_from(*dim).ok()?.checked_mul(size));
+        let dims = tensor
+            .dims
+            .iter()
+            .try_fold(width as u64, |size, dim| u64::try_from(*dim).ok()?.checked_mul(size));
         let wanted = dims.unwrap_or(u64::MAX);
         if found as u64 != wanted {
             return Err(ReadError::TensorSize { name: tensor.name, found, wanted });
         }
         if large {
             let dims = tensor.dims.iter().filter_map(|dim| usize::try_from(*dim).ok()).collect();
-            self.large.insert(tensor.name, Bytes { dims, signed: kind == DataType::Int8, values: raw });
+            self.large
+                .insert(tensor.name, Bytes { dims, signed: kind == DataType::Int8, values: raw });
         } else {
             tensor.raw_data = raw;
             self.tensors.push(tensor);

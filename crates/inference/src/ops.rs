@@ -80,7 +80,8 @@ impl Table {
     fn read(&self, row: usize, out: &mut [f32]) {
         let scale = if self.scales.len() == 1 { self.scales[0] } else { self.scales[row] };
         let zero = self.zero;
-        let value = |byte: u8| if self.signed { i16::from(byte.cast_signed()) } else { i16::from(byte) };
+        let value =
+            |byte: u8| if self.signed { i16::from(byte.cast_signed()) } else { i16::from(byte) };
         for (out, byte) in out.iter_mut().zip(&self.values[row * self.width..]) {
             *out = f32::from(value(*byte) - zero) * scale;
         }
@@ -90,7 +91,13 @@ impl Table {
 impl std::fmt::Debug for Fused {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Linear(op) => write!(f, "Linear {}x{} {:?}", op.weights.inputs(), op.weights.outputs(), op.activation),
+            Self::Linear(op) => write!(
+                f,
+                "Linear {}x{} {:?}",
+                op.weights.inputs(),
+                op.weights.outputs(),
+                op.activation
+            ),
             Self::Lookup(table) => write!(f, "Lookup {}x{}", table.rows(), table.width),
             Self::Norm(norm) => write!(f, "Norm {}", norm.scale.len()),
             Self::Attention(op) => write!(f, "{op:?}"),
@@ -148,16 +155,27 @@ impl TypedOp for Fused {
     as_op!();
 
     fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        let of = |i: usize| inputs.get(i).with_context(|| format!("{} has too few inputs", Op::name(self)));
+        let of = |i: usize| {
+            inputs.get(i).with_context(|| format!("{} has too few inputs", Op::name(self)))
+        };
         let first = of(0)?;
         if !matches!(self, Self::Lookup(_)) {
-            ensure!(inputs.iter().all(|fact| fact.datum_type == f32::datum_type()), "{} is of single floats", Op::name(self));
+            ensure!(
+                inputs.iter().all(|fact| fact.datum_type == f32::datum_type()),
+                "{} is of single floats",
+                Op::name(self)
+            );
         }
         let mut shape: TVec<TDim> = first.shape.to_tvec();
         match self {
             Self::Linear(op) => {
                 let last = shape.last_mut().context("Linear8 of a scalar")?;
-                ensure!(*last == op.weights.inputs().to_dim(), "{} columns for {} weights", last, op.weights.inputs());
+                ensure!(
+                    *last == op.weights.inputs().to_dim(),
+                    "{} columns for {} weights",
+                    last,
+                    op.weights.inputs()
+                );
                 *last = op.weights.outputs().to_dim();
             }
             Self::Lookup(table) => {
@@ -168,13 +186,23 @@ impl TypedOp for Fused {
                 if inputs.len() == 2 {
                     shape = multi_broadcast(&[shape, of(1)?.shape.to_tvec()])?;
                 }
-                ensure!(shape.last() == Some(&norm.scale.len().to_dim()), "LayerNorm of {:?}", shape.last());
+                ensure!(
+                    shape.last() == Some(&norm.scale.len().to_dim()),
+                    "LayerNorm of {:?}",
+                    shape.last()
+                );
             }
             Self::Attention(op) => {
                 let (key, value) = (of(1)?, of(2)?);
                 let rank = if op.heads.is_some() { 3 } else { 4 };
-                ensure!(inputs[..3].iter().all(|fact| fact.rank() == rank), "Attention of other than {rank} dimensions");
-                ensure!(key.shape[0] == value.shape[0] && shape[0] == key.shape[0], "Attention of different batches");
+                ensure!(
+                    inputs[..3].iter().all(|fact| fact.rank() == rank),
+                    "Attention of other than {rank} dimensions"
+                );
+                ensure!(
+                    key.shape[0] == value.shape[0] && shape[0] == key.shape[0],
+                    "Attention of different batches"
+                );
                 shape[rank - 1] = value.shape[rank - 1].clone();
             }
         }
@@ -203,7 +231,12 @@ impl Expansion for Fused {
         }
     }
 
-    fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
+    fn wire(
+        &self,
+        prefix: &str,
+        model: &mut TypedModel,
+        inputs: &[OutletId],
+    ) -> TractResult<TVec<OutletId>> {
         model.wire_node(prefix, self.clone(), inputs)
     }
 }
@@ -222,7 +255,11 @@ impl Linear {
     fn eval(&self, x: &Tensor) -> TractResult<Tensor> {
         let mut shape: TVec<usize> = x.shape().into();
         let last = shape.last_mut().context("Linear8 of a scalar")?;
-        ensure!(*last == self.weights.inputs(), "{last} columns for {} weights", self.weights.inputs());
+        ensure!(
+            *last == self.weights.inputs(),
+            "{last} columns for {} weights",
+            self.weights.inputs()
+        );
         *last = self.weights.outputs();
         let length = if shape.len() > 1 { shape[shape.len() - 2] } else { 1 };
         let rounded = Rounded::of(floats(x)?, self.weights.inputs(), length, self.rounding);
@@ -287,7 +324,9 @@ impl Attention {
                 (&[batch, sequence, all], Some(heads)) if heads > 0 && all % heads == 0 => {
                     Ok([batch, heads, sequence, all / heads])
                 }
-                (&[batch, heads, width, sequence], None) if keys => Ok([batch, heads, sequence, width]),
+                (&[batch, heads, width, sequence], None) if keys => {
+                    Ok([batch, heads, sequence, width])
+                }
                 (&[batch, heads, sequence, width], None) => Ok([batch, heads, sequence, width]),
                 (shape, heads) => bail!("Attention of {shape:?} in {heads:?} heads"),
             }
@@ -300,12 +339,19 @@ impl Attention {
         let (of_q, of_k, of_v) = (size(q, false)?, size(k, true)?, size(v, false)?);
         let [batch, heads, queries, width] = of_q;
         let [.., keys, value_width] = of_v;
-        ensure!(of_k == [batch, heads, keys, width] && of_v[..2] == [batch, heads], "Attention of {of_q:?}, {of_k:?}, {of_v:?}");
+        ensure!(
+            of_k == [batch, heads, keys, width] && of_v[..2] == [batch, heads],
+            "Attention of {of_q:?}, {of_k:?}, {of_v:?}"
+        );
         let shape = Shape { batch, heads, queries, keys, width, value_width };
         let all = [batch, heads, queries, keys];
         let mask = mask.first().map(|mask| self::mask(mask, all)).transpose()?.flatten();
         let of_out = [batch, heads, queries, value_width];
-        let out: TVec<usize> = if self.heads.is_some() { tvec![batch, queries, heads * value_width] } else { of_out.into() };
+        let out: TVec<usize> = if self.heads.is_some() {
+            tvec![batch, queries, heads * value_width]
+        } else {
+            of_out.into()
+        };
         made(&out, |out| {
             let q = Heads { values: floats(q)?, strides: strides(of_q, false) };
             let k = Heads { values: floats(k)?, strides: strides(of_k, true) };

@@ -75,14 +75,22 @@ impl Settings {
         let positions = config.max_position_embeddings.unwrap_or(POSITIONS);
         let max_tokens = sentence.max_seq_length.unwrap_or(positions).min(positions);
         if max_tokens < 3 {
-            return Err(SettingsError { file: SENTENCE, reason: format!("texts of {max_tokens} tokens have no word in them") });
+            return Err(SettingsError {
+                file: SENTENCE,
+                reason: format!("texts of {max_tokens} tokens have no word in them"),
+            });
         }
         let mut normalize = modules.is_none();
         for module in modules.iter().flatten() {
             match module.kind.rsplit('.').next().unwrap_or_default() {
                 "Transformer" | "Pooling" => {}
                 "Normalize" => normalize = true,
-                other => return Err(SettingsError { file: MODULES, reason: format!("{other:?} is not done here") }),
+                other => {
+                    return Err(SettingsError {
+                        file: MODULES,
+                        reason: format!("{other:?} is not done here"),
+                    });
+                }
             }
         }
         let pooling = pooling.map_or(Ok(Pooling::Mean), |said| pooling_of(&said))?;
@@ -94,18 +102,22 @@ fn read<'a, T: serde::de::DeserializeOwned>(
     file: impl Fn(&str) -> Option<&'a [u8]>,
     name: &'static str,
 ) -> Result<Option<T>, SettingsError> {
-    let parse = |bytes| serde_json::from_slice(bytes).map_err(|error| SettingsError { file: name, reason: error.to_string() });
+    let parse = |bytes| {
+        serde_json::from_slice(bytes)
+            .map_err(|error| SettingsError { file: name, reason: error.to_string() })
+    };
     file(name).map(parse).transpose()
 }
 
 /// What `1_Pooling/config.json` says: `pooling_mode_mean_tokens` and the like, or `pooling_mode`.
 fn pooling_of(said: &serde_json::Map<String, serde_json::Value>) -> Result<Pooling, SettingsError> {
-    let modes: Vec<&str> = if let Some(mode) = said.get("pooling_mode").and_then(|mode| mode.as_str()) {
-        vec![mode]
-    } else {
-        let set = said.iter().filter(|(_, value)| **value == serde_json::Value::Bool(true));
-        set.filter_map(|(name, _)| name.strip_prefix("pooling_mode_")).collect()
-    };
+    let modes: Vec<&str> =
+        if let Some(mode) = said.get("pooling_mode").and_then(|mode| mode.as_str()) {
+            vec![mode]
+        } else {
+            let set = said.iter().filter(|(_, value)| **value == serde_json::Value::Bool(true));
+            set.filter_map(|(name, _)| name.strip_prefix("pooling_mode_")).collect()
+        };
     match *modes {
         ["mean" | "mean_tokens"] => Ok(Pooling::Mean),
         ["mean_sqrt_len_tokens"] => Ok(Pooling::MeanSqrt),
@@ -123,7 +135,8 @@ mod tests {
     use super::*;
 
     fn settings(files: &[(&str, &str)]) -> Result<Settings, String> {
-        let file = |name: &str| files.iter().find(|(of, _)| *of == name).map(|(_, text)| text.as_bytes());
+        let file =
+            |name: &str| files.iter().find(|(of, _)| *of == name).map(|(_, text)| text.as_bytes());
         Settings::read(file).map_err(|error| error.to_string())
     }
 
@@ -138,17 +151,34 @@ mod tests {
             (MODULES, modules),
             (POOLING, cls),
         ];
-        assert_eq!(settings(&files), Ok(Settings { pooling: Pooling::First, normalize: false, max_tokens: 256 }));
-        assert_eq!(settings(&[]), Ok(Settings { pooling: Pooling::Mean, normalize: true, max_tokens: 512 }));
-        assert_eq!(settings(&[(POOLING, r#"{"pooling_mode":"max"}"#)]).map(|settings| settings.pooling), Ok(Pooling::Max));
+        assert_eq!(
+            settings(&files),
+            Ok(Settings { pooling: Pooling::First, normalize: false, max_tokens: 256 })
+        );
+        assert_eq!(
+            settings(&[]),
+            Ok(Settings { pooling: Pooling::Mean, normalize: true, max_tokens: 512 })
+        );
+        assert_eq!(
+            settings(&[(POOLING, r#"{"pooling_mode":"max"}"#)]).map(|settings| settings.pooling),
+            Ok(Pooling::Max)
+        );
     }
 
     #[test]
     fn what_is_not_done_is_named() {
         let dense = r#"[{"type":"sentence_transformers.models.Dense"}]"#;
-        assert_eq!(settings(&[(MODULES, dense)]), Err(r#"modules.json: "Dense" is not done here"#.to_owned()));
-        assert!(settings(&[(POOLING, r#"{"pooling_mode_lasttoken":true}"#)]).is_err_and(|error| error.contains("lasttoken")));
-        assert!(settings(&[(CONFIG, "{")]).is_err_and(|error| error.starts_with("config.json: EOF")));
+        assert_eq!(
+            settings(&[(MODULES, dense)]),
+            Err(r#"modules.json: "Dense" is not done here"#.to_owned())
+        );
+        assert!(
+            settings(&[(POOLING, r#"{"pooling_mode_lasttoken":true}"#)])
+                .is_err_and(|error| error.contains("lasttoken"))
+        );
+        assert!(
+            settings(&[(CONFIG, "{")]).is_err_and(|error| error.starts_with("config.json: EOF"))
+        );
         assert!(settings(&[(SENTENCE, r#"{"max_seq_length":2}"#)]).is_err());
     }
 }

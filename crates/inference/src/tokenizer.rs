@@ -32,7 +32,10 @@ impl Tokenizer {
     /// # Errors
     /// [`TokenizerError::Refused`].
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
-        let encoding = self.0.encode_fast(text, true).map_err(|error| TokenizerError::Refused(error.to_string()))?;
+        let encoding = self
+            .0
+            .encode_fast(text, true)
+            .map_err(|error| TokenizerError::Refused(error.to_string()))?;
         Ok(encoding.get_ids().to_vec())
     }
 

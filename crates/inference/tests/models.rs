@@ -22,11 +22,15 @@ fn alone(bytes: &[u8], tokens: &[u32]) -> Vec<f32> {
     let model = tract_onnx::onnx().model_for_read(&mut &*bytes).unwrap();
     let inputs = [0, 1, 2].map(|input| {
         let values = tokens.iter().map(|token| [i64::from(*token), 1, 0][input]);
-        Tensor::from(tract_ndarray::Array2::from_shape_vec((1, tokens.len()), values.collect()).unwrap())
+        Tensor::from(
+            tract_ndarray::Array2::from_shape_vec((1, tokens.len()), values.collect()).unwrap(),
+        )
     });
     let mut model = model;
     for at in 0..3 {
-        model.set_input_fact(at, InferenceFact::dt_shape(i64::datum_type(), [1, tokens.len()])).unwrap();
+        model
+            .set_input_fact(at, InferenceFact::dt_shape(i64::datum_type(), [1, tokens.len()]))
+            .unwrap();
     }
     let plan = model.into_typed().unwrap().into_runnable().unwrap();
     let out = plan.run(inputs.into_iter().map(IntoTValue::into_tvalue).collect()).unwrap();
@@ -49,7 +53,10 @@ fn every_dialect_is_recognised_and_gives_what_tract_alone_gives() {
             ours.retain(|name, _| all_ours().contains_key(name));
             assert_eq!(ours, all_ours(), "{weights:?}, {style:?}: {:?}", model.operators());
             assert!(
-                !model.operators().keys().any(|name| name.contains("MatMul") || name.contains("EinSum")),
+                !model
+                    .operators()
+                    .keys()
+                    .any(|name| name.contains("MatMul") || name.contains("EinSum")),
                 "{weights:?}, {style:?}"
             );
             let far = furthest(&model.run(&TOKENS, 1).unwrap(), &alone(&bytes, &TOKENS));
@@ -94,7 +101,8 @@ fn a_matrix_that_two_share_is_there_once() {
     // What follows the first attention has the matrix that its queries have.
     let mut model = ModelProto::decode(&*Bert::bytes(Weights::Cast, Style::Script)).unwrap();
     let graph = model.graph.as_mut().unwrap();
-    let products: Vec<usize> = (0..graph.node.len()).filter(|at| graph.node[*at].op_type == "MatMul").collect();
+    let products: Vec<usize> =
+        (0..graph.node.len()).filter(|at| graph.node[*at].op_type == "MatMul").collect();
     graph.node[products[5]].input[1] = graph.node[products[0]].input[1].clone();
     let bytes = model.encode_to_vec();
     let model = read(&bytes).unwrap();
@@ -108,7 +116,11 @@ fn what_is_no_bert_is_named() {
     let rename = |from: &str, to: &str| {
         let mut model = ModelProto::decode(&*Bert::bytes(Weights::Cast, Style::Dynamo)).unwrap();
         let graph = model.graph.as_mut().unwrap();
-        graph.input.iter_mut().filter(|input| input.name == from).for_each(|input| input.name = to.to_owned());
+        graph
+            .input
+            .iter_mut()
+            .filter(|input| input.name == from)
+            .for_each(|input| input.name = to.to_owned());
         graph
             .node
             .iter_mut()
@@ -127,7 +139,10 @@ fn what_is_no_bert_is_named() {
 #[test]
 fn what_is_no_onnx_file_is_named() {
     let error = |bytes: &[u8]| read(bytes).map(|_| ()).unwrap_err().to_string();
-    assert_eq!(error(b"<!doctype html>"), "this is no ONNX file: byte 1 is not as Protocol Buffers has it");
+    assert_eq!(
+        error(b"<!doctype html>"),
+        "this is no ONNX file: byte 1 is not as Protocol Buffers has it"
+    );
     assert_eq!(error(b""), "the ONNX file ends early, after 0 bytes");
     let bytes = Bert::bytes(Weights::Cast, Style::Dynamo);
     let mut reader = ModelReader::new(bytes.len() as u64);
@@ -135,7 +150,10 @@ fn what_is_no_onnx_file_is_named() {
     let early = reader.finish().map(|_| ()).unwrap_err().to_string();
     assert_eq!(early, "the ONNX file ends early, after 5000 bytes");
     // A length that there is no room for, nor memory.
-    assert!(error(&[0x3a, 0xff, 0xff, 0xff, 0xff, 0x7f, 0x2a]).starts_with("this is no ONNX file: byte 6"));
+    assert!(
+        error(&[0x3a, 0xff, 0xff, 0xff, 0xff, 0x7f, 0x2a])
+            .starts_with("this is no ONNX file: byte 6")
+    );
 }
 
 proptest! {

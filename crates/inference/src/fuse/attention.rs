@@ -62,7 +62,9 @@ impl Graph {
     /// x and c, where `value` is x × c.
     fn unscaled(&self, value: &str) -> (String, f32) {
         let scaled = self.by_number(value, "Mul");
-        scaled.or_else(|| self.by_number(value, "Div").map(|(x, c)| (x, 1.0 / c))).unwrap_or_else(|| (value.to_owned(), 1.0))
+        scaled
+            .or_else(|| self.by_number(value, "Div").map(|(x, c)| (x, 1.0 / c)))
+            .unwrap_or_else(|| (value.to_owned(), 1.0))
     }
 
     /// An attention whose inputs were split into heads, and whose output is put together again: it reads and writes them as they lie.
@@ -108,7 +110,8 @@ impl Graph {
             return if permutes(transposed, &[0, 1, 3, 2]) { self.split(from) } else { None };
         }
         let inner = self.made_by(value, "Reshape")?.input.first()?;
-        let transposed = self.made_by(inner, "Transpose").filter(|node| permutes(node, &[0, 2, 1]))?;
+        let transposed =
+            self.made_by(inner, "Transpose").filter(|node| permutes(node, &[0, 2, 1]))?;
         let flat = self.made_by(transposed.input.first()?, "Reshape")?.input.first()?;
         self.split(flat)
     }
@@ -121,7 +124,9 @@ impl Graph {
             known.into_iter().map(Some).collect()
         } else {
             let parts = &self.made_by(shape, "Concat")?.input;
-            let part = |part: &String| self.integers(part).and_then(|part| if let [n] = *part { Some(n) } else { None });
+            let part = |part: &String| {
+                self.integers(part).and_then(|part| if let [n] = *part { Some(n) } else { None })
+            };
             parts.iter().map(part).collect::<Vec<_>>()
         };
         let [_, _, heads, width] = *known else { return None };

@@ -24,7 +24,8 @@ impl Graph {
     }
 
     pub(super) fn users(&self, value: &str) -> usize {
-        let inputs = self.nodes.iter().flat_map(|node| &node.input).filter(|input| *input == value).count();
+        let inputs =
+            self.nodes.iter().flat_map(|node| &node.input).filter(|input| *input == value).count();
         inputs + usize::from(self.outputs.contains(value))
     }
 
@@ -66,7 +67,15 @@ impl Graph {
         if tensor.raw_data.is_empty() {
             return Some(tensor.float_data.clone());
         }
-        Some(tensor.raw_data.as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect())
+        Some(
+            tensor
+                .raw_data
+                .as_chunks::<4>()
+                .0
+                .iter()
+                .map(|four| f32::from_le_bytes(*four))
+                .collect(),
+        )
     }
 
     /// A constant of 64-bit integers.
@@ -78,7 +87,15 @@ impl Graph {
         if tensor.raw_data.is_empty() {
             return Some(tensor.int64_data.clone());
         }
-        Some(tensor.raw_data.as_chunks::<8>().0.iter().map(|eight| i64::from_le_bytes(*eight)).collect())
+        Some(
+            tensor
+                .raw_data
+                .as_chunks::<8>()
+                .0
+                .iter()
+                .map(|eight| i64::from_le_bytes(*eight))
+                .collect(),
+        )
     }
 
     /// The one value of a constant of 8-bit integers; of several, if they are all the same.
@@ -89,7 +106,10 @@ impl Graph {
             DataType::Uint8 => false,
             _ => return None,
         };
-        let raw = tensor.raw_data.iter().map(|byte| if signed { i16::from(byte.cast_signed()) } else { i16::from(*byte) });
+        let raw = tensor
+            .raw_data
+            .iter()
+            .map(|byte| if signed { i16::from(byte.cast_signed()) } else { i16::from(*byte) });
         let listed = tensor.int32_data.iter().filter_map(|value| i16::try_from(*value).ok());
         let mut values = raw.chain(listed);
         let first = values.next()?;

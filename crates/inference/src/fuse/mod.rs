@@ -46,8 +46,10 @@ pub fn fuse(graph: &mut GraphProto, large: HashMap<String, Bytes>) -> HashMap<St
     }
     let nodes = std::mem::take(&mut graph.node);
     let makers = makers(&nodes);
-    let constants: HashMap<String, TensorProto> =
-        std::mem::take(&mut graph.initializer).into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect();
+    let constants: HashMap<String, TensorProto> = std::mem::take(&mut graph.initializer)
+        .into_iter()
+        .map(|tensor| (tensor.name.clone(), tensor))
+        .collect();
     let were = constants.keys().chain(large.keys()).cloned().collect();
     let outputs = graph.output.iter().map(|output| output.name.clone()).collect();
     let mut this = Graph {
@@ -61,7 +63,15 @@ pub fn fuse(graph: &mut GraphProto, large: HashMap<String, Bytes>) -> HashMap<St
         packed: HashMap::new(),
         tables: HashMap::new(),
     };
-    for step in [Graph::lookup, Graph::product, Graph::bias, Graph::gelu, Graph::norm, Graph::attention, Graph::heads] {
+    for step in [
+        Graph::lookup,
+        Graph::product,
+        Graph::bias,
+        Graph::gelu,
+        Graph::norm,
+        Graph::attention,
+        Graph::heads,
+    ] {
         for at in 0..this.nodes.len() {
             if let Some((fused, inputs)) = step(&mut this, at) {
                 this.replace(at, fused, inputs);
@@ -77,11 +87,17 @@ pub fn fuse(graph: &mut GraphProto, large: HashMap<String, Bytes>) -> HashMap<St
 /// whoever goes from a value to what it is made of comes to an end.
 fn is_ordered(graph: &GraphProto) -> bool {
     let mut made = HashSet::new();
-    let all: HashSet<&str> = graph.node.iter().flat_map(|node| &node.output).map(String::as_str).collect();
+    let all: HashSet<&str> =
+        graph.node.iter().flat_map(|node| &node.output).map(String::as_str).collect();
     graph.node.iter().all(|node| {
-        let after = node.input.iter().all(|input| !all.contains(&**input) || input.is_empty() || made.contains(&**input));
+        let after = node
+            .input
+            .iter()
+            .all(|input| !all.contains(&**input) || input.is_empty() || made.contains(&**input));
         let named = node.output.first().is_some_and(|output| !output.is_empty());
-        after && named && node.output.iter().all(|output| output.is_empty() || made.insert(&**output))
+        after
+            && named
+            && node.output.iter().all(|output| output.is_empty() || made.insert(&**output))
     })
 }
 
@@ -97,7 +113,10 @@ fn tensor(name: String, bytes: Bytes) -> TensorProto {
 }
 
 fn makers(nodes: &[NodeProto]) -> HashMap<String, usize> {
-    let outputs = nodes.iter().enumerate().flat_map(|(at, node)| node.output.iter().map(move |output| (output.clone(), at)));
+    let outputs = nodes
+        .iter()
+        .enumerate()
+        .flat_map(|(at, node)| node.output.iter().map(move |output| (output.clone(), at)));
     outputs.collect()
 }
 
@@ -109,8 +128,13 @@ impl Graph {
         let output = self.nodes[at].output[0].clone();
         let name = format!("{PLACEHOLDER}/{output}");
         self.fused.insert(name.clone(), fused);
-        self.nodes[at] =
-            NodeProto { name, op_type: PLACEHOLDER.to_owned(), input: inputs, output: vec![output], ..NodeProto::default() };
+        self.nodes[at] = NodeProto {
+            name,
+            op_type: PLACEHOLDER.to_owned(),
+            input: inputs,
+            output: vec![output],
+            ..NodeProto::default()
+        };
     }
 
     /// Drops nodes, and constants, whose values nobody needs.
@@ -133,8 +157,10 @@ impl Graph {
 
     fn put_back(&mut self, graph: &mut GraphProto) {
         graph.node = std::mem::take(&mut self.nodes);
-        let large = std::mem::take(&mut self.large).into_iter().map(|(name, bytes)| tensor(name, bytes));
-        graph.initializer = std::mem::take(&mut self.constants).into_values().chain(large).collect();
+        let large =
+            std::mem::take(&mut self.large).into_iter().map(|(name, bytes)| tensor(name, bytes));
+        graph.initializer =
+            std::mem::take(&mut self.constants).into_values().chain(large).collect();
         graph.initializer.sort_by(|a, b| a.name.cmp(&b.name));
         let kept: HashSet<&str> = graph.initializer.iter().map(|tensor| &*tensor.name).collect();
         // Old exporters list constants as inputs too.
@@ -146,9 +172,11 @@ impl Graph {
 
 /// Values that graphs inside a node take from outside: all that they name.
 fn captured(node: &NodeProto) -> Vec<String> {
-    let graphs = node.attribute.iter().flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs));
+    let graphs =
+        node.attribute.iter().flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs));
     let names = graphs.flat_map(|graph| {
-        let inner = graph.node.iter().flat_map(|node| node.input.iter().cloned().chain(captured(node)));
+        let inner =
+            graph.node.iter().flat_map(|node| node.input.iter().cloned().chain(captured(node)));
         inner.chain(graph.output.iter().map(|output| output.name.clone())).collect::<Vec<_>>()
     });
     names.collect()

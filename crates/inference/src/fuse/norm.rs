@@ -36,7 +36,10 @@ impl Graph {
         }
         let inputs = match self.made_by(&x, "Add").map(|add| add.input.clone()) {
             // The sum itself is not needed but for this: each part of a norm by parts needs it.
-            Some(summands) if !summands.iter().any(|summand| self.constant(summand).is_some()) && self.only_for(&x, at) => {
+            Some(summands)
+                if !summands.iter().any(|summand| self.constant(summand).is_some())
+                    && self.only_for(&x, at) =>
+            {
                 summands
             }
             _ => vec![x],
@@ -58,15 +61,22 @@ impl Graph {
                 }
             }
         }
-        let users = self.nodes.iter().enumerate().filter(|(_, node)| node.input.iter().any(|input| input == value));
-        !self.outputs.contains(value) && users.map(|(user, _)| user).all(|user| below.contains(&user))
+        let users = self
+            .nodes
+            .iter()
+            .enumerate()
+            .filter(|(_, node)| node.input.iter().any(|input| input == value));
+        !self.outputs.contains(value)
+            && users.map(|(user, _)| user).all(|user| below.contains(&user))
     }
 
     /// `(x - mean) / sqrt(mean((x - mean)²) + ε) × scale + bias`.
     fn norm_by_parts(&self, node: &NodeProto) -> Option<(String, Norm)> {
         let (scaled, bias) = self.with_constant(node)?;
         let (normal, scale) = self.with_constant(self.made_by(&scaled, "Mul")?)?;
-        let [difference, deviation] = self.made_by(&normal, "Div")?.input.as_slice() else { return None };
+        let [difference, deviation] = self.made_by(&normal, "Div")?.input.as_slice() else {
+            return None;
+        };
         let variance = self.made_by(deviation, "Sqrt")?.input.first()?;
         let (variance, epsilon) = self.by_number(variance, "Add")?;
         let square = self.mean_of(&variance)?;
@@ -80,7 +90,8 @@ impl Graph {
         };
         let [x, mean] = self.made_by(difference, "Sub")?.input.as_slice() else { return None };
         let [y, of] = self.made_by(&squared, "Sub")?.input.as_slice() else { return None };
-        (x == y && self.mean_of(mean)? == *x && self.mean_of(of)? == *x).then(|| (x.clone(), Norm { scale, bias, epsilon }))
+        (x == y && self.mean_of(mean)? == *x && self.mean_of(of)? == *x)
+            .then(|| (x.clone(), Norm { scale, bias, epsilon }))
     }
 
     /// x, where `value` is its mean over the last dimension.

@@ -58,8 +58,10 @@ impl Graph {
             return None;
         }
         // What is shared is there twice.
-        let Bytes { dims, signed, values } = if q.shared { bytes.clone() } else { self.large.remove(&q.name)? };
-        let table = Arc::new(Table { width: dims[1], values, signed, scales: q.scales, zero: q.zero });
+        let Bytes { dims, signed, values } =
+            if q.shared { bytes.clone() } else { self.large.remove(&q.name)? };
+        let table =
+            Arc::new(Table { width: dims[1], values, signed, scales: q.scales, zero: q.zero });
         self.tables.insert(q.name, Arc::clone(&table));
         Some((Fused::Lookup(table), vec![numbers]))
     }
@@ -80,7 +82,8 @@ impl Graph {
             return Some((Fused::Linear(Arc::clone(known)), vec![x]));
         }
         let weights = self.weights(q)?;
-        let linear = Arc::new(Linear { weights, rounding, bias: None, activation: Activation::None });
+        let linear =
+            Arc::new(Linear { weights, rounding, bias: None, activation: Activation::None });
         self.packed.insert(key, Arc::clone(&linear));
         Some((Fused::Linear(linear), vec![x]))
     }
@@ -99,7 +102,8 @@ impl Graph {
         let along = if scales.len() == 1 { Along::All } else { Along::Columns };
         let shared = self.users(matrix) > 1;
         let x = steps.input.first()?.clone();
-        self.matrix(matrix).then(|| (x, Quantised { name: matrix.clone(), scales, along, zero, shared }))
+        self.matrix(matrix)
+            .then(|| (x, Quantised { name: matrix.clone(), scales, along, zero, shared }))
     }
 
     /// What `value` is, if it is made of a large matrix.
@@ -116,7 +120,8 @@ impl Graph {
                     _ => return None,
                 };
                 let name = self.made_by(&cast, "Cast")?.input.first()?.clone();
-                let shared = self.users(&name) > 1 || self.users(&cast) > 1 || self.users(value) > 1;
+                let shared =
+                    self.users(&name) > 1 || self.users(&cast) > 1 || self.users(value) > 1;
                 self.matrix(&name).then_some(Quantised { name, scales, along, zero: 0, shared })
             }
             "DequantizeLinear" => {
@@ -144,7 +149,9 @@ impl Graph {
 
     /// Whether this is a large tensor of two dimensions.
     fn matrix(&self, name: &str) -> bool {
-        self.large.get(name).is_some_and(|bytes| matches!(*bytes.dims, [rows, columns] if rows > 0 && columns > 0))
+        self.large
+            .get(name)
+            .is_some_and(|bytes| matches!(*bytes.dims, [rows, columns] if rows > 0 && columns > 0))
     }
 
     fn weights(&mut self, q: Quantised) -> Option<Weights> {
@@ -155,7 +162,9 @@ impl Graph {
             Along::Columns if q.scales.len() == columns => q.scales.into(),
             _ => return None,
         };
-        let value = |byte: u8| (if bytes.signed { i16::from(byte.cast_signed()) } else { i16::from(byte) }) - q.zero;
+        let value = |byte: u8| {
+            (if bytes.signed { i16::from(byte.cast_signed()) } else { i16::from(byte) }) - q.zero
+        };
         // Of unsigned ones around a 0 that is not in the middle, some have no place in 8 bits.
         if !bytes.values.iter().all(|byte| i8::try_from(value(*byte)).is_ok()) {
             return None;
@@ -189,7 +198,12 @@ impl Graph {
     }
 
     /// A product's operator with something more, if nobody else needs the product itself.
-    fn extended(&mut self, product: &str, may: impl Fn(&Linear) -> bool, extend: impl Fn(&mut Linear)) -> Found {
+    fn extended(
+        &mut self,
+        product: &str,
+        may: impl Fn(&Linear) -> bool,
+        extend: impl Fn(&mut Linear),
+    ) -> Found {
         let (fused, node) = self.fused_by(product)?;
         let Fused::Linear(linear) = fused else { return None };
         if !may(linear) {
@@ -216,7 +230,9 @@ impl Graph {
         let node = &self.nodes[at];
         let x = match &*node.op_type {
             "Mul" => self.gelu_of(&node.output[0])?,
-            "Gelu" if attribute(node, "approximate").is_none_or(|how| how.s == b"none") => node.input.first()?.clone(),
+            "Gelu" if attribute(node, "approximate").is_none_or(|how| how.s == b"none") => {
+                node.input.first()?.clone()
+            }
             _ => return None,
         };
         // By its parts, one takes it for `erf`, and one for the product; nobody else may.
@@ -224,7 +240,11 @@ impl Graph {
         if self.users(&x) > inner {
             return None;
         }
-        self.extended(&x, |linear| linear.activation == Activation::None, |linear| linear.activation = Activation::Gelu)
+        self.extended(
+            &x,
+            |linear| linear.activation == Activation::None,
+            |linear| linear.activation = Activation::Gelu,
+        )
     }
 
     fn gelu_of(&self, value: &str) -> Option<String> {
@@ -255,7 +275,9 @@ impl Graph {
         let (erf, one) = self.by_number(value, "Add")?;
         let erf = self.made_by(&erf, "Erf")?.input.first()?;
         let root = std::f32::consts::SQRT_2;
-        let of = |kind, factor: f32| self.by_number(erf, kind).filter(|(_, c)| (c - factor).abs() < 1e-5);
+        let of = |kind, factor: f32| {
+            self.by_number(erf, kind).filter(|(_, c)| (c - factor).abs() < 1e-5)
+        };
         let (x, _) = of("Div", root).or_else(|| of("Mul", 1.0 / root))?;
         ((one - 1.0).abs() < 1e-6).then_some(x)
     }

@@ -86,7 +86,10 @@ impl Panels {
                 }
             }
             let first = index * COLUMNS;
-            sums.into_iter().take(self.columns - first).enumerate().for_each(|(i, sum)| take(first + i, sum));
+            sums.into_iter()
+                .take(self.columns - first)
+                .enumerate()
+                .for_each(|(i, sum)| take(first + i, sum));
         }
     }
 }
@@ -106,19 +109,33 @@ pub fn attention(
     let mut left = vec![[0.0; 4]; width];
     let mut scores = vec![[0.0; 4]; keys];
     for (batch, head) in (0..batch).flat_map(|batch| (0..heads).map(move |head| (batch, head))) {
-        transposed_keys.pack(&k.values[k.base(batch, head)..], [k.strides[3], k.strides[2]], width, keys);
-        values.pack(&v.values[v.base(batch, head)..], [v.strides[2], v.strides[3]], keys, value_width);
+        transposed_keys.pack(
+            &k.values[k.base(batch, head)..],
+            [k.strides[3], k.strides[2]],
+            width,
+            keys,
+        );
+        values.pack(
+            &v.values[v.base(batch, head)..],
+            [v.strides[2], v.strides[3]],
+            keys,
+            value_width,
+        );
         for first in (0..queries).step_by(4) {
             let rows = 4.min(queries - first);
             let from = q.base(batch, head) + first * q.strides[2];
             for (i, four) in left.iter_mut().enumerate() {
-                (0..rows).for_each(|row| four[row] = scale * q.values[from + row * q.strides[2] + i * q.strides[3]]);
+                (0..rows).for_each(|row| {
+                    four[row] = scale * q.values[from + row * q.strides[2] + i * q.strides[3]]
+                });
             }
             let mut most = f32x4::splat(f32::NEG_INFINITY);
             transposed_keys.product(&left, |key, score| {
                 let score = mask.map_or(score, |mask| {
                     let from = mask.base(batch, head) + key * mask.strides[3];
-                    let of = |row: usize| mask.values[from + (first + row.min(rows - 1)) * mask.strides[2]];
+                    let of = |row: usize| {
+                        mask.values[from + (first + row.min(rows - 1)) * mask.strides[2]]
+                    };
                     score + f32x4::from([of(0), of(1), of(2), of(3)])
                 });
                 most = most.fast_max(score);
@@ -136,7 +153,8 @@ pub fn attention(
             let to = batch * strides[0] + head * strides[1] + first * strides[2];
             values.product(&scores, |column, value| {
                 let value = (value * f32x4::from(each)).to_array();
-                (0..rows).for_each(|row| out[to + row * strides[2] + column * strides[3]] = value[row]);
+                (0..rows)
+                    .for_each(|row| out[to + row * strides[2] + column * strides[3]] = value[row]);
             });
         }
     }

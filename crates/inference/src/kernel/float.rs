@@ -15,13 +15,23 @@ pub fn gelu(x: f32x4) -> f32x4 {
 #[inline]
 #[must_use]
 pub fn erf(x: f32x4) -> f32x4 {
-    const ODD: [f32; 7] =
-        [-2.726_142_3e-10, 2.770_681_4e-8, -2.101_024e-6, -5.692_506_4e-5, -7.349_906_3e-4, -2.954_6e-3, -1.609_603_3e-2];
-    const EVEN: [f32; 5] = [-1.456_607_2e-5, -2.133_740_6e-4, -1.682_827e-3, -7.373_329e-3, -1.426_473_9e-2];
+    const ODD: [f32; 7] = [
+        -2.726_142_3e-10,
+        2.770_681_4e-8,
+        -2.101_024e-6,
+        -5.692_506_4e-5,
+        -7.349_906_3e-4,
+        -2.954_6e-3,
+        -1.609_603_3e-2,
+    ];
+    const EVEN: [f32; 5] =
+        [-1.456_607_2e-5, -2.133_740_6e-4, -1.682_827e-3, -7.373_329e-3, -1.426_473_9e-2];
     let x = x.fast_max(f32x4::splat(-4.0)).fast_min(f32x4::splat(4.0));
     let square = x * x;
     let at = |coefficients: &[f32]| {
-        coefficients[1..].iter().fold(f32x4::splat(coefficients[0]), |sum, next| sum.mul_add(square, f32x4::splat(*next)))
+        coefficients[1..].iter().fold(f32x4::splat(coefficients[0]), |sum, next| {
+            sum.mul_add(square, f32x4::splat(*next))
+        })
     };
     x * at(&ODD) / at(&EVEN)
 }
@@ -40,7 +50,9 @@ pub fn exp_of_negative(x: f32x4) -> f32x4 {
     let whole = f32x4::from_i32x4(n);
     let r = whole.mul_add(f32x4::splat(-LN_2[0]), x);
     let r = whole.mul_add(f32x4::splat(-LN_2[1]), r);
-    let series = SERIES[1..].iter().fold(f32x4::splat(SERIES[0]), |sum, next| sum.mul_add(r, f32x4::splat(*next)));
+    let series = SERIES[1..]
+        .iter()
+        .fold(f32x4::splat(SERIES[0]), |sum, next| sum.mul_add(r, f32x4::splat(*next)));
     let e = series.mul_add(r, f32x4::ONE);
     let power: f32x4 = bytemuck::cast((n + i32x4::splat(127)) << 23);
     gone.bitselect(f32x4::ZERO, e * power)
@@ -61,7 +73,9 @@ mod tests {
     fn erf_is_the_error_function() {
         // Of the C library, by way of tables: erf(0.5), erf(1), erf(2), erf(3.5).
         let found = erf(f32x4::from([0.5, 1.0, -2.0, 3.5])).to_array();
-        for (found, wanted) in found.into_iter().zip([0.520_499_9, 0.842_700_8, -0.995_322_3, 0.999_999_3]) {
+        for (found, wanted) in
+            found.into_iter().zip([0.520_499_9, 0.842_700_8, -0.995_322_3, 0.999_999_3])
+        {
             assert!((found - wanted).abs() < 3e-7, "{found} {wanted}");
         }
         assert_eq!(erf(f32x4::splat(40.0)), erf(f32x4::splat(4.0)));
@@ -73,7 +87,8 @@ mod tests {
             let x = -f32::from(i) / 100.0;
             let found = exp_of_negative(f32x4::splat(x)).to_array()[0];
             let wanted = x.exp();
-            let near = if x < -87.0 { found == 0.0 } else { (found - wanted).abs() <= 3e-7 * wanted };
+            let near =
+                if x < -87.0 { found == 0.0 } else { (found - wanted).abs() <= 3e-7 * wanted };
             assert!(near, "e^{x}: {found} {wanted}");
         }
         assert_eq!(exp_of_negative(f32x4::splat(f32::NEG_INFINITY)), f32x4::ZERO);

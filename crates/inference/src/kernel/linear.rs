@@ -37,7 +37,12 @@ impl Weights {
     /// # Panics
     /// Where there are not as many values as `inputs` rows of as many columns have.
     #[must_use]
-    pub fn pack(values: &[u8], value: impl Fn(u8) -> i8, inputs: usize, scales: Box<[f32]>) -> Self {
+    pub fn pack(
+        values: &[u8],
+        value: impl Fn(u8) -> i8,
+        inputs: usize,
+        scales: Box<[f32]>,
+    ) -> Self {
         let outputs = scales.len();
         assert_eq!(values.len(), inputs * outputs, "{inputs} × {outputs} weights");
         let pairs = inputs.div_ceil(2);
@@ -45,7 +50,10 @@ impl Weights {
         for (row, values) in values.chunks_exact(outputs.max(1)).enumerate() {
             for (index, values) in values.chunks(COLUMNS).enumerate() {
                 let panel = &mut panels[index * pairs + row / 2];
-                values.iter().enumerate().for_each(|(column, byte)| panel[2 * column + row % 2] = value(*byte));
+                values
+                    .iter()
+                    .enumerate()
+                    .for_each(|(column, byte)| panel[2 * column + row % 2] = value(*byte));
             }
         }
         Self { inputs, outputs, panels: panels.into(), scales }
@@ -153,7 +161,9 @@ impl Steps {
         }
         let pair = |low: i32, high: i32| (low & 0xFFFF) | (high << 16);
         let [low, high] = self.ends.map(f32x4::splat);
-        let integers = |four: f32x4| (four / f32x4::splat(self.size)).fast_max(low).fast_min(high).round_int().to_array();
+        let integers = |four: f32x4| {
+            (four / f32x4::splat(self.size)).fast_max(low).fast_min(high).round_int().to_array()
+        };
         let (fours, rest) = row.as_chunks::<4>();
         let (pairs, last) = block.split_at_mut(2 * fours.len());
         for (four, pairs) in fours.iter().zip(pairs.as_chunks_mut::<2>().0) {
@@ -190,7 +200,8 @@ fn ends(x: &[f32]) -> [f32; 2] {
 fn products(block: &[Pairs], panels: &[Panel]) -> [[i32x4; 2]; ROWS] {
     let mut sums = [[i32x4::ZERO; 2]; ROWS];
     for (pairs, panel) in block.iter().zip(panels) {
-        let [low, high] = [0, 8].map(|at| i16x8::new(std::array::from_fn(|i| i16::from(panel[at + i]))));
+        let [low, high] =
+            [0, 8].map(|at| i16x8::new(std::array::from_fn(|i| i16::from(panel[at + i]))));
         for (sums, pair) in sums.iter_mut().zip(pairs) {
             let pair: i16x8 = bytemuck::cast(i32x4::splat(*pair));
             sums[0] += pair.dot(low);
@@ -204,7 +215,9 @@ fn products(block: &[Pairs], panels: &[Panel]) -> [[i32x4; 2]; ROWS] {
 #[inline]
 fn tile(block: &[Pairs], panels: &[Panel], scales: &[[f32; ROWS]]) -> [[f32x4; 2]; ROWS] {
     let mut totals = [[f32x4::ZERO; 2]; ROWS];
-    for ((block, panels), scales) in block.chunks(STRETCH / 2).zip(panels.chunks(STRETCH / 2)).zip(scales) {
+    for ((block, panels), scales) in
+        block.chunks(STRETCH / 2).zip(panels.chunks(STRETCH / 2)).zip(scales)
+    {
         let sums = products(block, panels);
         for ((totals, sums), scale) in totals.iter_mut().zip(sums).zip(scales) {
             for (total, sum) in totals.iter_mut().zip(sums) {
@@ -216,14 +229,24 @@ fn tile(block: &[Pairs], panels: &[Panel], scales: &[[f32; ROWS]]) -> [[f32x4; 2
 }
 
 /// `activation(x × weights + bias)` for rows of `x`, into rows of `out`.
-pub fn linear(x: &Rounded, weights: &Weights, bias: Option<&[f32]>, activation: Activation, out: &mut [f32]) {
+pub fn linear(
+    x: &Rounded,
+    weights: &Weights,
+    bias: Option<&[f32]>,
+    activation: Activation,
+    out: &mut [f32],
+) {
     let pairs = weights.inputs.div_ceil(2);
     let width = weights.outputs;
     if pairs == 0 || width == 0 {
         return;
     }
     let stretches = weights.inputs.div_ceil(STRETCH);
-    let groups = x.blocks.chunks(GROUP * pairs).zip(x.scales.chunks(GROUP * stretches)).zip(out.chunks_mut(GROUP * ROWS * width));
+    let groups = x
+        .blocks
+        .chunks(GROUP * pairs)
+        .zip(x.scales.chunks(GROUP * stretches))
+        .zip(out.chunks_mut(GROUP * ROWS * width));
     for ((blocks, scales), out) in groups {
         for (index, panels) in weights.panels.chunks_exact(pairs).enumerate() {
             let first = index * COLUMNS;
@@ -234,17 +257,23 @@ pub fn linear(x: &Rounded, weights: &Weights, bias: Option<&[f32]>, activation: 
             if let Some(bias) = bias {
                 offsets[..columns].copy_from_slice(&bias[first..first + columns]);
             }
-            let halves =
-                |eight: [f32; COLUMNS]| [0, 4].map(|at| f32x4::from([eight[at], eight[at + 1], eight[at + 2], eight[at + 3]]));
+            let halves = |eight: [f32; COLUMNS]| {
+                [0, 4]
+                    .map(|at| f32x4::from([eight[at], eight[at + 1], eight[at + 2], eight[at + 3]]))
+            };
             let (factors, offsets) = (halves(factors), halves(offsets));
-            let rows = blocks.chunks_exact(pairs).zip(scales.chunks_exact(stretches)).zip(out.chunks_mut(ROWS * width));
+            let rows = blocks
+                .chunks_exact(pairs)
+                .zip(scales.chunks_exact(stretches))
+                .zip(out.chunks_mut(ROWS * width));
             for ((block, scales), out) in rows {
                 let totals = tile(block, panels, scales);
                 for (totals, out) in totals.into_iter().zip(out.chunks_exact_mut(width)) {
                     let mut eight = [0.0; COLUMNS];
                     for half in 0..2 {
                         let value = totals[half].mul_add(factors[half], offsets[half]);
-                        let value = if activation == Activation::Gelu { gelu(value) } else { value };
+                        let value =
+                            if activation == Activation::Gelu { gelu(value) } else { value };
                         eight[4 * half..][..4].copy_from_slice(&value.to_array());
                     }
                     out[first..first + columns].copy_from_slice(&eight[..columns]);

@@ -7,8 +7,8 @@ use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension};
 use tract_onnx::pb::type_proto::{Tensor, Value};
 use tract_onnx::pb::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto, TypeProto,
-    ValueInfoProto, attribute_proto::AttributeType,
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
+    TensorShapeProto, TypeProto, ValueInfoProto, attribute_proto::AttributeType,
 };
 
 pub const WIDTH: usize = 64;
@@ -54,7 +54,13 @@ fn attribute(name: &str, value: &[i64]) -> AttributeProto {
     let list = matches!(name, "perm" | "axes");
     let kind = if list { AttributeType::Ints } else { AttributeType::Int };
     let (ints, i) = if list { (value.to_vec(), 0) } else { (Vec::new(), value[0]) };
-    AttributeProto { name: name.to_owned(), r#type: kind.into(), ints, i, ..AttributeProto::default() }
+    AttributeProto {
+        name: name.to_owned(),
+        r#type: kind.into(),
+        ints,
+        i,
+        ..AttributeProto::default()
+    }
 }
 
 impl Bert {
@@ -64,11 +70,20 @@ impl Bert {
         let mut this = Self { weights, style, graph, seed: 7, names: 0 };
         this.build();
         let opset = OperatorSetIdProto { domain: String::new(), version: 17 };
-        ModelProto { ir_version: 8, opset_import: vec![opset], graph: Some(this.graph), ..ModelProto::default() }.encode_to_vec()
+        ModelProto {
+            ir_version: 8,
+            opset_import: vec![opset],
+            graph: Some(this.graph),
+            ..ModelProto::default()
+        }
+        .encode_to_vec()
     }
 
     fn random(&mut self) -> f32 {
-        self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.seed = self
+            .seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         f32::from(u16::try_from(self.seed >> 48).unwrap()) / 32_768.0 - 1.0
     }
 
@@ -101,11 +116,19 @@ impl Bert {
     }
 
     fn floats(&mut self, dims: &[usize], values: &[f32]) -> String {
-        self.tensor(dims, DataType::Float, values.iter().flat_map(|value| value.to_le_bytes()).collect())
+        self.tensor(
+            dims,
+            DataType::Float,
+            values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+        )
     }
 
     fn integers(&mut self, values: &[i64]) -> String {
-        self.tensor(&[values.len()], DataType::Int64, values.iter().flat_map(|value| value.to_le_bytes()).collect())
+        self.tensor(
+            &[values.len()],
+            DataType::Int64,
+            values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+        )
     }
 
     fn number(&mut self, value: f32) -> String {
@@ -139,7 +162,8 @@ impl Bert {
     }
 
     fn table(&mut self, rows: usize, numbers: &str) -> String {
-        let (q, scales) = self.quantised([rows, WIDTH], if self.weights == Weights::Cast { rows } else { 1 });
+        let (q, scales) =
+            self.quantised([rows, WIDTH], if self.weights == Weights::Cast { rows } else { 1 });
         if self.weights == Weights::Floats {
             let values: Vec<f32> = q.iter().map(|q| f32::from(*q) * scales[0]).collect();
             let table = self.floats(&[rows, WIDTH], &values);
@@ -161,7 +185,11 @@ impl Bert {
         let (q, scales) = self.quantised([inputs, outputs], outputs);
         let product = match self.weights {
             Weights::Floats => {
-                let values: Vec<f32> = q.iter().enumerate().map(|(at, q)| f32::from(*q) * scales[at % outputs]).collect();
+                let values: Vec<f32> = q
+                    .iter()
+                    .enumerate()
+                    .map(|(at, q)| f32::from(*q) * scales[at % outputs])
+                    .collect();
                 let matrix = self.floats(&[inputs, outputs], &values);
                 self.node("MatMul", &[x, &matrix], &[])
             }
@@ -175,9 +203,18 @@ impl Bert {
             Weights::Dequantized | Weights::Unsigned => {
                 let bytes = self.bytes_of([inputs, outputs], &q);
                 let scales = self.floats(&[outputs], &scales);
-                let kind = if self.weights == Weights::Unsigned { DataType::Uint8 } else { DataType::Int8 };
-                let zeros = self.tensor(&[outputs], kind, vec![if self.weights == Weights::Unsigned { 128 } else { 0 }; outputs]);
-                let matrix = self.node("DequantizeLinear", &[&bytes, &scales, &zeros], &[("axis", &[1])]);
+                let kind = if self.weights == Weights::Unsigned {
+                    DataType::Uint8
+                } else {
+                    DataType::Int8
+                };
+                let zeros = self.tensor(
+                    &[outputs],
+                    kind,
+                    vec![if self.weights == Weights::Unsigned { 128 } else { 0 }; outputs],
+                );
+                let matrix =
+                    self.node("DequantizeLinear", &[&bytes, &scales, &zeros], &[("axis", &[1])]);
                 self.node("MatMul", &[x, &matrix], &[])
             }
             Weights::Dynamic => {
@@ -224,7 +261,8 @@ impl Bert {
     }
 
     fn gelu(&mut self, x: &str) -> String {
-        let (root, one, half) = (self.number(std::f32::consts::SQRT_2), self.number(1.0), self.number(0.5));
+        let (root, one, half) =
+            (self.number(std::f32::consts::SQRT_2), self.number(1.0), self.number(0.5));
         let part = self.node("Div", &[x, &root], &[]);
         let erf = self.node("Erf", &[&part], &[]);
         let sum = self.node("Add", &[&erf, &one], &[]);
@@ -240,7 +278,8 @@ impl Bert {
         let [q, k, v] = [0; 3].map(|_| self.linear(x, WIDTH, WIDTH));
         let width = i64::try_from(WIDTH / HEADS).unwrap();
         let heads = i64::try_from(HEADS).unwrap();
-        let parts = self.integers(&[0, 0, if self.style == Style::Dynamo { -1 } else { heads }, width]);
+        let parts =
+            self.integers(&[0, 0, if self.style == Style::Dynamo { -1 } else { heads }, width]);
         let style = self.style;
         let mut split = |x: &str, order: &[i64]| {
             let split = self.node("Reshape", &[x, &parts], &[]);
@@ -277,12 +316,19 @@ impl Bert {
 
     fn build(&mut self) {
         for name in ["input_ids", "attention_mask", "token_type_ids"] {
-            let dims = ["batch", "sequence"]
-                .map(|name| Dimension { value: Some(dimension::Value::DimParam(name.to_owned())), ..Dimension::default() });
+            let dims = ["batch", "sequence"].map(|name| Dimension {
+                value: Some(dimension::Value::DimParam(name.to_owned())),
+                ..Dimension::default()
+            });
             let shape = Some(TensorShapeProto { dim: dims.into() });
-            let value = Some(Value::TensorType(Tensor { elem_type: DataType::Int64.into(), shape }));
+            let value =
+                Some(Value::TensorType(Tensor { elem_type: DataType::Int64.into(), shape }));
             let kind = Some(TypeProto { value, ..TypeProto::default() });
-            self.graph.input.push(ValueInfoProto { name: name.to_owned(), r#type: kind, ..ValueInfoProto::default() });
+            self.graph.input.push(ValueInfoProto {
+                name: name.to_owned(),
+                r#type: kind,
+                ..ValueInfoProto::default()
+            });
         }
         let words = self.table(TOKENS, "input_ids");
         let types: Vec<f32> = (0..2 * WIDTH).map(|_| 0.1 * self.random()).collect();
@@ -317,7 +363,10 @@ impl Bert {
             x = self.norm(&sum);
         }
         self.graph.node.last_mut().unwrap().output = vec!["last_hidden_state".to_owned()];
-        self.graph.output.push(ValueInfoProto { name: "last_hidden_state".to_owned(), ..ValueInfoProto::default() });
+        self.graph.output.push(ValueInfoProto {
+            name: "last_hidden_state".to_owned(),
+            ..ValueInfoProto::default()
+        });
     }
 }
 
