@@ -1,4 +1,4 @@
-// What still works when D1, GCS or IPFS are stopped, one at a time and in pairs: the table of the README, cell by cell.
+// What still works when D1, GCS or IPFS are stopped, one at a time and in pairs: the table of docs/edge.md, cell by cell.
 
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
@@ -17,7 +17,7 @@ for (const file of ['tokenizer.json', 'config.json']) UNSEEN.push({ file, start:
 
 /** The table: for each row what its cells say, by column. */
 function table() {
-  const [, text] = /\n(\| stopped: [^\n]*\n(?:\|[^\n]*\n)+)/.exec(readFileSync('README.md', 'utf8')) ?? [];
+  const [, text] = /\n(\| stopped: [^\n]*\n(?:\|[^\n]*\n)+)/.exec(readFileSync('docs/edge.md', 'utf8')) ?? [];
   const [head, , ...rows] = text.trim().split('\n').map((line) => line.split('|').slice(1, -1).map((cell) => cell.trim()));
   return { columns: head.slice(1), rows: Object.fromEntries(rows.map(([name, ...cells]) => [name, cells])) };
 }
@@ -73,23 +73,23 @@ describe('when others are stopped', () => {
 
   /** How each row is tried. */
   const ROWS = {
-    'files of bundled models, what the cache has of them': async () => ((await part({ file: 'model.onnx', start: 0, bytes: MODEL.subarray(0, 1000) })) === 'hit' ? 'yes' : 'no'),
-    'the rest of them': async (column) => ((await part(UNSEEN[column])) === 'miss' ? 'yes' : 'no'),
-    'files of other models that are in the registry': async (column) => {
+    'cached segments of bundled models': async () => ((await part({ file: 'model.onnx', start: 0, bytes: MODEL.subarray(0, 1000) })) === 'hit' ? 'yes' : 'no'),
+    'other segments of bundled models': async (column) => ((await part(UNSEEN[column])) === 'miss' ? 'yes' : 'no'),
+    'files of other models in the registry': async (column) => {
       const { response, body } = await get(`/models/other-${column}/notes.txt`);
       if (response.status !== 200) return problem(response, body);
       assert.equal(body.toString(), `notes of other-${column} 1.0.0`);
       return 'yes';
     },
     '`/ipfs/{cid}` of bundled models': async () => block(ROOT),
-    '`/ipfs/{cid}` of other models that are in the registry': async (column) => block(blocks[column]),
+    '`/ipfs/{cid}` of other models in the registry': async (column) => block(blocks[column]),
     '`/v1/models`': async () => {
       const { response, body } = await get('/v1/models');
       assert.equal(response.status, 200);
       const ids = JSON.parse(body.toString()).map(({ id }) => id);
       if (ids.includes('other-0')) return 'all';
       assert.deepEqual(ids, [DEMO.id]);
-      return 'bundled ones';
+      return 'bundled only';
     },
     '`/v1/models/{id}`': async (column) => {
       const { response, body } = await get(`/v1/models/other-${column}`);
