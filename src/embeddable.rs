@@ -13,6 +13,7 @@ pub const MAX_SETTINGS_BYTES: u64 = 64 << 10;
 
 /// Why a model does not embed text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum NotEmbeddable {
     /// It does something else.
     #[error("its type is {0:?}, not {KIND:?}")]

@@ -14,8 +14,11 @@
 //! [`dag::blocks`], alone or as a [`dag::car`]. Nothing here fetches, stores, sleeps or draws random numbers:
 //! drivers do, and tell the machine what happened.
 
+#![warn(missing_debug_implementations)]
+
 pub mod dag;
 pub mod embeddable;
 pub mod http;
+pub mod time;
 pub mod transfer;
 pub mod trust;

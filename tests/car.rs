@@ -1,7 +1,7 @@
 //! Blocks and archives, and what a trustless gateway is asked.
 
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use cid::Cid;
 use edge_net_core::dag::blocks::{Blocks, Position};
@@ -16,9 +16,9 @@ use ipld_dagpb::PbNode;
 use proptest::prelude::*;
 
 /// The DAG over leaves of made-up digests: the plan of an archive looks at no leaf's bytes.
-fn blocks_over(digests: Vec<Digest>, size: u64) -> Rc<Blocks> {
+fn blocks_over(digests: Vec<Digest>, size: u64) -> Arc<Blocks> {
     let cid = root(&digests, size);
-    Rc::new(Blocks::over(Rc::new(LeafTable::from_digests(digests, size, &cid).unwrap())))
+    Arc::new(Blocks::over(Arc::new(LeafTable::from_digests(digests, size, &cid).unwrap())))
 }
 
 /// `patterns` leaves, over and over.
@@ -26,15 +26,15 @@ fn digests(leaves: u64, patterns: u64) -> Vec<Digest> {
     (0..leaves).map(|i| Digest::of(&(i % patterns).to_le_bytes())).collect()
 }
 
-fn blocks(leaves: u64) -> Rc<Blocks> {
+fn blocks(leaves: u64) -> Arc<Blocks> {
     blocks_over(digests(leaves, leaves), leaves * LEAF_SIZE - 5)
 }
 
-fn car(blocks: &Rc<Blocks>, at: Position, extent: &Extent, duplicates: Duplicates) -> Rc<Car> {
-    Rc::new(Car::new(Rc::clone(blocks), at, extent, duplicates))
+fn car(blocks: &Arc<Blocks>, at: Position, extent: &Extent, duplicates: Duplicates) -> Arc<Car> {
+    Arc::new(Car::new(Arc::clone(blocks), at, extent, duplicates))
 }
 
-fn whole(blocks: &Rc<Blocks>, duplicates: Duplicates) -> Rc<Car> {
+fn whole(blocks: &Arc<Blocks>, duplicates: Duplicates) -> Arc<Car> {
     car(blocks, blocks.root(), &Extent::All, duplicates)
 }
 
@@ -67,7 +67,7 @@ fn walk(blocks: &Blocks, at: Position, duplicates: Duplicates) -> Vec<Cid> {
     met
 }
 
-fn cids(blocks: &Blocks, car: &Rc<Car>) -> Vec<Cid> {
+fn cids(blocks: &Blocks, car: &Arc<Car>) -> Vec<Cid> {
     car.positions().map(|at| blocks.cid(at)).collect()
 }
 
@@ -85,7 +85,7 @@ fn read_varint(bytes: &mut &[u8]) -> u64 {
 }
 
 /// The sections of an archive, read from the specification; leaves' bytes are left out of what is read.
-fn sections(car: &Rc<Car>) -> Vec<(Cid, u64, Option<Vec<u8>>)> {
+fn sections(car: &Arc<Car>) -> Vec<(Cid, u64, Option<Vec<u8>>)> {
     let mut sections = Vec::new();
     let mut left: Option<(Cid, u64)> = None;
     let mut opening = true;

@@ -7,12 +7,15 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::ops::Range;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
 
 use edge_net_core::dag::layout::{LEAF_SIZE, LEAVES_PER_SEGMENT, Layout, SEGMENT_SIZE};
 use edge_net_core::dag::unixfs::{self, Digest};
 use edge_net_core::dag::verify::{Bytes, Hashed, LeafTable};
+use edge_net_core::time::Instant;
 use edge_net_core::transfer::download::{
-    Action, Config, Download, Event, FetchId, ReaderId, Report,
+    Action, Config, Download, Event, FetchId, ReaderId, Report, SourceId,
 };
 use edge_net_core::transfer::source::Failure;
 
@@ -302,7 +305,7 @@ enum State {
 }
 
 struct Flight {
-    source: usize,
+    source: SourceId,
     bytes: Range<u64>,
     started: u64,
     /// When it was asked, or last brought bytes.
@@ -334,11 +337,11 @@ struct Simulation<'a> {
     layout: Layout,
     download: Download<Described>,
     sources: Vec<Profile>,
-    table: Rc<LeafTable>,
+    table: Arc<LeafTable>,
     /// Bad bytes came from it.
-    caught: BTreeSet<usize>,
+    caught: BTreeSet<SourceId>,
     /// Sources that said until when they want to be left alone.
-    resting: BTreeMap<usize, u64>,
+    resting: BTreeMap<SourceId, u64>,
     store: BTreeMap<u64, Vec<Run>>,
     /// Forgets what it is given, as a full disk does.
     store_is_full: bool,
@@ -348,7 +351,7 @@ struct Simulation<'a> {
     /// Good leaves that came for a segment since it was last loaded.
     came: BTreeMap<u64, BTreeSet<u64>>,
     /// How often each source failed with a segment since then, and when last.
-    failed: BTreeMap<(u64, usize), (u32, u64)>,
+    failed: BTreeMap<(u64, SourceId), (u32, u64)>,
     memory: Memory,
     now: u64,
     agenda: BinaryHeap<Reverse<(u64, u64)>>,
@@ -369,7 +372,7 @@ impl<'a> Simulation<'a> {
             _ => (segments - 1) * SEGMENT_SIZE + random.within(1..SEGMENT_SIZE),
         };
         let layout = Layout::new(size);
-        let table = Rc::new(table_of(layout));
+        let table = Arc::new(table_of(layout));
 
         let mut sources: Vec<Profile> =
             (0..random.below(5)).map(|_| Profile::any(&mut random)).collect();
@@ -382,9 +385,9 @@ impl<'a> Simulation<'a> {
             lanes: random.pick(&[1, 2, 4, 6]),
             held: random.pick(&[1, 2, 4, 8]),
             attempts: random.pick(&[1, 2, 4]),
-            stall: random.within(5_000..20_000),
-            backoff: random.pick(&[0, 1, 250]),
-            guess: random.pick(&[0, 500, 8_000]),
+            stall: Duration::from_millis(random.within(5_000..20_000)),
+            backoff: Duration::from_millis(random.pick(&[0, 1, 250])),
+            guess: Duration::from_millis(random.pick(&[0, 500, 8_000])),
             probe: random.pick(&[1, 4, 16]),
             whole: random.chance(30),
             share: random.chance(70),
@@ -392,7 +395,7 @@ impl<'a> Simulation<'a> {
             seed: random.next(),
         };
         let mut simulation = Self {
-            download: Download::new(Rc::clone(&table), names(&sources), config.clone()),
+            download: Download::new(Arc::clone(&table), names(&sources), config.clone()),
             table,
             layout,
             sources,
@@ -463,6 +466,7 @@ impl<'a> Simulation<'a> {
                 stops_at,
                 state: State::Waiting,
             };
+            let id = ReaderId(id);
             self.readers.insert(id, reader);
             let opens = self.random.pick(&[0, 0, 100, 10_000, 60_000]);
             self.plan(opens, What::Opens(id));
@@ -485,18 +489,22 @@ impl<'a> Simulation<'a> {
         self.agenda.push(Reverse((self.now + after, key)));
     }
 
+    fn next_timeout(&self) -> Option<u64> {
+        self.download.next_timeout().map(Instant::as_millis)
+    }
+
     fn run(mut self) {
         for step in 0.. {
             assert!(step < 100_000, "it never ends");
             let planned = self.agenda.peek().map(|Reverse((at, _))| *at);
-            match (planned, self.download.next_timeout()) {
+            match (planned, self.next_timeout()) {
                 (None, None) => break,
                 (planned, Some(timeout)) if planned.is_none_or(|planned| timeout < planned) => {
                     // Timers are late, but what is planned is not.
                     let late = if self.random.chance(30) { self.random.below(MAX_LATE) } else { 0 };
                     self.now = planned.unwrap_or(u64::MAX).min(timeout + late).max(self.now);
                     self.tell(Event::Tick);
-                    let next = self.download.next_timeout();
+                    let next = self.next_timeout();
                     assert!(
                         next.is_none_or(|next| next > self.now),
                         "ticks at {next:?} without end"
@@ -571,7 +579,7 @@ impl<'a> Simulation<'a> {
                 Event::Fetched {
                     fetch,
                     hashed: hash(runs, &self.memory, segment),
-                    origin: format!("of fetch {fetch}"),
+                    origin: format!("of fetch {fetch:?}"),
                 }
             }
             What::Fails(fetch, failure, rest) => {
@@ -582,7 +590,7 @@ impl<'a> Simulation<'a> {
                         self.tally.rested += 1;
                     }
                 }
-                Event::Failed { fetch, failure, rest }
+                Event::Failed { fetch, failure, rest: rest.map(Duration::from_millis) }
             }
         };
         self.tell(event);
@@ -593,7 +601,7 @@ impl<'a> Simulation<'a> {
         self.what.retain(|_, what| matches!(what, What::Opens(_) | What::Cancels(_)));
         self.agenda.retain(|Reverse((_, key))| self.what.contains_key(key));
         self.download =
-            Download::new(Rc::clone(&self.table), names(&self.sources), self.config.clone());
+            Download::new(Arc::clone(&self.table), names(&self.sources), self.config.clone());
         assert!(self.memory.borrow().is_empty(), "what nobody holds is freed");
         self.flights.clear();
         self.loading.clear();
@@ -646,7 +654,7 @@ impl<'a> Simulation<'a> {
         if self.verbose {
             eprintln!("{:>8} {event:.0?}", self.now);
         }
-        self.download.handle(self.now, event);
+        self.download.handle(Instant::from_millis(self.now), event);
         while let Some(action) = self.download.poll() {
             if self.verbose {
                 eprintln!("           {action:.0?}");
@@ -720,7 +728,7 @@ impl<'a> Simulation<'a> {
                 let end = reader.bytes.end.min(self.layout.size());
                 assert!(
                     self.readers[&id].at >= end,
-                    "reader {id} was closed at {} of {end}",
+                    "reader {id:?} was closed at {} of {end}",
                     self.readers[&id].at
                 );
                 self.tally.closed += 1;
@@ -747,7 +755,7 @@ impl<'a> Simulation<'a> {
                     (error.bytes.start / SEGMENT_SIZE, self.readers[&reader].at / SEGMENT_SIZE);
                 assert_eq!(
                     missing, next,
-                    "reader {reader} failed for a segment that is not its next: {message}"
+                    "reader {reader:?} failed for a segment that is not its next: {message}"
                 );
             }
             Action::Report(report) => match report {
@@ -762,37 +770,38 @@ impl<'a> Simulation<'a> {
                     );
                 }
                 Report::Refused { failure: Failure::BadLeaf(_), source, .. } => {
-                    assert!(self.caught.contains(&source), "source {source} sent nothing bad");
+                    assert!(self.caught.contains(&source), "source {source:?} sent nothing bad");
                     self.tally.bad_leaves += 1;
                 }
                 Report::Refused { failure, .. } => {
                     self.tally.stalled += u64::from(failure == Failure::Stalled)
                 }
                 Report::Received { .. } | Report::Failed(_) => {}
+                other => panic!("the simulation does not know {other:?}"),
             },
         }
     }
 
     fn open_reader(&mut self, id: ReaderId) -> &mut Reader {
         let reader = self.readers.get_mut(&id).unwrap();
-        assert_eq!(reader.state, State::Open, "reader {id}");
+        assert_eq!(reader.state, State::Open, "reader {id:?}");
         reader
     }
 
     fn emit(&mut self, id: ReaderId, bytes: &Described) {
         let size = self.layout.size();
         let reader = self.open_reader(id);
-        assert!(reader.pulls > 0, "reader {id} had no room");
+        assert!(reader.pulls > 0, "reader {id:?} had no room");
         assert_eq!(
             bytes.runs,
             honest(&(reader.at..reader.at + bytes.len())),
-            "reader {id} was handed other bytes than are next"
+            "reader {id:?} was handed other bytes than are next"
         );
         reader.at += bytes.len();
         let end = reader.bytes.end.min(size);
         assert!(
             !bytes.is_empty() && reader.at <= end,
-            "reader {id} was handed {} beyond its end",
+            "reader {id:?} was handed {} beyond its end",
             reader.at
         );
         reader.served = true;
@@ -816,7 +825,7 @@ impl<'a> Simulation<'a> {
         }
     }
 
-    fn fetch(&mut self, fetch: FetchId, source: usize, bytes: Range<u64>) {
+    fn fetch(&mut self, fetch: FetchId, source: SourceId, bytes: Range<u64>) {
         let segment = bytes.start / SEGMENT_SIZE;
         let leaves = leaves_of(&bytes);
         assert_eq!(self.layout.bytes_of_leaves(&leaves), bytes, "whole leaves");
@@ -825,7 +834,7 @@ impl<'a> Simulation<'a> {
             "of one segment"
         );
         self.assert_near_a_reader(segment);
-        assert!(!self.caught.contains(&source), "source {source} sent bad bytes before");
+        assert!(!self.caught.contains(&source), "source {source:?} sent bad bytes before");
         let mut others = self
             .flights
             .values()
@@ -841,7 +850,7 @@ impl<'a> Simulation<'a> {
         let rests_until = self.resting.get(&source).copied().unwrap_or_default();
         assert!(
             self.now >= rests_until,
-            "source {source} wants to be left alone until {rests_until}"
+            "source {source:?} wants to be left alone until {rests_until}"
         );
         if self.config.store {
             let came = &self.came[&segment];
@@ -852,7 +861,7 @@ impl<'a> Simulation<'a> {
             let (failed, _) = self.failed.get(&(segment, source)).copied().unwrap_or_default();
             assert!(
                 failed < self.config.attempts,
-                "source {source} failed {failed} times with segment {segment}"
+                "source {source:?} failed {failed} times with segment {segment}"
             );
         }
         assert!(
@@ -864,7 +873,7 @@ impl<'a> Simulation<'a> {
                 .is_none(),
             "names are not used again"
         );
-        let mut profile = self.sources[source].clone();
+        let mut profile = self.sources[source.index()].clone();
         while let Profile::TurnsInto(at, then) = profile {
             profile = if self.now >= at { *then } else { Profile::Honest };
         }
@@ -887,7 +896,7 @@ impl<'a> Simulation<'a> {
             }
             Profile::Slow | Profile::Drips => {
                 let beats = if profile == Profile::Slow { self.random.within(2..6) } else { 40 };
-                let beat = self.config.stall * 9 / 10;
+                let beat = milliseconds(self.config.stall) * 9 / 10;
                 for i in 1..=beats {
                     self.plan(i * beat, What::Progress(fetch, length * i / (beats + 1)));
                 }
@@ -943,7 +952,7 @@ impl<'a> Simulation<'a> {
         let stalled = self
             .flights
             .values()
-            .any(|flight| self.now > flight.heard + self.config.stall + MAX_LATE);
+            .any(|flight| self.now > flight.heard + milliseconds(self.config.stall) + MAX_LATE);
         assert!(!stalled, "a request has stalled and goes on");
         assert!(self.flights.len() <= self.config.lanes, "{} requests at once", self.flights.len());
         let nexts = self
@@ -971,12 +980,12 @@ impl<'a> Simulation<'a> {
         assert!(self.flights.is_empty(), "requests hang");
         for (id, reader) in &self.readers {
             let waits = reader.state == State::Open && reader.pulls > 0;
-            assert!(!waits, "reader {id} waits for byte {} for ever", reader.at);
+            assert!(!waits, "reader {id:?} waits for byte {} for ever", reader.at);
             let stopped =
                 reader.state == State::Open && (!reader.started || reader.at >= reader.stops_at);
             assert!(
                 stopped || matches!(reader.state, State::Closed | State::Failed | State::Cancelled),
-                "reader {id}: {:?}",
+                "reader {id:?}: {:?}",
                 reader.state
             );
         }
@@ -985,6 +994,13 @@ impl<'a> Simulation<'a> {
             assert!(!handed, "there was nobody to have bytes from");
         }
     }
+}
+
+/// The reader of the tests that need one.
+const READER: ReaderId = ReaderId(0);
+
+fn milliseconds(length: Duration) -> u64 {
+    length.as_millis().try_into().unwrap()
 }
 
 fn names(sources: &[Profile]) -> Vec<String> {
@@ -1051,9 +1067,9 @@ fn pieces_that_fail_together_are_one_attempt() {
     let table = table_of(layout);
     let config = Config { store: false, attempts: 3, ..Config::default() };
     let mut download = Download::<Described>::new(table, vec!["only".into()], config);
-    download.handle(0, Event::Opened { reader: 0, bytes: 0..layout.size() });
-    download.handle(0, Event::Pulled(0));
-    let (mut now, mut rounds) = (0, 0);
+    download.handle(Instant::EPOCH, Event::Opened { reader: READER, bytes: 0..layout.size() });
+    download.handle(Instant::EPOCH, Event::Pulled(READER));
+    let (mut now, mut rounds) = (Instant::EPOCH, 0);
     loop {
         let actions: Vec<Action<Described>> = std::iter::from_fn(|| download.poll()).collect();
         if actions.iter().any(|action| matches!(action, Action::Fail { .. })) {
@@ -1075,7 +1091,7 @@ fn pieces_that_fail_together_are_one_attempt() {
         );
         assert_eq!(asked.len(), 4);
         rounds += 1;
-        now += 10;
+        now = now + Duration::from_millis(10);
         for (fetch, _) in asked {
             download
                 .handle(now, Event::Failed { fetch, failure: Failure::Status(503), rest: None });
@@ -1101,20 +1117,23 @@ fn without_sharing_the_source_that_sent_last_is_asked_next() {
     let mut download = Download::new(table, vec!["first".into(), "second".into()], config);
     let asked = |download: &mut Download<Described>| {
         std::iter::from_fn(|| download.poll()).find_map(|action| match action {
-            Action::Fetch { fetch, source, .. } => Some((fetch, source)),
+            Action::Fetch { fetch, source, .. } => Some((fetch, source.index())),
             _ => None,
         })
     };
 
-    download.handle(0, Event::Opened { reader: 0, bytes: 0..layout.size() });
-    download.handle(0, Event::Pulled(0));
+    download.handle(Instant::EPOCH, Event::Opened { reader: READER, bytes: 0..layout.size() });
+    download.handle(Instant::EPOCH, Event::Pulled(READER));
     let (fetch, source) = asked(&mut download).unwrap();
     assert_eq!(source, 0);
-    download.handle(1, Event::Failed { fetch, failure: Failure::Status(503), rest: None });
+    download.handle(
+        Instant::from_millis(1),
+        Event::Failed { fetch, failure: Failure::Status(503), rest: None },
+    );
     let (fetch, source) = asked(&mut download).unwrap();
     assert_eq!(source, 1);
 
     // The first has rested long since when all bytes of the second have come, which are not verified yet.
-    download.handle(10_000, Event::Progressed { fetch, bytes: SEGMENT_SIZE });
+    download.handle(Instant::from_millis(10_000), Event::Progressed { fetch, bytes: SEGMENT_SIZE });
     assert_eq!(asked(&mut download).map(|(_, source)| source), Some(1));
 }

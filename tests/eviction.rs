@@ -1,5 +1,6 @@
 //! What is let go when there is no room.
 
+use edge_net_core::time::UnixTime;
 use edge_net_core::transfer::eviction::{Kept, victims};
 use proptest::prelude::*;
 
@@ -7,7 +8,7 @@ const MB: u64 = 1_000_000;
 
 #[test]
 fn the_least_recently_used_goes_and_the_pinned_stays() {
-    let kept = |used, held| Kept { bytes: 30 * MB, used, held };
+    let kept = |used, held| Kept { bytes: 30 * MB, used: UnixTime::from_secs(used), held };
     assert_eq!(victims(&[kept(1, false), kept(2, false)], 64 << 20, 4 << 20), Some(vec![]));
     assert_eq!(victims(&[kept(2, false), kept(1, false)], 64 << 20, 8 << 20), Some(vec![1]));
     assert_eq!(victims(&[kept(2, false), kept(1, true)], 64 << 20, 8 << 20), Some(vec![0]));
@@ -17,7 +18,11 @@ fn the_least_recently_used_goes_and_the_pinned_stays() {
 fn any_kept() -> impl Strategy<Value = Vec<Kept>> {
     let artifact = (0..100 * MB, 0..50_u64, any::<bool>());
     prop::collection::vec(
-        artifact.prop_map(|(bytes, used, held)| Kept { bytes, used, held }),
+        artifact.prop_map(|(bytes, used, held)| Kept {
+            bytes,
+            used: UnixTime::from_millis(used),
+            held,
+        }),
         0..20,
     )
 }

@@ -1,12 +1,15 @@
 //! Links to private models.
 
+use std::time::Duration;
+
 use edge_net_core::http::link::{LinkError, LinkKeys, LinkKeysError, Reach};
+use edge_net_core::time::UnixTime;
 use proptest::prelude::*;
 
 const NEW: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 const OLD: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
-const NOW: u64 = 1_763_942_400_000;
-const UNTIL: u64 = NOW / 1000 + 60;
+const NOW: UnixTime = UnixTime::from_secs(1_763_942_400);
+const UNTIL: UnixTime = UnixTime::from_secs(1_763_942_460);
 const PATH: &str = "/models/private/v1.0.0/model.onnx";
 
 fn keys(current: &str) -> LinkKeys {
@@ -21,8 +24,11 @@ fn a_link_opens_what_it_is_for_until_it_expires() {
     let keys = keys("new");
     let query = keys.query(Reach::Path(PATH), UNTIL);
     assert_eq!(keys.check(PATH, &query, NOW), Ok(()));
-    assert_eq!(keys.check(PATH, &query, NOW + 59_999), Ok(()));
-    assert_eq!(keys.check(PATH, &query, NOW + 63_000), Err(LinkError::Expired(3)));
+    assert_eq!(keys.check(PATH, &query, NOW + Duration::from_millis(59_999)), Ok(()));
+    assert_eq!(
+        keys.check(PATH, &query, NOW + Duration::from_secs(63)),
+        Err(LinkError::Expired(Duration::from_secs(3)))
+    );
     assert_eq!(
         keys.check("/models/private/v1.0.0/other.onnx", &query, NOW),
         Err(LinkError::Signature)
@@ -120,6 +126,6 @@ proptest! {
     #[test]
     fn nothing_panics(text in ".*", path in ".*", now in any::<u64>()) {
         let _ = LinkKeys::parse(&text);
-        let _ = keys("new").check(&path, &text, now);
+        let _ = keys("new").check(&path, &text, UnixTime::from_millis(now));
     }
 }

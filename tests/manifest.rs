@@ -3,6 +3,7 @@
 use base64ct::{Base64, Encoding as _};
 use ed25519_dalek::{Signature, SigningKey};
 use edge_net_core::dag::unixfs::{DAG_PB, Digest, RAW, cid_text};
+use edge_net_core::time::UnixTime;
 use edge_net_core::trust::manifest::{
     MAX_ARTIFACTS, MAX_SIZE, Manifest, ManifestError, is_filename, is_id,
 };
@@ -69,7 +70,7 @@ fn what_was_signed_is_accepted() {
     );
     assert_eq!(
         (manifest.version.to_string().as_str(), manifest.timestamp),
-        ("1.2.3", 1_767_398_400_000)
+        ("1.2.3", UnixTime::from_secs(1_767_398_400))
     );
     assert_eq!(manifest.key_id(), "release");
     let model = manifest.artifact("model.onnx").unwrap();
@@ -675,7 +676,11 @@ fn nothing_goes_back() {
         );
     }
     assert!(manifest("0.0.1", "1970-01-01T00:00:00Z").not_before(None).is_ok());
-    let far = Floor { version: floor.version, timestamp: u64::MAX, replaced: Vec::new() };
+    let far = Floor {
+        version: floor.version,
+        timestamp: UnixTime::from_millis(u64::MAX),
+        replaced: Vec::new(),
+    };
     assert!(matches!(
         manifest("1.2.3", "2026-01-03T00:00:00Z").not_before(Some(&far)),
         Err(Refusal::Rollback { .. })
@@ -749,10 +754,10 @@ fn what_expired_is_refused() {
     document["expires"] = "2026-02-01T00:00:00Z".into();
     let manifest = verify(&signed(document.clone())).unwrap();
     let expires = manifest.expires.unwrap();
-    assert!(manifest.clone().not_expired(expires - 1).is_ok());
+    assert!(manifest.clone().not_expired(UnixTime::from_millis(expires.as_millis() - 1)).is_ok());
     assert_eq!(
         manifest.not_expired(expires).unwrap_err(),
-        Refusal::Expired("2026-02-01T00:00:00Z".into())
+        Refusal::Expired(UnixTime::parse_rfc3339("2026-02-01T00:00:00Z").unwrap())
     );
     document["expires"] = "soon".into();
     assert!(

@@ -7,6 +7,7 @@ use edge_net_core::dag::unixfs::{DAG_PB, Digest, RAW, cid_text};
 use edge_net_core::http::registry::{
     BadFilter, Filter, Known, Limit, Offer, Publication, Rejection, Summary,
 };
+use edge_net_core::time::UnixTime;
 use edge_net_core::trust::signature::{PinnedKeys, Refusal, VerifiedManifest, endorse, sign};
 use http::StatusCode;
 use proptest::prelude::*;
@@ -14,7 +15,7 @@ use semver::Version;
 use serde_json::{Map, Value, json};
 
 /// 2026-11-24T00:00:00Z, in milliseconds.
-const NOW: u64 = 1_795_478_400_000;
+const NOW: UnixTime = UnixTime::from_secs(1_795_478_400);
 
 fn key(seed: u8) -> SigningKey {
     SigningKey::from_bytes(&[seed; 32])

@@ -1,6 +1,6 @@
 //! Where bytes become trusted.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use edge_net_core::dag::layout::{LEAF_SIZE, Layout};
 use edge_net_core::dag::unixfs::{FileDigests, FileHasher, RAW};
@@ -24,12 +24,12 @@ fn table_of(bytes: &[u8]) -> LeafTable {
     LeafTable::from_digests(found.leaves, found.size, &found.cid).unwrap()
 }
 
-fn verify(table: &LeafTable, leaves: std::ops::Range<u64>, bytes: &[u8]) -> Verdict<Rc<[u8]>> {
+fn verify(table: &LeafTable, leaves: std::ops::Range<u64>, bytes: &[u8]) -> Verdict<Arc<[u8]>> {
     table.verify_leaves(leaves, &Hashed::here(bytes.into()))
 }
 
 /// The good runs say where they belong, hold the artifact's bytes there, do not touch, and leave out just the bad leaves.
-fn assert_runs(verdict: &Verdict<Rc<[u8]>>, leaves: std::ops::Range<u64>, artifact: &[u8]) {
+fn assert_runs(verdict: &Verdict<Arc<[u8]>>, leaves: std::ops::Range<u64>, artifact: &[u8]) {
     let mut seen: Vec<u64> = verdict.bad.clone();
     for run in &verdict.good {
         let at = usize::try_from(run.offset()).unwrap();
@@ -80,7 +80,7 @@ fn more_or_fewer_digests_than_leaves_are_all_bad() {
     let (table, digests) = (table_of(&bytes), digests_of(&bytes).leaves);
     for digests in [vec![], digests[..1].to_vec(), [&digests[..], &digests[..1]].concat()] {
         let verdict =
-            table.verify_leaves(0..2, &Hashed::by_host(Rc::<[u8]>::from(&bytes[..]), digests));
+            table.verify_leaves(0..2, &Hashed::by_host(Arc::<[u8]>::from(&bytes[..]), digests));
         assert_eq!((verdict.good.len(), verdict.bad), (0, vec![0, 1]));
     }
 }

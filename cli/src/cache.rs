@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use clap::{Args, Subcommand};
+use edge_net_core::time::UnixTime;
 use edge_net_core::transfer::eviction::{Kept, victims};
 use edge_net_core::trust::manifest::is_id;
 use indicatif::DecimalBytes;
@@ -111,7 +112,7 @@ impl Cache {
             .iter()
             .map(|entry| Kept {
                 bytes: entry.bytes,
-                used: seconds(entry.used),
+                used: UnixTime::from_secs(seconds(entry.used)),
                 held: Lock::try_take(&entry.folder).is_none(),
             })
             .collect();

@@ -19,7 +19,10 @@ use std::time::{Duration, Instant};
 use edge_net_core::dag::layout::{LEAF_SIZE, Layout, SEGMENT_SIZE};
 use edge_net_core::dag::unixfs::Digest;
 use edge_net_core::dag::verify::{Bytes, Hashed, LeafTable};
-use edge_net_core::transfer::download::{Action, Config, Download, Event, FetchId, Report};
+use edge_net_core::time;
+use edge_net_core::transfer::download::{
+    Action, Config, Download, Event, FetchId, ReaderId, Report, SourceId,
+};
 use edge_net_core::transfer::source::{Failure, check_head, range_field};
 
 use crate::error::{Error, of_file};
@@ -119,7 +122,7 @@ pub fn complete(
 }
 
 /// The one reader.
-const READER: u64 = 0;
+const READER: ReaderId = ReaderId(0);
 
 struct Run {
     machine: Download<Kept>,
@@ -133,8 +136,8 @@ struct Run {
 }
 
 impl Run {
-    fn now(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    fn now(&self) -> time::Instant {
+        time::Instant::since_epoch(self.started.elapsed())
     }
 
     fn handle(&mut self, event: Event<Kept>) {
@@ -147,10 +150,7 @@ impl Run {
 
     /// Waits for the next thing to happen.
     fn wait(&mut self) -> std::io::Result<()> {
-        let until = self
-            .machine
-            .next_timeout()
-            .map(|at| Duration::from_millis(at.saturating_sub(self.now())));
+        let until = self.machine.next_timeout().map(|at| at.duration_since(self.now()));
         let message = match until {
             None => self.receiver.recv().map_err(RecvTimeoutError::from),
             Some(until) => self.receiver.recv_timeout(until),
@@ -307,35 +307,40 @@ impl Host {
         });
     }
 
-    fn fetch(&self, fetch: FetchId, source: usize, bytes: Range<u64>, stop: Arc<AtomicBool>) {
+    fn fetch(&self, fetch: FetchId, source: SourceId, bytes: Range<u64>, stop: Arc<AtomicBool>) {
         let host = self.clone();
         thread::spawn(move || {
             let mut rest = None;
             let progressed = |bytes| host.tell(Message::Event(Event::Progressed { fetch, bytes }));
-            let message =
-                match host.request(&host.locations[source], &bytes, &stop, &mut rest, progressed) {
-                    Ok((digests, origin)) => Message::Event(Event::Fetched {
-                        fetch,
-                        hashed: Hashed::by_host(Kept(bytes), digests),
-                        origin,
-                    }),
-                    Err(Trouble::Source(failure)) => {
-                        Message::Event(Event::Failed { fetch, failure, rest })
-                    }
-                    Err(Trouble::File(error)) => Message::Unwritable(error),
-                };
+            let message = match host.request(
+                &host.locations[source.index()],
+                &bytes,
+                &stop,
+                &mut rest,
+                progressed,
+            ) {
+                Ok((digests, origin)) => Message::Event(Event::Fetched {
+                    fetch,
+                    hashed: Hashed::by_host(Kept(bytes), digests),
+                    origin,
+                }),
+                Err(Trouble::Source(failure)) => {
+                    Message::Event(Event::Failed { fetch, failure, rest })
+                }
+                Err(Trouble::File(error)) => Message::Unwritable(error),
+            };
             host.tell(message);
         });
     }
 
     /// Fetches whole leaves from a source and keeps the good ones: the digests of all, and where they came from. `rest` is for how long
-    /// the source wants to be left alone, in milliseconds.
+    /// the source wants to be left alone.
     fn request(
         &self,
         location: &Location,
         bytes: &Range<u64>,
         stop: &AtomicBool,
-        rest: &mut Option<u64>,
+        rest: &mut Option<Duration>,
         progressed: impl Fn(u64),
     ) -> Result<(Vec<Digest>, String), Trouble> {
         let size = self.table.layout().size();

@@ -142,6 +142,7 @@ pub enum Error {
         SourceKind::Edge => "edge.url",
         SourceKind::Gcs => "cdn.endpoint",
         SourceKind::Ipfs => "ipfs.gateways",
+        other => other.name(),
     })]
     NoSuchSource(SourceKind),
     /// No place has the manifest.

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{Read, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -134,8 +134,9 @@ pub fn write_car(file: &Path, digests: &FileDigests, to: &Path) -> Result<(), Er
         path: file.to_owned(),
         problem: error.to_string(),
     })?;
-    let blocks = Rc::new(Blocks::over(Rc::new(table)));
-    let car = Rc::new(Car::new(Rc::clone(&blocks), blocks.root(), &Extent::All, Duplicates::Once));
+    let blocks = Arc::new(Blocks::over(Arc::new(table)));
+    let car =
+        Arc::new(Car::new(Arc::clone(&blocks), blocks.root(), &Extent::All, Duplicates::Once));
     let mut out = NamedTempFile::new_in(parent).map_err(of_file(parent))?;
     let mut buffer = Vec::new();
     for stretch in car.stretches() {

@@ -1,7 +1,7 @@
 //! The places that models come from, and the small things that a download needs first: the signed manifest and the leaf table.
 
 use std::thread::sleep;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use edge_net_core::dag::unixfs::Walk;
 use edge_net_core::dag::verify::LeafTable;
@@ -68,23 +68,14 @@ pub fn places(settings: &Settings) -> Places {
     Places { places, retries: settings.cdn_retries }
 }
 
-/// The time, in milliseconds since the Unix epoch.
-pub fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// For how long an answer says that its source wants to be left alone, in milliseconds.
-pub fn retry_after(response: &ureq::http::Response<ureq::Body>) -> Option<u64> {
+/// For how long an answer says that its source wants to be left alone.
+pub fn retry_after(response: &ureq::http::Response<ureq::Body>) -> Option<Duration> {
     let value = response.headers().get("Retry-After")?.to_str().ok()?;
     if let Ok(seconds) = value.parse::<u64>() {
-        return Some(seconds.saturating_mul(1000));
+        return Some(Duration::from_secs(seconds));
     }
-    let until = httpdate::parse_http_date(value)
-        .ok()?
-        .duration_since(SystemTime::now())
-        .unwrap_or_default();
-    u64::try_from(until.as_millis()).ok()
+    let until = httpdate::parse_http_date(value).ok()?;
+    Some(until.duration_since(SystemTime::now()).unwrap_or_default())
 }
 
 /// What a request's end means.
@@ -133,7 +124,7 @@ impl Accepted {
         let manifest = VerifiedManifest::verify(&text, keys)?.about(id, version)?;
         // Who asks for a version by name means that one, however old.
         let manifest = if version.is_none() {
-            manifest.not_before(floor)?.not_expired(now())?
+            manifest.not_before(floor)?.not_expired(SystemTime::now().into())?
         } else {
             manifest
         };

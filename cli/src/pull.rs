@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use edge_net_core::dag::unixfs::{Digest, RAW, cid_text};
 use edge_net_core::dag::verify::LeafTable;
+use edge_net_core::time::UnixTime;
 use edge_net_core::transfer::download::{Config, Report};
 use edge_net_core::transfer::source::{Failure, SourceKind};
 use edge_net_core::trust::manifest::{Artifact, Manifest};
@@ -227,7 +228,7 @@ impl Floors {
             let version = Version::parse(value["version"].as_str()?).ok()?;
             Some(Floor {
                 version,
-                timestamp: value["timestamp"].as_u64()?,
+                timestamp: UnixTime::from_millis(value["timestamp"].as_u64()?),
                 replaced: replaced.collect::<Option<_>>()?,
             })
         };
@@ -258,7 +259,7 @@ impl Floors {
         }
         let Floor { version, timestamp, replaced } = floor;
         let text =
-            json!({ "version": version.to_string(), "timestamp": timestamp, "replaced": replaced })
+            json!({ "version": version.to_string(), "timestamp": timestamp.as_millis(), "replaced": replaced })
                 .to_string();
         replace(&self.folder.join(format!("{id}.json")), text.as_bytes())
     }
@@ -369,7 +370,7 @@ impl Job<'_> {
         Config {
             lanes: if gateways { settings.ipfs_parallel.0.into() } else { usual.lanes },
             attempts: u32::from(settings.cdn_retries) + 1,
-            stall: u64::try_from(patience.as_millis()).unwrap_or(u64::MAX),
+            stall: patience,
             seed: u64::from_ne_bytes(seed),
             ..usual
         }
@@ -424,11 +425,12 @@ impl Watch for Progress<'_> {
                 if self.verbose || matches!(failure, Failure::BadLeaf(_)) {
                     self.say(&format!(
                         "warning: {}: segment {segment}: {}: {failure}",
-                        self.file, self.kinds[*source]
+                        self.file,
+                        self.kinds[source.index()]
                     ));
                 }
             }
-            Report::Failed(_) => {}
+            _ => {}
         }
     }
 }

@@ -2,7 +2,7 @@
 //! nodes are made again from the leaf table, so nobody has to keep them.
 
 use std::ops::Range;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use cid::Cid;
 
@@ -14,13 +14,14 @@ use crate::dag::verify::LeafTable;
 const FAN_OUT: u64 = MAX_LINKS as u64;
 
 /// The DAG of one artifact.
+#[derive(Debug)]
 pub struct Blocks {
-    table: Rc<LeafTable>,
+    table: Arc<LeafTable>,
     /// Inner nodes, the lowest level first, the root alone in the last; none over a single leaf.
     levels: Vec<Vec<Subtree>>,
 }
 
-/// Where a block stands in the [`Blocks`] that gave this.
+/// Where a block stands in the [`Blocks`] that gave this. Exhaustive: UnixFS files have no other blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Position {
     /// The leaf of this number.
@@ -41,7 +42,7 @@ pub struct Inner {
 impl Blocks {
     /// The blocks of the artifact of `table`.
     #[must_use]
-    pub fn over(table: Rc<LeafTable>) -> Self {
+    pub fn over(table: Arc<LeafTable>) -> Self {
         let levels = unixfs::inner_levels(table.digests(), table.layout());
         Self { table, levels }
     }

@@ -4,7 +4,7 @@
 //! sent a segment of the artifact at a time however large that is.
 
 use std::ops::Range;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use cid::Cid;
 use quick_protobuf::Writer;
@@ -17,6 +17,8 @@ use crate::dag::layout::{Layout, SEGMENT_SIZE};
 const BROUGHT: u64 = 1 << 20;
 
 /// What of the DAG below a block an archive has.
+///
+/// Exhaustive, as the specification's `dag-scope` is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Extent {
     /// The block alone.
@@ -28,6 +30,8 @@ pub enum Extent {
 }
 
 /// What becomes of a block that the DAG has more than once.
+///
+/// Exhaustive, as the specification's `dups` is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Duplicates {
     /// It is sent once: `dups=n`.
@@ -37,8 +41,9 @@ pub enum Duplicates {
 }
 
 /// An archive, planned.
+#[derive(Debug)]
 pub struct Car {
-    blocks: Rc<Blocks>,
+    blocks: Arc<Blocks>,
     root: Position,
     /// The leaves that are walked to; none where the root is all there is.
     leaves: Range<u64>,
@@ -86,7 +91,7 @@ impl Car {
     /// The archive of what `extent` says of the DAG below `root`.
     #[must_use]
     pub fn new(
-        blocks: Rc<Blocks>,
+        blocks: Arc<Blocks>,
         root: Position,
         extent: &Extent,
         duplicates: Duplicates,
@@ -115,7 +120,7 @@ impl Car {
 
     /// Bytes in the archive.
     #[must_use]
-    pub fn length(self: &Rc<Self>) -> u64 {
+    pub fn length(self: &Arc<Self>) -> u64 {
         let section = |at| {
             let (cid, size) = (self.blocks.cid(at).encoded_len() as u64, self.blocks.size(at));
             sizeof_varint(cid + size) as u64 + cid + size
@@ -125,8 +130,8 @@ impl Car {
     }
 
     /// The blocks, in the order in which they are sent: depth first, parents before children, from the start of the file.
-    pub fn positions(self: &Rc<Self>) -> impl Iterator<Item = Position> + use<> {
-        let car = Rc::clone(self);
+    pub fn positions(self: &Arc<Self>) -> impl Iterator<Item = Position> + use<> {
+        let car = Arc::clone(self);
         let mut stack = vec![self.root];
         let walk = std::iter::from_fn(move || {
             let at = stack.pop()?;
@@ -141,8 +146,8 @@ impl Car {
     }
 
     /// The archive in the order in which it is sent, cut so that no piece needs more of the artifact than a part of one segment.
-    pub fn stretches(self: &Rc<Self>) -> impl Iterator<Item = Stretch> + use<> {
-        let blocks = Rc::clone(&self.blocks);
+    pub fn stretches(self: &Arc<Self>) -> impl Iterator<Item = Stretch> + use<> {
+        let blocks = Arc::clone(&self.blocks);
         let mut positions = self.positions().peekable();
         let mut opening = Some(header(&blocks.cid(self.root)));
         std::iter::from_fn(move || {
@@ -171,7 +176,7 @@ pub struct Stretch {
     brought: u64,
 }
 
-/// Bytes of an archive.
+/// Bytes of an archive. Exhaustive: whoever sends an archive has to send every kind.
 #[derive(Debug)]
 pub enum Piece {
     /// These.

@@ -122,6 +122,7 @@ impl std::fmt::Debug for Digest {
 }
 
 /// A subtree, as the node above it describes it.
+#[derive(Debug)]
 pub(crate) struct Subtree {
     pub(crate) cid: Cid,
     /// Bytes of the file below.
@@ -213,7 +214,7 @@ fn unixfs_file(children: &[Subtree]) -> Vec<u8> {
 }
 
 /// Digests and root of bytes that come in pieces: one pass gives SHA-256, leaf table and CID.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct FileHasher {
     whole: Sha256,
     leaf: Sha256,
@@ -283,6 +284,7 @@ pub struct Walk {
 
 /// Why a block was refused by [`Walk::descend`].
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum WalkError {
     /// A block came that its CID does not name.
     #[error("the block sent for {0} does not have its digest")]

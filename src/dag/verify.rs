@@ -36,7 +36,7 @@ impl Bytes for &[u8] {
     }
 }
 
-impl Bytes for std::rc::Rc<[u8]> {
+impl Bytes for std::sync::Arc<[u8]> {
     fn len(&self) -> u64 {
         (**self).len() as u64
     }
@@ -61,10 +61,10 @@ impl<B: Bytes> Hashed<B> {
     }
 }
 
-impl Hashed<std::rc::Rc<[u8]>> {
+impl Hashed<std::sync::Arc<[u8]>> {
     /// Hashes bytes in this process.
     #[must_use]
-    pub fn here(bytes: std::rc::Rc<[u8]>) -> Self {
+    pub fn here(bytes: std::sync::Arc<[u8]>) -> Self {
         let digests = Digest::of_leaves(&bytes);
         Self { bytes, digests }
     }
@@ -140,6 +140,7 @@ pub struct LeafTable {
 
 /// Why a leaf table was refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum LeafTableError {
     /// Not 32 bytes for each leaf of an artifact of this size.
     #[error("the leaf table has {got} bytes, but an artifact of {size} bytes has {want}")]

@@ -22,7 +22,7 @@ pub const X_MODEL_CHECKSUM: HeaderName = HeaderName::from_static("x-model-checks
 /// RFC 9530.
 pub const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
 
-/// How long an answer may be kept.
+/// How long an answer may be kept. Exhaustive: a URL names a version or it does not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Freshness {
     /// The URL names a version: the bytes never change.
@@ -168,7 +168,7 @@ pub struct ModelPath {
     pub resource: Resource,
 }
 
-/// What of a model a URL names.
+/// What of a model a URL names. Exhaustive: a server has to answer each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resource {
     /// `manifest.json`.

@@ -40,7 +40,7 @@ pub struct Asked {
     negotiated: bool,
 }
 
-/// How a DAG is wanted.
+/// How a DAG is wanted. Exhaustive: the gateway has to answer every format it accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// Its root block.
@@ -49,7 +49,8 @@ pub enum Format {
     Car(Scope, Duplicates),
 }
 
-/// How much of a DAG is wanted: `dag-scope`, which `entity-bytes` narrows.
+/// How much of a DAG is wanted: `dag-scope`, which `entity-bytes` narrows. Exhaustive, as the
+/// specification is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
     /// The root block.
@@ -73,6 +74,7 @@ pub struct EntityBytes {
 
 /// A request that is not answered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Refused {
     /// The path has no CID, or one that is written in another way than ours.
     #[error(

@@ -5,31 +5,35 @@
 //! The clock is the caller's, and so is the private RSA key of a service account, which WebCrypto holds: for it this module says
 //! what to sign ([`Unsigned`]). With an HMAC key ([`HmacKey`]) it signs itself.
 
+use std::fmt::{self, Write as _};
+use std::time::Duration;
+
 use base64ct::{Base64, Encoding};
 use hmac::{Hmac, KeyInit, Mac};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
-use std::fmt::Write as _;
-use std::time::{Duration, UNIX_EPOCH};
 
-/// The longest that a signed URL may be valid, in seconds: seven days.
-pub const MAX_LIFETIME: u32 = 604_800;
+use crate::time::UnixTime;
+
+/// The longest that a signed URL may be valid: seven days.
+pub const MAX_LIFETIME: Duration = Duration::from_hours(7 * 24);
 
 /// Where the credential is valid: any location, this service, this kind of signature.
 const SCOPE: &str = "auto/storage/goog4_request";
 
 /// What cannot be signed, or signed with.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum SigningError {
     /// No `https://host/path`.
     #[error("{0:?} is no URL of a bucket; it must be http(s)://host/path, without a query")]
     Url(String),
     /// Not between one second and [`MAX_LIFETIME`].
-    #[error("a signed URL cannot be valid for {0} s; at the most it is for 604800")]
-    Lifetime(u32),
+    #[error("a signed URL cannot be valid for {} s; at the most it is for {}", .0.as_secs(), MAX_LIFETIME.as_secs())]
+    Lifetime(Duration),
     /// The clock is outside the years that the format knows.
-    #[error("{0} ms after 1970 is no time that a URL can be signed at")]
-    Clock(u64),
+    #[error("{} ms after 1970 is no time that a URL can be signed at", .0.as_millis())]
+    Clock(UnixTime),
     /// Not a service account's key file.
     #[error("the service account's key cannot be read: {0}")]
     Account(String),
@@ -41,6 +45,14 @@ pub struct ServiceAccount {
     /// Who signs.
     pub client_email: String,
     private_key: String,
+}
+
+impl fmt::Debug for ServiceAccount {
+    /// Does not show the private key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("ServiceAccount");
+        shown.field("client_email", &self.client_email).finish_non_exhaustive()
+    }
 }
 
 impl ServiceAccount {
@@ -72,12 +84,17 @@ impl ServiceAccount {
         })
     }
 
-    /// A GET of `url` from `now` (milliseconds since the Unix epoch) on, for `lifetime` seconds, to be signed with
+    /// A GET of `url` from `now` on, for `lifetime` in whole seconds, to be signed with
     /// RSASSA-PKCS1-v1_5 and SHA-256.
     ///
     /// # Errors
     /// [`SigningError`].
-    pub fn unsigned(&self, url: &str, now: u64, lifetime: u32) -> Result<Unsigned, SigningError> {
+    pub fn unsigned(
+        &self,
+        url: &str,
+        now: UnixTime,
+        lifetime: Duration,
+    ) -> Result<Unsigned, SigningError> {
         Unsigned::new("GOOG4-RSA-SHA256", &self.client_email, url, now, lifetime)
     }
 }
@@ -90,12 +107,24 @@ pub struct HmacKey {
     pub secret: String,
 }
 
+impl fmt::Debug for HmacKey {
+    /// Does not show the secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HmacKey").field("access_id", &self.access_id).finish_non_exhaustive()
+    }
+}
+
 impl HmacKey {
-    /// The signed URL for a GET of `url` from `now` (milliseconds since the Unix epoch) on, for `lifetime` seconds.
+    /// The signed URL for a GET of `url` from `now` on, for `lifetime` in whole seconds.
     ///
     /// # Errors
     /// [`SigningError`].
-    pub fn sign(&self, url: &str, now: u64, lifetime: u32) -> Result<String, SigningError> {
+    pub fn sign(
+        &self,
+        url: &str,
+        now: UnixTime,
+        lifetime: Duration,
+    ) -> Result<String, SigningError> {
         let unsigned = Unsigned::new("GOOG4-HMAC-SHA256", &self.access_id, url, now, lifetime)?;
         let key = format!("GOOG4{}", self.secret).into_bytes();
         let key = unsigned.scope.split('/').fold(key, |key, part| hmac(&key, part));
@@ -112,6 +141,7 @@ fn hmac(key: &[u8], text: &str) -> Vec<u8> {
 }
 
 /// A URL that lacks its signature.
+#[derive(Debug)]
 pub struct Unsigned {
     url: String,
     scope: String,
@@ -123,14 +153,14 @@ impl Unsigned {
         algorithm: &str,
         principal: &str,
         url: &str,
-        now: u64,
-        lifetime: u32,
+        now: UnixTime,
+        lifetime: Duration,
     ) -> Result<Self, SigningError> {
-        if !(1..=MAX_LIFETIME).contains(&lifetime) {
+        if !(Duration::from_secs(1)..=MAX_LIFETIME).contains(&lifetime) {
             return Err(SigningError::Lifetime(lifetime));
         }
         let (host, path) = host_and_path(url).ok_or_else(|| SigningError::Url(url.to_owned()))?;
-        let time = basic_time(now)?;
+        let (time, lifetime) = (basic_time(now)?, lifetime.as_secs());
         let scope = format!("{}/{SCOPE}", &time[..8]);
         let credential = encode(&format!("{principal}/{scope}"), "");
         // In the order of their names, as the canonical request wants them.
@@ -188,12 +218,11 @@ fn encode(text: &str, safe: &str) -> String {
 }
 
 /// `YYYYMMDDTHHMMSSZ` (ISO 8601, basic format).
-fn basic_time(now: u64) -> Result<String, SigningError> {
-    const YEAR_10000: u64 = 253_402_300_800_000;
+fn basic_time(now: UnixTime) -> Result<String, SigningError> {
+    const YEAR_10000: UnixTime = UnixTime::from_secs(253_402_300_800);
     if now >= YEAR_10000 {
         return Err(SigningError::Clock(now));
     }
-    let time =
-        humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(now)).to_string();
+    let time = UnixTime::from_secs(now.as_secs()).to_string();
     Ok(time.replace(['-', ':'], ""))
 }

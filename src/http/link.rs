@@ -8,16 +8,20 @@
 //! Keys rotate: several are known, one of them signs. Whoever takes a key out ends all its links.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
 
 use base64ct::{Base64, Base64UrlUnpadded, Encoding};
 use hmac::{Hmac, KeyInit, Mac};
 use serde::Deserialize;
 use sha2::Sha256;
 
+use crate::time::UnixTime;
+
 /// Bytes of a key at the least: as many as the hash has (RFC 2104, section 3).
 const MIN_KEY: usize = 32;
-/// The longest that a link may be valid, in seconds: seven days.
-pub const MAX_LIFETIME: u64 = 604_800;
+/// The longest that a link may be valid: seven days.
+pub const MAX_LIFETIME: Duration = Duration::from_hours(7 * 24);
 
 /// The keys of a deployment.
 pub struct LinkKeys {
@@ -25,8 +29,18 @@ pub struct LinkKeys {
     keys: BTreeMap<String, Vec<u8>>,
 }
 
+impl fmt::Debug for LinkKeys {
+    /// Shows the ids of the keys, not the keys.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ids: Vec<&String> = self.keys.keys().collect();
+        let mut shown = f.debug_struct("LinkKeys");
+        shown.field("current", &self.current).field("ids", &ids).finish_non_exhaustive()
+    }
+}
+
 /// Keys that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum LinkKeysError {
     /// Not the JSON that [`LinkKeys::parse`] reads.
     #[error(
@@ -45,6 +59,7 @@ pub enum LinkKeysError {
 
 /// Why a link is not good.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum LinkError {
     /// It lacks a part, or has one twice.
     #[error("the link has no {0}, or more than one")]
@@ -53,8 +68,8 @@ pub enum LinkError {
     #[error("the link was signed with a key that is not known here (any more)")]
     UnknownKey,
     /// Its time is over.
-    #[error("the link expired {0} s ago")]
-    Expired(u64),
+    #[error("the link expired {} s ago", .0.as_secs())]
+    Expired(Duration),
     /// It is for something else.
     #[error("the link is for {0}")]
     Elsewhere(String),
@@ -65,6 +80,7 @@ pub enum LinkError {
 
 /// What a link allows to fetch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Reach<'a> {
     /// The path, and nothing else.
     Path(&'a str),
@@ -101,9 +117,10 @@ impl LinkKeys {
         Ok(Self { current, keys })
     }
 
-    /// The query of a link that is good until `expires`, in seconds since the Unix epoch.
+    /// The query of a link that is good until `expires`, cut to whole seconds.
     #[must_use]
-    pub fn query(&self, reach: Reach<'_>, expires: u64) -> String {
+    pub fn query(&self, reach: Reach<'_>, expires: UnixTime) -> String {
+        let expires = expires.as_secs();
         let signature =
             mac(&self.keys[&self.current], &self.current, reach, expires).finalize().into_bytes();
         let signature = Base64UrlUnpadded::encode_string(&signature);
@@ -114,12 +131,12 @@ impl LinkKeys {
         format!("expires={expires}&key={}{prefix}&signature={signature}", self.current)
     }
 
-    /// Whether `query` allows a GET or HEAD of `path` at `now`, in milliseconds since the Unix epoch. Both are as they came:
+    /// Whether `query` allows a GET or HEAD of `path` at `now`. Both are as they came:
     /// what is percent-encoded is not decoded.
     ///
     /// # Errors
     /// [`LinkError`].
-    pub fn check(&self, path: &str, query: &str, now: u64) -> Result<(), LinkError> {
+    pub fn check(&self, path: &str, query: &str, now: UnixTime) -> Result<(), LinkError> {
         let id = the(query, "key").ok_or(LinkError::Missing("key"))?;
         let expires = the(query, "expires")
             .and_then(|expires| expires.parse().ok())
@@ -139,7 +156,9 @@ impl LinkKeys {
             Reach::Below(folder) if !folder.ends_with('/') || !path.starts_with(folder) => {
                 Err(LinkError::Elsewhere(folder.to_owned()))
             }
-            _ if now / 1000 >= expires => Err(LinkError::Expired(now / 1000 - expires)),
+            _ if now.as_secs() >= expires => {
+                Err(LinkError::Expired(Duration::from_secs(now.as_secs() - expires)))
+            }
             _ => Ok(()),
         }
     }

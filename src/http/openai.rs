@@ -1,6 +1,7 @@
 //! The request and the answer of OpenAI's embeddings API, as its clients write and read them.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use base64ct::{Base64, Encoding as _};
 use http::StatusCode;
@@ -19,7 +20,7 @@ pub struct Request {
     pub dimensions: Option<usize>,
 }
 
-/// One thing to embed.
+/// One thing to embed. Exhaustive, as OpenAI's API is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
     /// A text.
@@ -28,7 +29,7 @@ pub enum Input {
     Tokens(Vec<u32>),
 }
 
-/// How an embedding is written.
+/// How an embedding is written. Exhaustive, as OpenAI's API is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encoding {
     /// As numbers.
@@ -39,6 +40,7 @@ pub enum Encoding {
 
 /// A request that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum BadRequest {
     /// No JSON.
     #[error("the body is not JSON: {0}")]
@@ -202,8 +204,8 @@ pub struct Problem {
     pub param: Option<&'static str>,
     /// What programs tell it by.
     pub code: Option<&'static str>,
-    /// After how many seconds the same may be asked again.
-    pub retry_after: Option<u32>,
+    /// After how long the same may be asked again (`Retry-After`): whole seconds.
+    pub retry_after: Option<Duration>,
 }
 
 impl Problem {
@@ -227,10 +229,10 @@ impl Problem {
         self
     }
 
-    /// The same, that may be gone after some seconds.
+    /// The same, that may be gone after some time.
     #[must_use]
-    pub const fn retry_after(mut self, seconds: u32) -> Self {
-        self.retry_after = Some(seconds);
+    pub const fn retry_after(mut self, length: Duration) -> Self {
+        self.retry_after = Some(length);
         self
     }
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-/// What a `Range` field asks of a representation of a known size.
+/// What a `Range` field asks of a representation of a known size. Exhaustive, as RFC 9110 is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RangeRequest {
     /// All of it: no range, one that is malformed or of another unit (both are ignored, RFC 9110

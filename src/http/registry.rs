@@ -5,17 +5,20 @@
 //! go up, never change, and never come twice; a version that was signed again with `"yanked": true` is no longer offered to
 //! who asks for the newest, and still served to who names it.
 
+use std::time::Duration;
+
 use http::StatusCode;
 use semver::Version;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use crate::embeddable::Parts;
+use crate::time::UnixTime;
 use crate::trust::manifest::{Manifest, ManifestError, is_id};
 use crate::trust::signature::{PinnedKeys, Refusal, VerifiedManifest};
 
-/// How far the clock of a publisher may be ahead of ours, in milliseconds. A manifest of next year would block all of this year.
-const AHEAD: u64 = 10 * 60 * 1000;
+/// How far the clock of a publisher may be ahead of ours. A manifest of next year would block all of this year.
+const AHEAD: Duration = Duration::from_mins(10);
 /// Members that a version may be signed again with: all others are what the version is.
 const RENEWED: [&str; 5] = ["signature", "timestamp", "expires", "endorsements", "yanked"];
 
@@ -143,6 +146,7 @@ impl Default for Limit {
 
 /// A query that no list can be made from.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum BadFilter {
     /// A parameter that there is not.
     #[error(
@@ -183,7 +187,7 @@ impl Filter {
             match name.as_ref() {
                 "type" => once(&mut filter.kind, "type", text("type", value)?)?,
                 "quantization" => {
-                    once(&mut filter.quantization, "quantization", text("quantization", value)?)?
+                    once(&mut filter.quantization, "quantization", text("quantization", value)?)?;
                 }
                 "license" => once(&mut filter.license, "license", text("license", value)?)?,
                 "q" => once(&mut filter.text, "q", text("q", value)?)?,
@@ -259,8 +263,8 @@ pub struct Known {
     pub owner: String,
     /// Keys that were replaced by the owner's.
     pub replaced: Vec<String>,
-    /// When the manifest that was signed last was signed, in milliseconds since the Unix epoch.
-    pub signed: u64,
+    /// When the manifest that was signed last was signed.
+    pub signed: UnixTime,
     /// Its versions, and whether they are yanked.
     pub versions: Vec<(Version, bool)>,
     /// The manifest that it has of the version which is offered.
@@ -278,10 +282,10 @@ pub struct Publication {
     pub owner: String,
     /// Keys that were replaced by that, now or before.
     pub replaced: Vec<String>,
-    /// When it was signed, in milliseconds since the Unix epoch.
-    pub timestamp: u64,
+    /// When it was signed.
+    pub timestamp: UnixTime,
     /// The latest time that any of the model's manifests was signed.
-    pub signed: u64,
+    pub signed: UnixTime,
     /// Whether this version is yanked.
     pub yanked: bool,
     /// Whether the version is new.
@@ -292,13 +296,14 @@ pub struct Publication {
 
 /// Why a manifest is not published.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Rejection {
     /// It is not one, or nobody who may publish signed it.
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// Its time of signing has not come.
-    #[error("the manifest says that it is signed {} minutes from now; is the clock of the publisher right?", .0 / 60_000)]
-    Future(u64),
+    #[error("the manifest says that it is signed {} minutes from now; is the clock of the publisher right?", .0.as_secs() / 60)]
+    Future(Duration),
     /// The member `yanked` is no truth value.
     #[error("manifest field `yanked` must be true or false")]
     Yanked,
@@ -369,14 +374,14 @@ impl Rejection {
 }
 
 impl Offer {
-    /// Reads and verifies what was sent, at `now` in milliseconds since the Unix epoch.
+    /// Reads and verifies what was sent, at `now`.
     ///
     /// # Errors
     /// [`Rejection`].
-    pub fn read(text: String, keys: &PinnedKeys, now: u64) -> Result<Self, Rejection> {
+    pub fn read(text: String, keys: &PinnedKeys, now: UnixTime) -> Result<Self, Rejection> {
         let manifest = VerifiedManifest::verify(&text, keys)?.not_expired(now)?;
         if manifest.timestamp > now + AHEAD {
-            return Err(Rejection::Future(manifest.timestamp - now));
+            return Err(Rejection::Future(manifest.timestamp.duration_since(now)));
         }
         match manifest.document().get("yanked") {
             None | Some(Value::Bool(_)) => Ok(Self { manifest, text }),
@@ -409,7 +414,7 @@ impl Offer {
             if self.yanked() {
                 return Err(Rejection::NothingToYank { id, version });
             }
-            return Ok(self.publication(&[], &[], 0, true));
+            return Ok(self.publication(&[], &[], UnixTime::default(), true));
         };
         if known.replaced.iter().any(|replaced| replaced == manifest.key_id()) {
             return Err(Refusal::ReplacedKey(manifest.key_id().to_owned()).into());
@@ -455,7 +460,7 @@ impl Offer {
         self,
         versions: &[(Version, bool)],
         replaced: &[String],
-        signed: u64,
+        signed: UnixTime,
         new: bool,
     ) -> Publication {
         let yanked = self.yanked();

@@ -21,15 +21,17 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
 
 use crate::dag::layout::LEAVES_PER_SEGMENT;
 use crate::dag::verify::{Bytes, Hashed, LeafTable, VerifiedLeaves};
+use crate::time::{Instant, millis};
 use crate::transfer::health::Health;
 pub use crate::transfer::health::Pace;
 use crate::transfer::source::Failure;
 
-/// Limits of a download. Times are in milliseconds.
+/// Limits of a download.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Requests under way at once; one whose bytes have all come, and are being verified, leaves its place to the next.
@@ -39,11 +41,11 @@ pub struct Config {
     /// Times a source is asked for the same segment.
     pub attempts: u32,
     /// How long a request may bring no bytes.
-    pub stall: u64,
+    pub stall: Duration,
     /// Wait after a source's first failure; doubles with each further one, up to 16 times this.
-    pub backoff: u64,
+    pub backoff: Duration,
     /// What a request is taken to need at a source never asked before.
-    pub guess: u64,
+    pub guess: Duration,
     /// Leaves that a source never asked before is asked for first; and no request is for less, to have the end of it sooner.
     pub probe: u64,
     /// Whether readers wait for whole segments; else they are handed what there is of one.
@@ -58,15 +60,14 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        let (stall, backoff, guess) = (20_000, 250, 8_000);
-        // Six attempts outlast an outage of 4 s: 125 + 250 + … + 2,000 ms at the least.
         Self {
             lanes: 4,
             held: 8,
+            // Six attempts outlast an outage of 4 s: 125 + 250 + … + 2,000 ms at the least.
             attempts: 6,
-            stall,
-            backoff,
-            guess,
+            stall: Duration::from_secs(20),
+            backoff: Duration::from_millis(250),
+            guess: Duration::from_secs(8),
             probe: 4,
             whole: false,
             share: true,
@@ -76,20 +77,36 @@ impl Default for Config {
     }
 }
 
-/// What a request may be late before another source is asked too, in milliseconds: besides twice what that needs.
-const GRACE: u64 = 1_000;
+/// What a request may be late before another source is asked too: besides twice what that needs.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// Segments before the end of what a reader wants that are asked for in pieces. Whole ones share the link and come out of order;
 /// then there is much left to hand over when the last byte came, and nothing left to wait for meanwhile.
 const LAST: u64 = 8;
 
 /// Names a reader; the driver chooses it.
-pub type ReaderId = u64;
-/// Names a request; the machine chooses it.
-pub type FetchId = u64;
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReaderId(pub u64);
+
+/// Names a fetch; the machine chooses it and never uses it again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FetchId(u64);
+
+/// Names a source of a download.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SourceId(usize);
+
+impl SourceId {
+    /// The place of the source in the list that [`Download::new`] was given.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0
+    }
+}
 
 /// What happened.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Event<B> {
     /// Someone wants these bytes of the artifact.
     Opened {
@@ -131,14 +148,14 @@ pub enum Event<B> {
         fetch: FetchId,
         /// Why.
         failure: Failure,
-        /// For how long the source asked to be left alone, in milliseconds (`Retry-After`).
-        rest: Option<u64>,
+        /// For how long the source asked to be left alone (`Retry-After`).
+        rest: Option<Duration>,
     },
     /// Time passed; see [`Download::next_timeout`].
     Tick,
 }
 
-/// What the driver is to do.
+/// What the driver is to do. Exhaustive: a driver has to obey every action.
 #[derive(Debug)]
 pub enum Action<B> {
     /// Look for a segment in the store and answer [`Event::Loaded`].
@@ -149,8 +166,8 @@ pub enum Action<B> {
     Fetch {
         /// The request's name.
         fetch: FetchId,
-        /// Index of the source.
-        source: usize,
+        /// The source.
+        source: SourceId,
         /// Byte range of the artifact: whole leaves.
         bytes: Range<u64>,
         /// The source is known to need far less than the stall limit for this: it need not be watched while it sends.
@@ -187,6 +204,7 @@ pub enum Action<B> {
 
 /// Something worth telling the user.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Report {
     /// Bytes came, not yet verified.
     Received {
@@ -204,8 +222,8 @@ pub enum Report {
     Refused {
         /// The segment that was asked for.
         segment: u64,
-        /// Index of the source.
-        source: usize,
+        /// The source.
+        source: SourceId,
         /// Why.
         failure: Failure,
     },
@@ -234,6 +252,7 @@ fn describe(failures: &[(String, Failure)]) -> String {
         .join("; ")
 }
 
+#[derive(Debug)]
 struct Reader {
     id: ReaderId,
     /// What is still to be handed over.
@@ -243,6 +262,7 @@ struct Reader {
     started: bool,
 }
 
+#[derive(Debug)]
 struct Segment<B> {
     index: u64,
     /// Verified runs of leaves, in order.
@@ -256,63 +276,65 @@ struct Segment<B> {
 }
 
 /// What a source failed to do with a segment.
-#[derive(Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Attempts {
     failed: u32,
     /// When it failed last.
-    at: u64,
+    at: Instant,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Loading,
     Missing,
     Ready,
 }
 
+#[derive(Debug)]
 struct Fetch {
     id: FetchId,
     leaves: Range<u64>,
-    source: usize,
-    started: u64,
+    source: SourceId,
+    started: Instant,
     /// When the first bytes came.
-    answered: Option<u64>,
+    answered: Option<Instant>,
     /// When the last bytes came.
-    progressed: u64,
+    progressed: Instant,
     /// How many bytes came.
     got: u64,
 }
 
 /// The machine; see the [module](self).
+#[derive(Debug)]
 pub struct Download<B> {
-    table: Rc<LeafTable>,
+    table: Arc<LeafTable>,
     config: Config,
     sources: Vec<Health>,
     /// The one that sent something last.
-    latest: usize,
+    latest: SourceId,
     readers: Vec<Reader>,
     /// Few: see [`Config::held`].
     segments: Vec<Segment<B>>,
-    next_fetch: FetchId,
+    next_fetch: u64,
     jitter: u64,
-    now: u64,
+    now: Instant,
     actions: VecDeque<Action<B>>,
 }
 
 impl<B: Bytes> Download<B> {
     /// A download of the artifact of `table` from `sources`, named in the order they are preferred.
     #[must_use]
-    pub fn new(table: impl Into<Rc<LeafTable>>, sources: Vec<String>, config: Config) -> Self {
+    pub fn new(table: impl Into<Arc<LeafTable>>, sources: Vec<String>, config: Config) -> Self {
         Self {
             table: table.into(),
             jitter: config.seed,
             config,
             sources: sources.into_iter().map(Health::new).collect(),
-            latest: 0,
+            latest: SourceId(0),
             readers: Vec::new(),
             segments: Vec::new(),
             next_fetch: 0,
-            now: 0,
+            now: Instant::EPOCH,
             actions: VecDeque::new(),
         }
     }
@@ -332,8 +354,8 @@ impl<B: Bytes> Download<B> {
         self
     }
 
-    /// Takes what happened at `now`, in milliseconds of any clock that does not go back.
-    pub fn handle(&mut self, now: u64, event: Event<B>) {
+    /// Takes what happened at `now`.
+    pub fn handle(&mut self, now: Instant, event: Event<B>) {
         self.now = self.now.max(now);
         match event {
             Event::Opened { reader, bytes } => {
@@ -381,9 +403,9 @@ impl<B: Bytes> Download<B> {
         self.actions.pop_front()
     }
 
-    /// When [`Event::Tick`] is due, in milliseconds of the clock of [`Download::handle`].
+    /// When [`Event::Tick`] is due, on the clock of [`Download::handle`].
     #[must_use]
-    pub fn next_timeout(&self) -> Option<u64> {
+    pub fn next_timeout(&self) -> Option<Instant> {
         let stalls = self.fetches().map(|fetch| fetch.progressed + self.config.stall);
         let waiting = self
             .segments
@@ -441,10 +463,10 @@ impl<B: Bytes> Download<B> {
             self.failed(at, &fetch, Failure::BadLeaf(*bad), None);
         } else {
             let answered = fetch.answered.unwrap_or(self.now);
-            self.sources[fetch.source].brought(
+            self.sources[fetch.source.0].brought(
                 fetch.count(),
-                answered - fetch.started,
-                self.now - fetch.started,
+                answered.duration_since(fetch.started),
+                self.now.duration_since(fetch.started),
             );
         }
         let segment = &mut self.segments[at];
@@ -459,7 +481,8 @@ impl<B: Bytes> Download<B> {
             segment.fetches.iter().position(|fetch| segment.gap(&fetch.leaves, &[]).is_none())
         {
             let late = segment.fetches.remove(at);
-            self.sources[late.source].overtaken(late.count(), self.now - late.started);
+            self.sources[late.source.0]
+                .overtaken(late.count(), self.now.duration_since(late.started));
             self.actions.push_back(Action::Abort(late.id));
         }
         let index = segment.index;
@@ -474,14 +497,14 @@ impl<B: Bytes> Download<B> {
         }
     }
 
-    fn failed(&mut self, at: usize, fetch: &Fetch, failure: Failure, rest: Option<u64>) {
+    fn failed(&mut self, at: usize, fetch: &Fetch, failure: Failure, rest: Option<Duration>) {
         let segment = &mut self.segments[at];
-        let attempts = &mut segment.attempts[fetch.source];
+        let attempts = &mut segment.attempts[fetch.source.0];
         // Requests that fail together are one attempt.
         attempts.failed += u32::from(fetch.started >= attempts.at);
         attempts.at = self.now;
         let jitter = next_random(&mut self.jitter);
-        self.sources[fetch.source].failed(
+        self.sources[fetch.source.0].failed(
             self.now,
             fetch.started,
             failure.clone(),
@@ -595,7 +618,7 @@ impl<B: Bytes> Download<B> {
             self.segment(index).filter(|segment| segment.phase == Phase::Missing)
         {
             if segment.fetches.is_empty()
-                && !(0..self.sources.len()).any(|source| self.is_hopeful(segment, source))
+                && !self.source_ids().any(|source| self.is_hopeful(segment, source))
             {
                 return self.give_up(index);
             }
@@ -603,12 +626,12 @@ impl<B: Bytes> Download<B> {
                 break;
             }
             let Some((mut leaves, source)) = self.next_of(segment) else { break };
-            let expected = self.sources[source].expected(leaves.end - leaves.start);
+            let expected = self.sources[source.0].expected(leaves.end - leaves.start);
             if expected.is_none() || self.in_pieces(index, source) {
                 leaves.end = leaves.end.min(leaves.start + self.config.probe);
             }
             let quick = expected.is_some_and(|expected| expected < self.config.stall / 8);
-            let id = self.next_fetch;
+            let id = FetchId(self.next_fetch);
             self.next_fetch += 1;
             let bytes = self.table.layout().bytes_of_leaves(&leaves);
             let fetch = Fetch {
@@ -629,7 +652,7 @@ impl<B: Bytes> Download<B> {
     }
 
     /// What to ask for next of a segment, and whom: leaves that nobody was asked for, or those that a source is late with.
-    fn next_of(&self, segment: &Segment<B>) -> Option<(Range<u64>, usize)> {
+    fn next_of(&self, segment: &Segment<B>) -> Option<(Range<u64>, SourceId)> {
         let unasked =
             segment.gap(&self.table.layout().leaves_of_segment(segment.index), &segment.fetches);
         let late = if unasked.is_none() { Some(segment.alone()?) } else { None };
@@ -639,59 +662,64 @@ impl<B: Bytes> Download<B> {
     }
 
     /// Whether a segment is asked for in pieces: the last ones that a reader wants, of a source where that takes hardly longer.
-    fn in_pieces(&self, index: u64, source: usize) -> bool {
+    fn in_pieces(&self, index: u64, source: SourceId) -> bool {
         let is_last = |reader: &Reader| {
             let wanted = self.table.layout().segments_of_bytes(&reader.left);
             wanted.contains(&index) && wanted.end - index <= LAST
         };
-        self.sources[source].is_near() && self.readers.iter().any(is_last)
+        self.sources[source.0].is_near() && self.readers.iter().any(is_last)
     }
 
     /// Whether a source may yet bring what a segment misses.
-    fn is_hopeful(&self, segment: &Segment<B>, source: usize) -> bool {
-        !self.sources[source].set_aside && segment.attempts[source].failed < self.config.attempts
+    fn is_hopeful(&self, segment: &Segment<B>, source: SourceId) -> bool {
+        !self.sources[source.0].set_aside
+            && segment.attempts[source.0].failed < self.config.attempts
     }
 
     /// The source that is going to have brought these leaves first, of those that may be asked now and are not asked yet.
-    fn choose(&self, segment: &Segment<B>, leaves: &Range<u64>) -> Option<usize> {
-        let asked = |source: usize| {
+    fn choose(&self, segment: &Segment<B>, leaves: &Range<u64>) -> Option<SourceId> {
+        let asked = |source: SourceId| {
             segment.fetches.iter().any(|fetch| fetch.source == source && fetch.meets(leaves))
         };
-        let rested = |source: &usize| {
-            let idle = !asked(*source) && self.sources[*source].retry_at <= self.now;
+        let rested = |source: &SourceId| {
+            let idle = !asked(*source) && self.sources[source.0].retry_at <= self.now;
             idle && self.is_hopeful(segment, *source)
         };
-        let candidates = (0..self.sources.len()).filter(rested);
+        let candidates = self.source_ids().filter(rested);
         if !self.config.share {
             return candidates.min_by_key(|source| (*source != self.latest, *source));
         }
-        let busy =
-            |source: usize| self.receiving().filter(|fetch| fetch.source == source).count() as u64;
+        let busy = |source: SourceId| {
+            let receiving = self.receiving().filter(|fetch| fetch.source == source).count();
+            u32::try_from(receiving).unwrap_or(u32::MAX)
+        };
         // Among equals the first: sources are named in the order they are preferred.
         candidates.min_by_key(|source| {
-            match (self.sources[*source].expected(leaves.end - leaves.start), busy(*source)) {
-                (Some(expected), busy) => expected * (busy + 1),
-                (None, 0) => 0,
-                (None, _) => u64::MAX,
+            match (self.sources[source.0].expected(leaves.end - leaves.start), busy(*source)) {
+                (Some(expected), busy) => expected.saturating_mul(busy.saturating_add(1)),
+                (None, 0) => Duration::ZERO,
+                (None, _) => Duration::MAX,
             }
         })
     }
 
     /// What a source is taken to need for these leaves.
-    fn needs(&self, source: usize, leaves: &Range<u64>) -> u64 {
-        self.sources[source].expected(leaves.end - leaves.start).unwrap_or(self.config.guess)
+    fn needs(&self, source: SourceId, leaves: &Range<u64>) -> Duration {
+        self.sources[source.0].expected(leaves.end - leaves.start).unwrap_or(self.config.guess)
     }
 
     /// When the only request for its leaves is late enough to ask `other` too.
-    fn lags_from(&self, fetch: &Fetch, other: usize) -> u64 {
-        fetch.started + GRACE + 2 * self.needs(other, &fetch.leaves)
+    fn lags_from(&self, fetch: &Fetch, other: SourceId) -> Instant {
+        let twice = self.needs(other, &fetch.leaves).saturating_mul(2);
+        fetch.started + GRACE.saturating_add(twice)
     }
 
     /// Whether it is late, and still going to need longer than `other` would.
-    fn lags(&self, fetch: &Fetch, other: usize) -> bool {
+    fn lags(&self, fetch: &Fetch, other: SourceId) -> bool {
         let bytes = self.table.layout().bytes_of_leaves(&fetch.leaves);
         let left = (bytes.end - bytes.start).saturating_sub(fetch.got);
-        let remaining = ((self.now - fetch.started) * left).checked_div(fetch.got);
+        let elapsed = millis(self.now.duration_since(fetch.started));
+        let remaining = (elapsed * left).checked_div(fetch.got).map(Duration::from_millis);
         self.now >= self.lags_from(fetch, other)
             && remaining.is_none_or(|remaining| remaining > self.needs(other, &fetch.leaves))
     }
@@ -721,6 +749,11 @@ impl<B: Bytes> Download<B> {
             self.actions.push_back(Action::Fail { reader, error: error.clone() });
         }
         true
+    }
+
+    /// All sources, the preferred ones first.
+    fn source_ids(&self) -> impl Iterator<Item = SourceId> + use<B> {
+        (0..self.sources.len()).map(SourceId)
     }
 
     fn segment(&self, index: u64) -> Option<&Segment<B>> {

@@ -1,12 +1,14 @@
 //! What to let go when there is no room: the least recently used artifacts, never one in use or pinned.
 
+use crate::time::UnixTime;
+
 /// An artifact that is kept, wholly or in part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kept {
     /// Bytes kept of it. What versions share is one artifact here, so it counts once.
     pub bytes: u64,
-    /// When it was last used, on any clock that does not go back.
-    pub used: u64,
+    /// When it was last used.
+    pub used: UnixTime,
     /// Somebody reads it now, or pinned it.
     pub held: bool,
 }

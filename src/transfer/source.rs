@@ -10,6 +10,7 @@ use crate::trust::manifest::{Artifact, Manifest};
 
 /// The kinds of places, in the order they are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum SourceKind {
     /// Our worker in front of the others.
     Edge,
@@ -85,6 +86,7 @@ impl Source {
 
 /// What went wrong with a request to a source.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Failure {
     /// No answer at all.
     #[error("no answer ({0})")]

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::dag::layout::{LEAF_SIZE, Layout};
 use crate::dag::unixfs::{DAG_PB, Digest, PROFILE, RAW, SHA2_256, parse_cid};
+use crate::time::UnixTime;
 
 /// The largest size an artifact can have: integers in JSON are exact up to 2^53 - 1 (RFC 7493).
 pub const MAX_SIZE: u64 = (1 << 53) - 1;
@@ -52,10 +53,10 @@ pub struct Manifest {
     pub version: Version,
     /// What it does: `text-generation`, `embedding`, `vision`.
     pub kind: String,
-    /// When it was signed, in milliseconds since the Unix epoch.
-    pub timestamp: u64,
-    /// When it must have been replaced by a newer one, in the same; what nobody replaces stays good.
-    pub expires: Option<u64>,
+    /// When it was signed.
+    pub timestamp: UnixTime,
+    /// When a newer one must have replaced it; without, it stays good.
+    pub expires: Option<UnixTime>,
     /// Its files, by role.
     pub artifacts: Vec<Artifact>,
     pub(crate) document: Map<String, Value>,
@@ -63,6 +64,7 @@ pub struct Manifest {
 
 /// A field that is not as it must be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ManifestError {
     /// The text is no JSON object.
     #[error("the manifest is not a JSON object: {0}")]
@@ -243,13 +245,8 @@ fn text(object: &Map<String, Value>, parent: &str, name: &str) -> Result<String,
     }
 }
 
-/// Milliseconds since the Unix epoch of an RFC 3339 time in UTC.
-fn parse_timestamp(field: &str, timestamp: &str) -> Result<u64, ManifestError> {
-    humantime::parse_rfc3339(timestamp)
-        .ok()
-        .and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok())
-        .and_then(|since| u64::try_from(since.as_millis()).ok())
-        .map_or_else(
+fn parse_timestamp(field: &str, timestamp: &str) -> Result<UnixTime, ManifestError> {
+    UnixTime::parse_rfc3339(timestamp).map_or_else(
             || fault(field, format!("is {timestamp:?}; it must be an RFC 3339 time in UTC such as 2026-01-03T00:00:00Z")),
             Ok,
         )

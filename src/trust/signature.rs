@@ -10,6 +10,7 @@ use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use semver::Version;
 use serde_json::{Map, Value, json};
 
+use crate::time::UnixTime;
 use crate::trust::manifest::{Manifest, ManifestError, Unambiguous};
 
 /// Public keys the deployer trusts, by key identifier.
@@ -18,6 +19,7 @@ pub struct PinnedKeys(Vec<(String, VerifyingKey)>);
 
 /// A pinned key that cannot be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum PinnedKeysError {
     /// Not a JSON object of strings.
     #[error("pinned keys must be a JSON object from key id to base64 public key: {0}")]
@@ -124,6 +126,7 @@ fn check(
 
 /// Why a manifest is refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Refusal {
     /// It is not well-formed.
     #[error(transparent)]
@@ -165,7 +168,7 @@ pub enum Refusal {
     },
     /// It should have been replaced by now: somebody may be holding the newer one back.
     #[error("the manifest expired on {0}; its publisher has to sign it again")]
-    Expired(String),
+    Expired(UnixTime),
     /// Another key replaced the one that signed.
     #[error("the manifest is signed by key {0:?}, which was replaced by another")]
     ReplacedKey(String),
@@ -184,24 +187,16 @@ pub enum Refusal {
 pub struct Floor {
     /// Highest version.
     pub version: Version,
-    /// Latest time of signing, in milliseconds since the Unix epoch.
-    pub timestamp: u64,
+    /// Latest time of signing.
+    pub timestamp: UnixTime,
     /// Keys that were replaced by the one that signed it.
     pub replaced: Vec<String>,
 }
 
 impl std::fmt::Display for Floor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "version {} signed {}", self.version, rfc3339(self.timestamp))
+        write!(f, "version {} signed {}", self.version, self.timestamp)
     }
-}
-
-/// A time in milliseconds since the Unix epoch, for people (RFC 3339, in UTC).
-#[must_use]
-pub fn rfc3339(timestamp: u64) -> String {
-    // The last second that RFC 3339 can write: a floor is read from storage, which may hold any number.
-    let since = std::time::Duration::from_millis(timestamp.min(253_402_300_799_000));
-    humantime::format_rfc3339(std::time::UNIX_EPOCH + since).to_string()
 }
 
 /// A manifest that a pinned key signed.
@@ -285,13 +280,13 @@ impl VerifiedManifest {
         }
     }
 
-    /// Checks that this has not expired at `now`, in milliseconds since the Unix epoch.
+    /// Checks that this has not expired at `now`.
     ///
     /// # Errors
     /// [`Refusal::Expired`].
-    pub fn not_expired(self, now: u64) -> Result<Self, Refusal> {
+    pub fn not_expired(self, now: UnixTime) -> Result<Self, Refusal> {
         match self.expires {
-            Some(expires) if expires <= now => Err(Refusal::Expired(rfc3339(expires))),
+            Some(expires) if expires <= now => Err(Refusal::Expired(expires)),
             _ => Ok(self),
         }
     }

@@ -4,6 +4,7 @@
 use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use cid::Cid;
 use edge_net_core::dag::blocks::Blocks;
@@ -40,8 +41,8 @@ thread_local! {
 
 /// A leaf table, and what follows from it once somebody asked for that.
 struct Tabled {
-    table: Rc<LeafTable>,
-    blocks: OnceCell<Rc<Blocks>>,
+    table: Arc<LeafTable>,
+    blocks: OnceCell<Arc<Blocks>>,
 }
 
 struct Known {
@@ -166,7 +167,7 @@ pub async fn leaf_table(
     config: &Config,
     manifest: &Manifest,
     artifact: &Artifact,
-) -> Result<Rc<LeafTable>, NoLeafTable> {
+) -> Result<Arc<LeafTable>, NoLeafTable> {
     leaf_table_by(&config.credential, config, manifest, artifact).await
 }
 
@@ -179,21 +180,21 @@ pub async fn leaf_table_by(
     config: &Config,
     manifest: &Manifest,
     artifact: &Artifact,
-) -> Result<Rc<LeafTable>, NoLeafTable> {
+) -> Result<Arc<LeafTable>, NoLeafTable> {
     let key = cid_text(&artifact.cid);
     if let Some(table) =
-        TABLES.with_borrow(|tables| tables.get(&key).map(|tabled| Rc::clone(&tabled.table)))
+        TABLES.with_borrow(|tables| tables.get(&key).map(|tabled| Arc::clone(&tabled.table)))
     {
         return Ok(table);
     }
     let places = Places { sources: &config.sources, init: &Object::new(), access };
-    let table = Rc::new(lookup::leaf_table(&places, manifest, artifact).await?);
+    let table = Arc::new(lookup::leaf_table(&places, manifest, artifact).await?);
     TABLES.with_borrow_mut(|tables| {
         let kept: u64 = tables.values().map(|tabled| tabled.table.layout().leaves()).sum();
         if kept + table.layout().leaves() > MAX_DIGESTS {
             tables.clear();
         }
-        tables.insert(key, Tabled { table: Rc::clone(&table), blocks: OnceCell::new() });
+        tables.insert(key, Tabled { table: Arc::clone(&table), blocks: OnceCell::new() });
     });
     Ok(table)
 }
@@ -202,9 +203,9 @@ pub async fn leaf_table_by(
 ///
 /// # Errors
 /// [`NoLeafTable`].
-pub async fn blocks(config: &Config, held: &Held) -> Result<Rc<Blocks>, NoLeafTable> {
+pub async fn blocks(config: &Config, held: &Held) -> Result<Arc<Blocks>, NoLeafTable> {
     let table = leaf_table(config, &held.accepted.manifest, &held.artifact).await?;
-    Ok(tabled(&held.artifact).unwrap_or_else(|| Rc::new(Blocks::over(table))))
+    Ok(tabled(&held.artifact).unwrap_or_else(|| Arc::new(Blocks::over(table))))
 }
 
 /// An artifact, and the manifest that lists it.
@@ -302,11 +303,11 @@ fn public_manifests(config: &Config) -> Vec<Rc<Accepted>> {
 }
 
 /// The blocks of an artifact whose leaf table is in memory.
-fn tabled(artifact: &Artifact) -> Option<Rc<Blocks>> {
+fn tabled(artifact: &Artifact) -> Option<Arc<Blocks>> {
     TABLES.with_borrow(|tables| {
         let tabled = tables.get(&cid_text(&artifact.cid))?;
-        Some(Rc::clone(
-            tabled.blocks.get_or_init(|| Rc::new(Blocks::over(Rc::clone(&tabled.table)))),
+        Some(Arc::clone(
+            tabled.blocks.get_or_init(|| Arc::new(Blocks::over(Arc::clone(&tabled.table)))),
         ))
     })
 }

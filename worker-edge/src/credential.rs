@@ -1,6 +1,7 @@
 //! Signs what a private bucket is asked for: V4 URLs, see [`gcs`](edge_net_core::http::gcs).
 
 use std::cell::RefCell;
+use std::time::Duration;
 
 use edge_net_core::http::gcs::{HmacKey, ServiceAccount, SigningError};
 use edge_net_core::transfer::source::{Failure, Source, SourceKind};
@@ -11,8 +12,8 @@ use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{CryptoKey, SubtleCrypto, WorkerGlobalScope};
 
-/// How long a signed URL is valid, in seconds. It never leaves this worker; a client that reads slowly must be done by then.
-const LIFETIME: u32 = 12 * 3600;
+/// How long a signed URL is valid. It never leaves this worker; a client that reads slowly must be done by then.
+const LIFETIME: Duration = Duration::from_hours(12);
 
 thread_local! {
     /// The service account's key, as WebCrypto holds it, by who signs.
@@ -51,7 +52,7 @@ impl Access for Credential {
         }
         let signed = match self {
             Self::Public => return Ok(url),
-            Self::Hmac(key) => key.sign(&url, host::now(), LIFETIME).map_err(NotSigned::from),
+            Self::Hmac(key) => key.sign(&url, host::unix_time(), LIFETIME).map_err(NotSigned::from),
             Self::Account(account) => sign(account, &url).await,
         };
         signed
@@ -60,7 +61,7 @@ impl Access for Credential {
 }
 
 async fn sign(account: &ServiceAccount, url: &str) -> Result<String, NotSigned> {
-    let unsigned = account.unsigned(url, host::now(), LIFETIME)?;
+    let unsigned = account.unsigned(url, host::unix_time(), LIFETIME)?;
     let subtle = subtle()?;
     let key = imported(&subtle, account).await?;
     let signed = subtle.sign_with_str_and_u8_array(

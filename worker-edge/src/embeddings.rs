@@ -1,5 +1,7 @@
 //! `/v1/embeddings`: another worker has the models, so that this one stays small; requests for embeddings are passed on to it.
 
+use std::time::Duration;
+
 use edge_net_core::http::answer::PROBLEM_JSON;
 use edge_net_core::http::openai::Problem;
 use edge_net_driver::{host, log};
@@ -43,7 +45,7 @@ pub async fn answer(call: &Call<'_>) -> worker::Result<Response> {
         return problem(
             &Problem::new(StatusCode::TOO_MANY_REQUESTS, detail)
                 .code("rate_limit_exceeded")
-                .retry_after(limit::PERIOD),
+                .retry_after(Duration::from_secs(limit::PERIOD.into())),
         );
     }
     let binding = Reflect::get(call.env, &BINDING.into())?;
@@ -71,7 +73,9 @@ pub async fn answer(call: &Call<'_>) -> worker::Result<Response> {
         Err(error) => {
             let detail = "the worker that embeds has failed; its log says why";
             log::error("no-inference").say(host::message(&error));
-            problem(&Problem::new(StatusCode::BAD_GATEWAY, detail).retry_after(1))
+            problem(
+                &Problem::new(StatusCode::BAD_GATEWAY, detail).retry_after(Duration::from_secs(1)),
+            )
         }
     }
 }
@@ -84,8 +88,8 @@ fn problem(problem: &Problem) -> worker::Result<Response> {
     let mut fields = HeaderMap::new();
     fields.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
     fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if let Some(seconds) = problem.retry_after {
-        fields.insert(RETRY_AFTER, seconds.into());
+    if let Some(wait) = problem.retry_after {
+        fields.insert(RETRY_AFTER, wait.as_secs().into());
     }
     reply::with_fields(
         problem.status,

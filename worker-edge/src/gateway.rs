@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::ops::Range;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use edge_net_core::dag::blocks::{Blocks, Position};
 use edge_net_core::dag::car::{self, Car, Piece, Stretch};
@@ -63,7 +64,7 @@ pub async fn answer(call: &Call<'_>, path: &str) -> worker::Result<web_sys::Resp
                 Ok(extent) => extent,
                 Err(refused) => return reply::problem(refused.status(), &refused.to_string()),
             };
-            archive(call, &asked, held, &Rc::new(Car::new(blocks, at, &extent, duplicates))).await
+            archive(call, &asked, held, &Arc::new(Car::new(blocks, at, &extent, duplicates))).await
         }
     }
 }
@@ -122,7 +123,7 @@ async fn archive(
     call: &Call<'_>,
     asked: &Asked,
     held: Held,
-    car: &Rc<Car>,
+    car: &Arc<Car>,
 ) -> worker::Result<web_sys::Response> {
     let length = car.length();
     let mut fields = asked.fields_with_body(length);

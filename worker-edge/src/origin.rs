@@ -142,7 +142,7 @@ impl Origin {
             Report::Refused { segment, source, failure } => {
                 let line = about(log::warn("refused"))
                     .fact("segment", segment)
-                    .fact("source", &*sources[source]);
+                    .fact("source", &*sources[source.index()]);
                 let line = if let Failure::Status(status) = failure {
                     line.fact("status", status)
                 } else {
@@ -152,6 +152,7 @@ impl Origin {
             }
             Report::Failed(error) => about(log::error("no-good-copy")).say(error),
             Report::Received { .. } => segments::alive(&cid),
+            _ => {}
         }
     }
 }

@@ -1,7 +1,10 @@
 //! Private models: whose files need a link ([`edge_net_core::http::link`]), and who is given links.
 
+use std::time::Duration;
+
 use edge_net_core::dag::unixfs::Digest;
 use edge_net_core::http::link::{LinkKeys, Reach};
+use edge_net_core::time::UnixTime;
 use edge_net_driver::host;
 use http::StatusCode;
 use web_sys::Request;
@@ -37,7 +40,7 @@ impl Private {
             return Ok(());
         }
         let known = self.keys.as_ref().ok_or_else(unavailable)?;
-        let checked = known.check(url.path(), url.query().unwrap_or_default(), host::now());
+        let checked = known.check(url.path(), url.query().unwrap_or_default(), host::unix_time());
         checked.map_err(|error| {
             let detail = format!(
                 "{id} is private, and {error}; ask /v1/models/{id}/download for a new link"
@@ -46,7 +49,7 @@ impl Private {
         })
     }
 
-    /// The query that makes a URL below `folder` a link for `lifetime` seconds; `None` where none is needed.
+    /// The query that makes a URL below `folder` a link for `lifetime`; `None` where none is needed.
     ///
     /// # Errors
     /// [`Refused`], when `request` does not come from who may have links.
@@ -55,7 +58,7 @@ impl Private {
         id: &str,
         folder: &str,
         request: &Request,
-        lifetime: u64,
+        lifetime: Duration,
     ) -> Result<Option<Link>, Refused> {
         if !self.contains(id) {
             return Ok(None);
@@ -72,7 +75,7 @@ impl Private {
             );
             return Err((StatusCode::UNAUTHORIZED, detail));
         }
-        let expires = host::now() / 1000 + lifetime;
+        let expires = host::unix_time() + lifetime;
         Ok(Some(Link { query: keys.query(Reach::Below(folder), expires), expires }))
     }
 }
@@ -81,8 +84,8 @@ impl Private {
 pub struct Link {
     /// What is appended to a URL, after a question mark.
     pub query: String,
-    /// When it ends, in seconds since the Unix epoch.
-    pub expires: u64,
+    /// When it ends.
+    pub expires: UnixTime,
 }
 
 fn unavailable() -> Refused {

@@ -11,7 +11,7 @@ use edge_net_core::dag::unixfs::{Digest, cid_text};
 use edge_net_core::http::registry::{
     Filter, Known, Offer, Publication, Rejection, Release, Summary,
 };
-use edge_net_core::trust::signature::rfc3339;
+use edge_net_core::time::UnixTime;
 use edge_net_driver::host;
 use edge_net_driver::lookup::{self, Accepted, NoManifest};
 use futures::future::{Either, select};
@@ -285,7 +285,7 @@ impl Registry {
         let rows: Vec<Row> = rows(&bounded(self.bind(all, &[id.into()])?.all()).await?)?;
         let release = |Row { version, timestamp, key_id, size, yanked }: Row| Release {
             version,
-            timestamp: rfc3339(timestamp),
+            timestamp: UnixTime::from_millis(timestamp).to_string(),
             key_id,
             size,
             yanked: yanked != 0,
@@ -362,7 +362,16 @@ impl Registry {
         let versions = rows::<Row>(versions)?.into_iter().map(version).collect::<Option<_>>();
         let current = rows::<Current>(current)?.pop().map(|row| row.manifest);
         let versions = versions.ok_or_else(|| unreadable("versions"))?;
-        Ok((Some(Known { owner, replaced, signed, versions, current }), revision))
+        Ok((
+            Some(Known {
+                owner,
+                replaced,
+                signed: UnixTime::from_millis(signed),
+                versions,
+                current,
+            }),
+            revision,
+        ))
     }
 
     /// Writes a publication, unless the model was published since `revision`; whether it was written.
@@ -394,7 +403,7 @@ impl Registry {
                     (&summary.id).into(),
                     owner.into(),
                     json(replaced).into(),
-                    number(*signed),
+                    number(signed.as_millis()),
                     some(newest.as_ref().map(ToString::to_string).as_ref()),
                     revision.into(),
                     (&digest).into(),
@@ -405,7 +414,7 @@ impl Registry {
                 &[
                     (&summary.id).into(),
                     (&summary.version).into(),
-                    number(*timestamp),
+                    number(timestamp.as_millis()),
                     owner.into(),
                     u8::from(*yanked).into(),
                     (&summary.name).into(),

@@ -1,13 +1,14 @@
 //! Answers below `/v1/`: the registry of models, as `openapi.json` describes it.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use edge_net_core::http::answer::Freshness;
 use edge_net_core::http::link::MAX_LIFETIME;
 use edge_net_core::http::registry::{Filter, Release, Summary};
 use edge_net_core::transfer::source::{Failure, Source, SourceKind};
 use edge_net_core::trust::manifest::{MAX_MANIFEST_BYTES, is_id};
-use edge_net_core::trust::signature::{VerifiedManifest, rfc3339};
+use edge_net_core::trust::signature::VerifiedManifest;
 use edge_net_driver::host;
 use edge_net_driver::lookup::{Accepted, NoManifest};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION};
@@ -26,7 +27,7 @@ use crate::{MODELS, catalog, log, reply};
 const OPENAPI: &str = include_str!(concat!(env!("OUT_DIR"), "/openapi.json"));
 const JSON: &str = "application/json";
 /// How long links are good where nothing is asked for, in seconds.
-const LIFETIME: u64 = 3600;
+const LIFETIME: Duration = Duration::from_hours(1);
 
 type Answer = worker::Result<web_sys::Response>;
 
@@ -57,7 +58,8 @@ pub async fn answer(call: &Call<'_>, path: &str) -> Answer {
         );
     }
     let Some(lifetime) = lifetime(&call.url) else {
-        let detail = format!("lifetime must be a number of seconds from 1 to {MAX_LIFETIME}");
+        let detail =
+            format!("lifetime must be a number of seconds from 1 to {}", MAX_LIFETIME.as_secs());
         return reply::problem(StatusCode::BAD_REQUEST, &detail);
     };
     // Before anything is said of a private model.
@@ -90,11 +92,12 @@ pub async fn answer(call: &Call<'_>, path: &str) -> Answer {
     Ok(response)
 }
 
-/// How long links are asked to be good, in seconds.
-fn lifetime(url: &worker::Url) -> Option<u64> {
+/// How long links are asked to be good.
+fn lifetime(url: &worker::Url) -> Option<Duration> {
     let asked = url.query_pairs().find(|(name, _)| name == "lifetime");
-    let asked = asked.map_or(Some(LIFETIME), |(_, value)| value.parse().ok());
-    asked.filter(|lifetime| (1..=MAX_LIFETIME).contains(lifetime))
+    let asked =
+        asked.map_or(Some(LIFETIME), |(_, value)| value.parse().ok().map(Duration::from_secs));
+    asked.filter(|lifetime| (Duration::from_secs(1)..=MAX_LIFETIME).contains(lifetime))
 }
 
 /// A page of the models that there are.
@@ -184,7 +187,7 @@ fn release(manifest: &VerifiedManifest) -> Release {
     let Summary { version, size, .. } = Summary::of(manifest);
     Release {
         version,
-        timestamp: rfc3339(manifest.timestamp),
+        timestamp: manifest.timestamp.to_string(),
         key_id: manifest.key_id().to_owned(),
         size,
         yanked: false,
@@ -222,18 +225,19 @@ async fn publish(call: &Call<'_>) -> Answer {
     let Ok(text) = text else {
         return reply::problem(StatusCode::BAD_REQUEST, "the manifest is not UTF-8");
     };
-    let publication = match Registry::of(call.env).publish(&call.config, &text, host::now()).await {
-        Ok(publication) => publication,
-        Err(NotPublished::Rejected(rejection)) => {
-            return reply::problem(rejection.status(), &rejection.to_string());
-        }
-        Err(error) => {
-            log::error("not-published").say(&error);
-            let response = reply::problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string())?;
-            response.headers().set("Retry-After", "5")?;
-            return Ok(response);
-        }
-    };
+    let publication =
+        match Registry::of(call.env).publish(&call.config, &text, host::unix_time()).await {
+            Ok(publication) => publication,
+            Err(NotPublished::Rejected(rejection)) => {
+                return reply::problem(rejection.status(), &rejection.to_string());
+            }
+            Err(error) => {
+                log::error("not-published").say(&error);
+                let response = reply::problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string())?;
+                response.headers().set("Retry-After", "5")?;
+                return Ok(response);
+            }
+        };
     let Summary { id, version, .. } = &publication.summary;
     let mut fields = HeaderMap::new();
     fields.insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
@@ -290,7 +294,7 @@ async fn download(call: &Call<'_>, id: &str, link: Option<Link>) -> Answer {
     let response = small(call, Freshness::Latest, JSON, &json(&urls))?;
     if let Some(link) = link {
         response.headers().set(CACHE_CONTROL.as_str(), "private, no-store")?;
-        response.headers().set("X-Link-Expires", &link.expires.to_string())?;
+        response.headers().set("X-Link-Expires", &link.expires.as_secs().to_string())?;
     }
     Ok(response)
 }

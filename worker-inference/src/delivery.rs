@@ -1,6 +1,6 @@
 //! Models from the edge, verified here again: what the edge says is believed no more than what anybody says.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use edge_net_core::dag::layout::{LEAF_SIZE, LEAVES_PER_SEGMENT};
 use edge_net_core::transfer::download::{Config, DownloadError, Report};
@@ -85,7 +85,7 @@ impl Edge {
         mut take: impl FnMut(&Uint8Array) -> Result<(), Fault>,
     ) -> Result<(), NotDelivered> {
         let init = Object::new();
-        let table = Rc::new(lookup::leaf_table(&self.places(&init), manifest, artifact).await?);
+        let table = Arc::new(lookup::leaf_table(&self.places(&init), manifest, artifact).await?);
         alive();
         let location = Location {
             name: self.0.kind.name().to_owned(),

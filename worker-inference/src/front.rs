@@ -1,6 +1,7 @@
 //! What answers requests.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use edge_net_core::http::answer::PROBLEM_JSON;
 use edge_net_core::http::openai::{self, Input, Problem, Request};
@@ -68,8 +69,8 @@ impl Front {
                 if status.is_success() { "application/json" } else { PROBLEM_JSON },
             )?;
             headers.set("Cache-Control", "no-store")?;
-            if let Some(seconds) = retry_after {
-                headers.set("Retry-After", &seconds.to_string())?;
+            if let Some(wait) = retry_after {
+                headers.set("Retry-After", &wait.as_secs().to_string())?;
             }
             let init = ResponseInit::new();
             init.set_status(status.as_u16());
@@ -96,7 +97,7 @@ impl Inner {
             );
             Problem::new(StatusCode::TOO_MANY_REQUESTS, detail)
                 .code("rate_limit_exceeded")
-                .retry_after(1)
+                .retry_after(Duration::from_secs(1))
         })?;
         let Request { model: id, inputs, encoding, dimensions } =
             Request::read(&self.body(request).await?)?;
@@ -235,7 +236,8 @@ impl Inner {
     fn broke(&self, loaded: &Rc<Loaded>, fault: &Fault) -> Problem {
         log::error("model-broke").say(fault);
         self.models.drop(loaded);
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, fault.to_string()).retry_after(1)
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, fault.to_string())
+            .retry_after(Duration::from_secs(1))
     }
 }
 

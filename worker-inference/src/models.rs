@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::Duration;
 
 use edge_net_core::embeddable::{MAX_SETTINGS_BYTES, NotEmbeddable, Parts};
 use edge_net_core::http::openai::Problem;
@@ -105,7 +106,7 @@ impl From<&NoModel> for Problem {
                 problem(StatusCode::UNPROCESSABLE_ENTITY).code("model_not_usable")
             }
             NoModel::Manifest(_) | NoModel::Delivery { .. } => {
-                problem(StatusCode::BAD_GATEWAY).retry_after(5)
+                problem(StatusCode::BAD_GATEWAY).retry_after(Duration::from_secs(5))
             }
         }
     }
@@ -154,9 +155,8 @@ impl Models {
                 Found::Soon if host::now() < until => host::sleep(LOOK_AFTER).await,
                 Found::Soon => {
                     let detail = format!("{id} takes more than {} s to load", PATIENCE / 1000);
-                    return Err(
-                        Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(5)
-                    );
+                    return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+                        .retry_after(Duration::from_secs(5)));
                 }
                 Found::Turn(seen) => {
                     let known = self.there(id);

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::ops::Range;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use edge_net_core::dag::verify::LeafTable;
 use edge_net_driver::session::{SegmentStore, Session};
@@ -24,7 +25,7 @@ pub struct Artifact {
     /// Its CID.
     pub cid: String,
     /// Its leaf table.
-    pub table: Rc<LeafTable>,
+    pub table: Arc<LeafTable>,
     /// Its download, which all readers share; over when nobody reads.
     pub download: RefCell<Option<Session<Segments>>>,
     /// Entries of the store that were verified since this worker started. A blob is of the entry as it was then, so what is
@@ -41,7 +42,7 @@ async fn bytes(blob: &Blob) -> Option<Uint8Array> {
 
 impl Artifact {
     /// An artifact of which nothing is known but its leaf table.
-    pub fn new(cid: String, table: Rc<LeafTable>) -> Self {
+    pub fn new(cid: String, table: Arc<LeafTable>) -> Self {
         Self {
             cid,
             table,
@@ -190,7 +191,7 @@ pub struct Segments {
     /// CID of the artifact.
     pub cid: String,
     /// Its leaf table.
-    pub table: Rc<LeafTable>,
+    pub table: Arc<LeafTable>,
     /// How much may be kept.
     pub budget: Rc<Budget>,
     /// Whether an artifact is in use.

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::ops::Range;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use edge_net_core::dag::unixfs::cid_text;
 use edge_net_core::dag::verify::LeafTable;
@@ -174,10 +175,10 @@ impl Models {
         let in_use = move |cid: &str| {
             artifacts.borrow().iter().any(|artifact| artifact.cid == cid && artifact.is_in_use())
         };
-        let table = Rc::clone(&artifact.table);
+        let table = Arc::clone(&artifact.table);
         let keep = Segments {
             cid: artifact.cid.clone(),
-            table: Rc::clone(&table),
+            table: Arc::clone(&table),
             budget: Rc::clone(&self.budget),
             in_use: Rc::new(in_use),
         };

@@ -106,12 +106,13 @@ pub fn of_download(
             Report::Refused { segment, source, failure } => {
                 let detail = [
                     ("segment", number(segment).into()),
-                    ("source", names[source].as_str().into()),
+                    ("source", names[source.index()].as_str().into()),
                     ("reason", failure.to_string().into()),
                 ];
                 tell("refused", &detail);
             }
             Report::Failed(error) => tell("failed", &[("message", error.to_string().into())]),
+            _ => {}
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use edge_net_core::dag::layout::Layout;
+use edge_net_core::time::UnixTime;
 use edge_net_core::transfer::eviction::{Kept, victims};
 use futures::lock::Mutex;
 use js_sys::{Array, Reflect};
@@ -160,7 +161,7 @@ async fn make_room(budget: u64, need: u64, in_use: &impl Fn(&str) -> bool) -> bo
     let rows = index().await;
     let kept = rows.iter().map(|row| Kept {
         bytes: row.bytes,
-        used: row.used,
+        used: UnixTime::from_millis(row.used),
         held: row.pinned || in_use(&row.cid),
     });
     let Some(victims) = victims(&kept.collect::<Vec<_>>(), budget, need) else {

@@ -1,10 +1,12 @@
 //! The few things of the host that are called: `fetch`, `crypto.subtle.digest`, `setTimeout`.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use edge_net_core::dag::layout::LEAF_SIZE;
 use edge_net_core::dag::unixfs::Digest;
 use edge_net_core::dag::verify::{Bytes, Hashed};
+use edge_net_core::time::{Instant, UnixTime};
 use edge_net_core::transfer::source::Failure;
 use js_sys::{Array, Function, Object, Promise, Reflect, Uint8Array};
 use wasm_bindgen::prelude::*;
@@ -27,6 +29,7 @@ extern "C" {
     #[wasm_bindgen(method, catch, js_name = getReader)]
     fn get_reader(this: &ByteStream, options: &Object) -> Result<ByobReader, JsValue>;
 
+    #[derive(Debug)]
     type ByobReader;
     #[wasm_bindgen(method)]
     fn read(this: &ByobReader, view: &Uint8Array, options: &Object) -> Promise;
@@ -64,12 +67,28 @@ fn small(n: u64) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }
 
-/// Milliseconds of the host's clock.
+/// The time on the host's wall clock.
+#[must_use]
+pub fn unix_time() -> UnixTime {
+    UnixTime::from_millis(now())
+}
+
+/// The time on the clock that downloads run by: the wall clock, which goes on while a worker sleeps.
+#[must_use]
+pub fn instant() -> Instant {
+    Instant::from_millis(now())
+}
+
+/// Milliseconds of the host's wall clock.
 #[must_use]
 pub fn now() -> u64 {
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Positive and below 2^53.
-    let now = js_sys::Date::now() as u64;
-    now
+    milliseconds(js_sys::Date::now())
+}
+
+/// Whole milliseconds of JavaScript; NaN and negative numbers are 0.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Saturates.
+const fn milliseconds(number: f64) -> u64 {
+    number as u64
 }
 
 /// Waits.
@@ -116,18 +135,15 @@ pub fn field(response: &Response, name: &str) -> Option<String> {
     response.headers().get(name).ok().flatten()
 }
 
-/// How long an answer asks to be left alone, in milliseconds: `Retry-After` (RFC 9110, 10.2.3), in seconds or as a date.
+/// How long an answer asks to be left alone: `Retry-After` (RFC 9110, 10.2.3), in seconds or as a date.
 #[must_use]
-pub fn retry_after(response: &Response) -> Option<u64> {
+pub fn retry_after(response: &Response) -> Option<Duration> {
     let value = field(response, "Retry-After")?;
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    // Saturates; a bad date is NaN, which is 0.
-    let until = || js_sys::Date::parse(&value) as u64;
-    Some(
-        value
-            .parse::<u64>()
-            .map_or_else(|_| until().saturating_sub(now()), |seconds| seconds.saturating_mul(1000)),
-    )
+    let until = || UnixTime::from_millis(milliseconds(js_sys::Date::parse(&value)));
+    let length = value
+        .parse::<u64>()
+        .map_or_else(|_| until().duration_since(unix_time()), Duration::from_secs);
+    Some(length)
 }
 
 /// Bytes waited for at once: few enough that on a slow link each request is heard of long before its stall limit.
@@ -152,6 +168,7 @@ pub async fn read_exactly(
 }
 
 /// A body that is read piece by piece, where it is a byte stream.
+#[derive(Debug)]
 pub struct ByteBody(ByobReader);
 
 impl ByteBody {

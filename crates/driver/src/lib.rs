@@ -4,6 +4,8 @@
 //! The bytes stay in the host's memory: what crosses into WASM is digests, numbers, manifests and
 //! leaf tables.
 
+#![warn(missing_debug_implementations)]
+
 pub mod host;
 pub mod log;
 pub mod lookup;

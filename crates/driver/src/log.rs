@@ -16,7 +16,7 @@ extern "C" {
 }
 
 /// How much it matters.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 enum Level {
     /// Something was made good.
     Warn,
@@ -25,6 +25,7 @@ enum Level {
 }
 
 /// A line that is being written.
+#[derive(Debug)]
 #[must_use]
 pub struct Line {
     level: Level,

@@ -32,6 +32,7 @@ pub trait Access {
 }
 
 /// For sources that anybody may ask.
+#[derive(Debug, Clone, Copy)]
 pub struct Public;
 
 impl Access for Public {
@@ -41,6 +42,7 @@ impl Access for Public {
 }
 
 /// Where to look, and how.
+#[derive(Debug)]
 pub struct Places<'a, A> {
     /// In the order they are asked.
     pub sources: &'a [Source],
@@ -86,6 +88,7 @@ pub enum NoManifest {
 }
 
 /// An accepted manifest and the very text that was signed.
+#[derive(Debug)]
 pub struct Accepted {
     /// The manifest.
     pub manifest: VerifiedManifest,
@@ -118,7 +121,7 @@ pub fn current(accepted: Accepted, version: Option<&Version>) -> Result<Accepted
     match version {
         Some(_) => Ok(accepted),
         None => Ok(Accepted {
-            manifest: accepted.manifest.not_expired(host::now())?,
+            manifest: accepted.manifest.not_expired(host::unix_time())?,
             text: accepted.text,
         }),
     }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use edge_net_core::dag::layout::SEGMENT_SIZE;
-use edge_net_core::transfer::download::{Event, FetchId};
+use edge_net_core::transfer::download::{Event, FetchId, SourceId};
 use edge_net_core::transfer::source::Failure;
 use js_sys::Uint8Array;
 use web_sys::AbortController;
@@ -26,6 +26,7 @@ pub trait Ledger: 'static {
 
 /// Keeps nothing; a request for a segment is for those after it too, up to `end`, whose bytes wait in the body until they are
 /// wanted. A session with it has one lane: two segments cannot be read from one body at once.
+#[derive(Debug)]
 pub struct InRows<L> {
     ledger: Rc<L>,
     end: u64,
@@ -33,8 +34,9 @@ pub struct InRows<L> {
 }
 
 /// A body that has more segments.
+#[derive(Debug)]
 struct Row {
-    source: usize,
+    source: SourceId,
     /// The bytes of the artifact that are still in it.
     left: Range<u64>,
     body: ByteBody,
@@ -75,7 +77,7 @@ impl<L: Ledger> SegmentStore for InRows<L> {
     async fn fetch(
         session: &Session<Self>,
         fetch: FetchId,
-        source: usize,
+        source: SourceId,
         bytes: &Range<u64>,
         _: bool,
         rest: &Rest,

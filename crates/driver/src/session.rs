@@ -1,12 +1,16 @@
 //! Runs one [`Download`] against the host.
 
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::ops::Range;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
 
 use edge_net_core::dag::verify::{Hashed, LeafTable};
+use edge_net_core::time::Instant;
 use edge_net_core::transfer::download::{
-    Action, Config, Download, DownloadError, Event, FetchId, Pace, ReaderId, Report,
+    Action, Config, Download, DownloadError, Event, FetchId, Pace, ReaderId, Report, SourceId,
 };
 use edge_net_core::transfer::source::{Failure, check_head, range_field};
 use futures::StreamExt;
@@ -33,7 +37,7 @@ pub trait SegmentStore: 'static {
     fn fetch(
         session: &Session<Self>,
         fetch: FetchId,
-        source: usize,
+        source: SourceId,
         bytes: &Range<u64>,
         quick: bool,
         rest: &Rest,
@@ -49,10 +53,11 @@ pub trait SegmentStore: 'static {
 
 /// What a source brought, and where that came from.
 pub type Fetched = (Hashed<HostBytes>, String);
-/// For how long a source wants to be left alone, in milliseconds.
-pub type Rest = Cell<Option<u64>>;
+/// For how long a source wants to be left alone.
+pub type Rest = Cell<Option<Duration>>;
 
 /// A source as a session sees it: a name for people and the artifact's URL there.
+#[derive(Debug, Clone)]
 pub struct Location {
     /// Name, such as `gcs`.
     pub name: String,
@@ -72,6 +77,12 @@ impl<S> Clone for Session<S> {
     }
 }
 
+impl<S> fmt::Debug for Session<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("locations", &self.0.locations).finish_non_exhaustive()
+    }
+}
+
 struct Inner<S> {
     machine: RefCell<Download<HostBytes>>,
     size: u64,
@@ -80,19 +91,19 @@ struct Inner<S> {
     store: S,
     report: Box<dyn Fn(Report)>,
     readers: RefCell<Vec<(ReaderId, UnboundedSender<Delivery>)>>,
-    next_reader: Cell<ReaderId>,
+    next_reader: Cell<u64>,
     under_way: RefCell<Vec<(FetchId, AbortController)>>,
     /// Segments on their way into the store.
     storing: Cell<usize>,
     /// When the earliest timer under way ends.
-    timer: Cell<Option<u64>>,
+    timer: Cell<Option<Instant>>,
 }
 
 impl<S: SegmentStore> Session<S> {
     /// A session for the artifact of `table`. `init` is added to every `fetch`; `paces` is what an earlier session knew of
     /// the same sources, if there was one; `report` hears what [`Report`] says.
     pub fn new(
-        table: Rc<LeafTable>,
+        table: Arc<LeafTable>,
         locations: Vec<Location>,
         init: Object,
         store: S,
@@ -120,7 +131,7 @@ impl<S: SegmentStore> Session<S> {
     /// Opens a reader of a byte range. Nothing is fetched before it is first asked for bytes.
     #[must_use]
     pub fn read(&self, bytes: Range<u64>) -> Reader<S> {
-        let id = self.0.next_reader.replace(self.0.next_reader.get() + 1);
+        let id = ReaderId(self.0.next_reader.replace(self.0.next_reader.get() + 1));
         let (sender, receiver) = unbounded();
         self.0.readers.borrow_mut().push((id, sender));
         self.step(Event::Opened { reader: id, bytes });
@@ -146,7 +157,7 @@ impl<S: SegmentStore> Session<S> {
     }
 
     pub(crate) fn step(&self, event: Event<HostBytes>) {
-        self.0.machine.borrow_mut().handle(host::now(), event);
+        self.0.machine.borrow_mut().handle(host::instant(), event);
         loop {
             let action = self.0.machine.borrow_mut().poll();
             let Some(action) = action else { break };
@@ -229,7 +240,7 @@ impl<S: SegmentStore> Session<S> {
     pub(crate) async fn ask(
         &self,
         fetch: FetchId,
-        source: usize,
+        source: SourceId,
         bytes: &Range<u64>,
         rest: &Rest,
     ) -> Result<Response, Failure> {
@@ -241,7 +252,8 @@ impl<S: SegmentStore> Session<S> {
         let fields: Vec<(&str, &str)> =
             range.iter().map(|range| ("Range", range.as_str())).collect();
         let response =
-            host::get(&self.0.locations[source].url, &fields, &self.0.init, &signal).await?;
+            host::get(&self.0.locations[source.index()].url, &fields, &self.0.init, &signal)
+                .await?;
         rest.set(host::retry_after(&response));
         let content_range = host::field(&response, "Content-Range");
         check_head(response.status(), content_range.as_deref(), bytes, self.0.size)?;
@@ -249,8 +261,8 @@ impl<S: SegmentStore> Session<S> {
     }
 
     /// Where the bytes of an answer come from.
-    pub(crate) fn origin(&self, source: usize, response: &Response) -> String {
-        let name = &self.0.locations[source].name;
+    pub(crate) fn origin(&self, source: SourceId, response: &Response) -> String {
+        let name = &self.0.locations[source.index()].name;
         let origin = host::field(response, "Server-Timing").and_then(|timing| origin_in(&timing));
         origin.map_or_else(|| name.clone(), |origin| format!("{name}:{origin}"))
     }
@@ -258,7 +270,7 @@ impl<S: SegmentStore> Session<S> {
     async fn fetch(
         &self,
         fetch: FetchId,
-        source: usize,
+        source: SourceId,
         bytes: &Range<u64>,
         quick: bool,
         rest: &Rest,
@@ -292,7 +304,7 @@ impl<S: SegmentStore> Session<S> {
         self.0.timer.set(Some(at));
         let this = Rc::downgrade(&self.0);
         spawn_local(async move {
-            host::sleep(at.saturating_sub(host::now())).await;
+            host::sleep(at.as_millis().saturating_sub(host::now())).await;
             if let Some(inner) = this.upgrade() {
                 if inner.timer.get() == Some(at) {
                     inner.timer.set(None);
@@ -304,7 +316,7 @@ impl<S: SegmentStore> Session<S> {
 }
 
 /// Takes the entry with this key out of a short list.
-fn take<T>(list: &RefCell<Vec<(u64, T)>>, key: u64) -> Option<T> {
+fn take<K: PartialEq, T>(list: &RefCell<Vec<(K, T)>>, key: K) -> Option<T> {
     let mut list = list.borrow_mut();
     let at = list.iter().position(|(id, _)| *id == key)?;
     Some(list.swap_remove(at).1)
@@ -322,6 +334,12 @@ pub struct Reader<S: SegmentStore> {
     session: Session<S>,
     id: ReaderId,
     receiver: UnboundedReceiver<Delivery>,
+}
+
+impl<S: SegmentStore> fmt::Debug for Reader<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader").field("id", &self.id).finish_non_exhaustive()
+    }
 }
 
 impl<S: SegmentStore> Reader<S> {
