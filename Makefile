@@ -72,7 +72,7 @@ worker-edge/build/index.js: $(CORE) $(shell find worker-edge manifests -type f -
 	  ESBUILD_BIN="$(CURDIR)/node_modules/.bin/esbuild" "$(CURDIR)/.tools/bin/worker-build" --profile wasm
 
 inference: worker-inference/build/inference.wasm # which worker-inference/entry.js imports as it stands
-worker-inference/build/inference.wasm: $(CORE) $(shell find crates/inference worker-inference -type f -not -path 'worker-inference/build/*' -not -name entry.js -not -name wrangler.toml)
+worker-inference/build/inference.wasm: $(CORE) $(shell find crates/inference crates/onnx worker-inference -type f -not -path 'worker-inference/build/*' -not -name entry.js -not -name wrangler.toml)
 	worker-inference/build.sh
 
 web: $(ORT) web/dist/tokenizers.mjs

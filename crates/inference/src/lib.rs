@@ -7,7 +7,6 @@ mod embedder;
 mod fuse;
 pub mod kernel;
 mod model;
-pub mod onnx;
 mod ops;
 mod settings;
 mod tokenizer;

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use edge_net_onnx::reader::{ReadError, Reader};
 use tract_onnx::pb::GraphProto;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::{DimLike, expand};
 
 use crate::fuse::{PLACEHOLDER, fuse};
-use crate::onnx::{ReadError, Reader};
 
 /// Why a file is no model that can be run here.
 #[derive(Debug, thiserror::Error)]

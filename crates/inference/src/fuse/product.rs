@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use edge_net_onnx::reader::Bytes;
 use tract_onnx::pb::NodeProto;
 
 use super::graph::attribute;
 use super::{Found, Graph};
 use crate::kernel::linear::{Activation, Rounding, Weights};
-use crate::onnx::Bytes;
 use crate::ops::{Fused, Linear, Table};
 
 /// Which weights a scale is for.

@@ -1,0 +1,3 @@
+//! Streaming reader of ONNX files.
+
+pub mod reader;
