@@ -121,7 +121,7 @@ impl Embedder {
             Pooling::First => 1.0,
             Pooling::Max => {
                 rows.for_each(|row| {
-                    vector.iter_mut().zip(row).for_each(|(most, x)| *most = most.max(*x))
+                    vector.iter_mut().zip(row).for_each(|(most, x)| *most = most.max(*x));
                 });
                 1.0
             }

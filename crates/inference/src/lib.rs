@@ -4,6 +4,7 @@
 //! place of what exporters write.
 
 mod embedder;
+mod file;
 mod fuse;
 pub mod kernel;
 mod model;
@@ -12,6 +13,7 @@ mod settings;
 mod tokenizer;
 
 pub use embedder::{Embedder, InputError, normalize};
+pub use file::ReadError;
 pub use model::{Model, ModelError, ModelReader, RunError};
 pub use settings::{Pooling, Settings, SettingsError};
 pub use tokenizer::{Tokenizer, TokenizerError};

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use edge_net_onnx::reader::{ReadError, Reader};
 use tract_onnx::pb::GraphProto;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::{DimLike, expand};
 
+use crate::file::{FileReader, ReadError};
 use crate::fuse::{PLACEHOLDER, fuse};
 
 /// Why a file is no model that can be run here.
@@ -35,13 +35,13 @@ pub enum ModelError {
 pub struct RunError(pub String);
 
 /// Reads a model, piece by piece.
-pub struct ModelReader(Reader);
+pub struct ModelReader(FileReader);
 
 impl ModelReader {
     /// For a file of `size` bytes.
     #[must_use]
     pub fn new(size: u64) -> Self {
-        Self(Reader::new(size))
+        Self(FileReader::new(size))
     }
 
     /// Takes in the next bytes of the file.

@@ -7,6 +7,7 @@ use tract_onnx::tract_core::{as_op, not_out_of_plan, op_as_typed_op};
 #[allow(clippy::wildcard_imports)] // Its macros want nearly all of it.
 use tract_onnx::tract_hir::internal::*;
 
+use crate::file::integer;
 use crate::kernel::attention::{Heads, Shape, attention};
 use crate::kernel::linear::{Activation, Rounded, Rounding, Weights, linear};
 use crate::kernel::norm::layer_norm;
@@ -80,10 +81,8 @@ impl Table {
     fn read(&self, row: usize, out: &mut [f32]) {
         let scale = if self.scales.len() == 1 { self.scales[0] } else { self.scales[row] };
         let zero = self.zero;
-        let value =
-            |byte: u8| if self.signed { i16::from(byte.cast_signed()) } else { i16::from(byte) };
         for (out, byte) in out.iter_mut().zip(&self.values[row * self.width..]) {
-            *out = f32::from(value(*byte) - zero) * scale;
+            *out = f32::from(integer(*byte, self.signed) - zero) * scale;
         }
     }
 }

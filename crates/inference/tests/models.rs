@@ -139,10 +139,7 @@ fn what_is_no_bert_is_named() {
 #[test]
 fn what_is_no_onnx_file_is_named() {
     let error = |bytes: &[u8]| read(bytes).map(|_| ()).unwrap_err().to_string();
-    assert_eq!(
-        error(b"<!doctype html>"),
-        "this is no ONNX file: byte 1 is not as Protocol Buffers has it"
-    );
+    assert_eq!(error(b"<!doctype html>"), "not an ONNX file: malformed Protocol Buffers at byte 1");
     assert_eq!(error(b""), "the ONNX file ends early, after 0 bytes");
     let bytes = Bert::bytes(Weights::Cast, Style::Dynamo);
     let mut reader = ModelReader::new(bytes.len() as u64);
@@ -152,7 +149,7 @@ fn what_is_no_onnx_file_is_named() {
     // A length that there is no room for, nor memory.
     assert!(
         error(&[0x3a, 0xff, 0xff, 0xff, 0xff, 0x7f, 0x2a])
-            .starts_with("this is no ONNX file: byte 6")
+            .ends_with("malformed Protocol Buffers at byte 6")
     );
 }
 

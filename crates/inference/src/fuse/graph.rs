@@ -6,6 +6,7 @@ use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{AttributeProto, NodeProto, TensorProto};
 
 use super::{Graph, PLACEHOLDER};
+use crate::file::integer;
 use crate::ops::Fused;
 
 impl Graph {
@@ -106,10 +107,7 @@ impl Graph {
             DataType::Uint8 => false,
             _ => return None,
         };
-        let raw = tensor
-            .raw_data
-            .iter()
-            .map(|byte| if signed { i16::from(byte.cast_signed()) } else { i16::from(*byte) });
+        let raw = tensor.raw_data.iter().map(|byte| integer(*byte, signed));
         let listed = tensor.int32_data.iter().filter_map(|value| i16::try_from(*value).ok());
         let mut values = raw.chain(listed);
         let first = values.next()?;

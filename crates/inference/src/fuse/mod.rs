@@ -11,10 +11,10 @@ mod product;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use edge_net_onnx::reader::Bytes;
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{GraphProto, NodeProto, TensorProto};
 
+use crate::file::Bytes;
 use crate::ops::{Fused, Linear, Table};
 
 /// What a node of ours is called, until it is given its operator.

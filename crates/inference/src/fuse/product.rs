@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use edge_net_onnx::reader::Bytes;
 use tract_onnx::pb::NodeProto;
 
 use super::graph::attribute;
 use super::{Found, Graph};
+use crate::file::{Bytes, integer};
 use crate::kernel::linear::{Activation, Rounding, Weights};
 use crate::ops::{Fused, Linear, Table};
 
@@ -162,9 +162,7 @@ impl Graph {
             Along::Columns if q.scales.len() == columns => q.scales.into(),
             _ => return None,
         };
-        let value = |byte: u8| {
-            (if bytes.signed { i16::from(byte.cast_signed()) } else { i16::from(byte) }) - q.zero
-        };
+        let value = |byte: u8| integer(byte, bytes.signed) - q.zero;
         // Of unsigned ones around a 0 that is not in the middle, some have no place in 8 bits.
         if !bytes.values.iter().all(|byte| i8::try_from(value(*byte)).is_ok()) {
             return None;

@@ -126,7 +126,7 @@ pub fn attention(
             let from = q.base(batch, head) + first * q.strides[2];
             for (i, four) in left.iter_mut().enumerate() {
                 (0..rows).for_each(|row| {
-                    four[row] = scale * q.values[from + row * q.strides[2] + i * q.strides[3]]
+                    four[row] = scale * q.values[from + row * q.strides[2] + i * q.strides[3]];
                 });
             }
             let mut most = f32x4::splat(f32::NEG_INFINITY);
