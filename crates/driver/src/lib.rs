@@ -7,6 +7,7 @@
 #![warn(missing_debug_implementations)]
 
 pub mod host;
+pub mod lease;
 pub mod log;
 pub mod lookup;
 pub mod rows;
