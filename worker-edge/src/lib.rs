@@ -8,6 +8,7 @@ mod gateway;
 mod health;
 mod hit;
 mod limit;
+mod memory;
 mod models;
 mod origin;
 mod private;

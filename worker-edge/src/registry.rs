@@ -1,8 +1,7 @@
-//! The registry's database: D1, with the tables of `migrations/`. What may be written is decided in
-//! [`edge_net_core::http::registry`].
+//! The registry's database: D1, with the tables of `migrations/`.
+//! [`edge_net_core::http::registry`] decides what may be written.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::future::Future;
 use std::rc::Rc;
 
@@ -12,52 +11,51 @@ use edge_net_core::http::registry::{
     Filter, Known, Offer, Publication, Rejection, Release, Summary,
 };
 use edge_net_core::time::UnixTime;
-use edge_net_driver::host;
 use edge_net_driver::lookup::{self, Accepted, NoManifest};
+use edge_net_driver::{host, log};
 use futures::future::{Either, select};
 use semver::Version;
 use serde::Deserialize;
 use wasm_bindgen::JsValue;
 use worker::{D1Database, D1PreparedStatement, D1Result, Env};
 
+use crate::catalog;
 use crate::config::Config;
-use crate::{catalog, log};
+use crate::memory::Memory;
 
 /// Name of the binding.
 const BINDING: &str = "REGISTRY";
-/// How long the database may take for an answer, in milliseconds.
-const PATIENCE: u32 = 5_000;
-/// How often a publication is tried again that another one was quicker than.
-const TRIES: usize = 3;
-/// How long an answer is taken for the newest, in milliseconds.
-const FRESH: u64 = 60_000;
-/// Manifests and pages remembered at the most, of each.
-const MAX_KEPT: usize = 64;
-/// Bytes of a manifest that is remembered at the most.
+/// Time limit of a query, in milliseconds.
+const TIMEOUT: u32 = 5_000;
+/// Attempts at a publication while concurrent ones of the same model win.
+const ATTEMPTS: usize = 3;
+/// Maximum size of a manifest that is remembered, in bytes.
 const MAX_KEPT_TEXT: usize = 64 << 10;
+/// The manifest of a version.
+const ONE_VERSION: &str = "SELECT manifest FROM versions WHERE model = ?1 AND version = ?2";
 
 thread_local! {
     static MODELS: RefCell<Memory<Name, Rc<Accepted>>> = RefCell::default();
     static PAGES: RefCell<Memory<String, Rc<Page>>> = RefCell::default();
 }
 
-/// A model's id, and the version that was asked for.
+/// A model's id, and the requested version.
 type Name = (String, Option<Version>);
 
-/// Models of a list, and the cursor of the next ones.
+/// Models of a list, and the cursor of the next page.
 pub type Page = (Vec<Summary>, Option<String>);
 
-/// Why the database says nothing.
+/// Why the database has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Unavailable {
-    /// There is none.
+    /// No database is bound.
     #[error("no registry database is bound as {BINDING}; see wrangler.toml")]
     Unbound,
-    /// It refused, or what it has cannot be read.
+    /// The query failed, or its rows are malformed.
     #[error("the registry's database failed: {0}")]
     Failed(String),
-    /// It took too long.
-    #[error("the registry's database did not answer within {PATIENCE} ms")]
+    /// The query took too long.
+    #[error("the registry's database did not answer within {TIMEOUT} ms")]
     Late,
 }
 
@@ -67,34 +65,34 @@ impl From<worker::Error> for Unavailable {
     }
 }
 
-/// Why nothing was published.
+/// Why a manifest was not published.
 #[derive(Debug, thiserror::Error)]
 pub enum NotPublished {
-    /// It must not be.
+    /// It is not allowed.
     #[error(transparent)]
     Rejected(#[from] Rejection),
-    /// It cannot be now.
+    /// The database is not available.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
-    /// Others published the same model meanwhile.
-    #[error("the model is being published by somebody else; send it again")]
+    /// Concurrent publications of the same model won.
+    #[error("the model is being published by another request; try again")]
     Busy,
 }
 
-/// What there is of a model.
+/// The registry's answer about a model.
 pub enum Found {
     /// The manifest.
     Manifest(Rc<Accepted>),
-    /// The model, but all its versions are yanked.
+    /// All versions of the model are yanked.
     Yanked,
-    /// Nothing.
+    /// The model is unknown.
     Nothing,
 }
 
-/// The registry's word on a model, when the bucket could not be asked.
+/// The registry's manifest of a model, for when the bucket is unreachable.
 ///
 /// # Errors
-/// What the bucket's absence was told as.
+/// The error of the bucket.
 pub async fn instead(
     env: &Env,
     config: &Config,
@@ -112,7 +110,8 @@ pub async fn instead(
     }
 }
 
-/// Makes the catalog know the model that has an artifact with this root, if the registry has one. Whether it has.
+/// Adds the model of the artifact with the CID `root` to the catalog, if the registry knows it.
+/// Returns whether it does.
 pub async fn introduce(env: &Env, config: &Config, root: &Cid) -> bool {
     match Registry::of(env).holder(config, &cid_text(root)).await {
         Ok(Some(accepted)) => {
@@ -136,7 +135,7 @@ impl Registry {
         Self(env.d1(BINDING).ok())
     }
 
-    /// Whether there is one.
+    /// Whether a database is bound.
     pub const fn is_bound(&self) -> bool {
         self.0.is_some()
     }
@@ -145,7 +144,7 @@ impl Registry {
         self.0.as_ref().ok_or(Unavailable::Unbound)
     }
 
-    /// Whether it answers.
+    /// Checks that the database answers.
     ///
     /// # Errors
     /// [`Unavailable`].
@@ -153,11 +152,11 @@ impl Registry {
         bounded(self.bind("SELECT id FROM models LIMIT 1", &[])?.all()).await.map(drop)
     }
 
-    /// The manifest of a version, or of the newest that is not yanked. It is verified here: a key may have been taken out of
-    /// the pinned ones since.
+    /// The manifest of a version, or of the newest that is not yanked. It is verified again: its
+    /// key may no longer be pinned.
     ///
     /// # Errors
-    /// [`Unavailable`], also where what the database has does not verify.
+    /// [`Unavailable`], also if the manifest does not verify.
     pub async fn manifest(
         &self,
         config: &Config,
@@ -169,18 +168,16 @@ impl Registry {
             manifest: Option<String>,
         }
         let key = (id.to_owned(), version.cloned());
-        if let Some(known) = MODELS.with_borrow(|models| models.get(&key)) {
+        if let Some(known) = MODELS.with_borrow(|models| models.get(&key, host::now())) {
             return Ok(Found::Manifest(known));
         }
         let statement = match version {
             None => self.bind(
-                "SELECT v.manifest FROM models m LEFT JOIN versions v ON v.model = m.id AND v.version = m.newest WHERE m.id = ?1",
+                "SELECT v.manifest FROM models m
+                 LEFT JOIN versions v ON v.model = m.id AND v.version = m.newest WHERE m.id = ?1",
                 &[id.into()],
             )?,
-            Some(version) => self.bind(
-                "SELECT manifest FROM versions WHERE model = ?1 AND version = ?2",
-                &[id.into(), version.to_string().into()],
-            )?,
+            Some(version) => self.bind(ONE_VERSION, &[id.into(), version.to_string().into()])?,
         };
         let rows: Vec<Row> = rows(&bounded(statement.all()).await?)?;
         let text = match rows.into_iter().next() {
@@ -194,12 +191,12 @@ impl Registry {
         })?;
         let accepted = Rc::new(accepted);
         if accepted.text.len() <= MAX_KEPT_TEXT {
-            MODELS.with_borrow_mut(|models| models.keep(key, Rc::clone(&accepted)));
+            MODELS.with_borrow_mut(|models| models.keep(key, Rc::clone(&accepted), host::now()));
         }
         Ok(Found::Manifest(accepted))
     }
 
-    /// The manifest of a version that lists an artifact with this root.
+    /// The manifest of a version that lists an artifact with the CID `root`.
     async fn holder(
         &self,
         config: &Config,
@@ -210,8 +207,10 @@ impl Registry {
             model: String,
             version: String,
         }
-        // Any of them: the bytes are the same. A public one, if there is one.
-        let statement = "SELECT model, version FROM artifacts WHERE cid = ?1 AND model NOT IN (SELECT value FROM json_each(?2)) LIMIT 1";
+        // Any public one: the bytes are the same.
+        let statement = "
+            SELECT model, version FROM artifacts
+            WHERE cid = ?1 AND model NOT IN (SELECT value FROM json_each(?2)) LIMIT 1";
         let found = bounded(
             self.bind(statement, &[root.into(), json(&config.private.models).into()])?.all(),
         )
@@ -224,12 +223,12 @@ impl Registry {
         }
     }
 
-    /// The models that `filter` wants, but for those that are private.
+    /// A page of the models that `filter` admits, without those that are `private`.
     ///
     /// # Errors
     /// [`Unavailable`].
     pub async fn list(&self, filter: &Filter, private: &[String]) -> Result<Rc<Page>, Unavailable> {
-        // Filter::admits says the same.
+        // The same conditions as in Filter::admits.
         const LIST: &str = "
             SELECT m.id, v.name, v.type, v.quantization, v.license, v.size, v.version, v.embeddings
             FROM models m JOIN versions v ON v.model = m.id AND v.version = m.newest
@@ -241,7 +240,7 @@ impl Registry {
               AND m.id NOT IN (SELECT value FROM json_each(?6))
             ORDER BY m.id LIMIT ?7";
         let key = format!("{filter:?}");
-        if let Some(page) = PAGES.with_borrow(|pages| pages.get(&key)) {
+        if let Some(page) = PAGES.with_borrow(|pages| pages.get(&key, host::now())) {
             return Ok(page);
         }
         let text = |value: &Option<String>| value.as_ref().map_or(JsValue::NULL, JsValue::from);
@@ -260,15 +259,15 @@ impl Registry {
         match bounded(statement.all()).await.and_then(|found| rows(&found)) {
             Ok(models) => {
                 let page = Rc::new(filter.page(models));
-                PAGES.with_borrow_mut(|pages| pages.keep(key, Rc::clone(&page)));
+                PAGES.with_borrow_mut(|pages| pages.keep(key, Rc::clone(&page), host::now()));
                 Ok(page)
             }
-            // What it said last is better than nothing.
+            // An old page is better than none.
             Err(error) => PAGES.with_borrow(|pages| pages.last(&key)).ok_or(error),
         }
     }
 
-    /// The versions of a model, the one that was signed last first; none where the model is not known.
+    /// The versions of a model, the last signed first; empty if the model is not known.
     ///
     /// # Errors
     /// [`Unavailable`].
@@ -281,7 +280,9 @@ impl Registry {
             size: u64,
             yanked: u8,
         }
-        let all = "SELECT version, timestamp, key_id, size, yanked FROM versions WHERE model = ?1 ORDER BY timestamp DESC";
+        let all = "
+            SELECT version, timestamp, key_id, size, yanked FROM versions
+            WHERE model = ?1 ORDER BY timestamp DESC";
         let rows: Vec<Row> = rows(&bounded(self.bind(all, &[id.into()])?.all()).await?)?;
         let release = |Row { version, timestamp, key_id, size, yanked }: Row| Release {
             version,
@@ -293,7 +294,7 @@ impl Registry {
         Ok(rows.into_iter().map(release).collect())
     }
 
-    /// Publishes a manifest, if it may be.
+    /// Publishes a manifest that was received at `now`, if it is allowed.
     ///
     /// # Errors
     /// [`NotPublished`].
@@ -301,9 +302,9 @@ impl Registry {
         &self,
         config: &Config,
         text: &str,
-        now: u64,
+        now: UnixTime,
     ) -> Result<Publication, NotPublished> {
-        for _ in 0..TRIES {
+        for _ in 0..ATTEMPTS {
             let offer = Offer::read(text.to_owned(), &config.keys, now)?;
             let (known, revision) = self.known(&offer).await?;
             let publication = offer.decide(known.as_ref(), &config.keys)?;
@@ -316,7 +317,7 @@ impl Registry {
         Err(NotPublished::Busy)
     }
 
-    /// What there is of an offered model, and how often it was published.
+    /// The known state of an offered model, and the number of its publications.
     async fn known(&self, offer: &Offer) -> Result<(Option<Known>, f64), Unavailable> {
         #[derive(Deserialize)]
         struct Model {
@@ -341,16 +342,11 @@ impl Registry {
                 &[id.into()],
             )?,
             self.bind("SELECT version, yanked FROM versions WHERE model = ?1", &[id.into()])?,
-            self.bind(
-                "SELECT manifest FROM versions WHERE model = ?1 AND version = ?2",
-                &[id.into(), version.into()],
-            )?,
+            self.bind(ONE_VERSION, &[id.into(), version.into()])?,
         ]))
         .await?;
         let [models, versions, current] = found.as_slice() else {
-            return Err(Unavailable::Failed(
-                "it gave another number of answers than were asked for".into(),
-            ));
+            return Err(Unavailable::Failed("it returned a wrong number of results".into()));
         };
         let Some(Model { owner, replaced, signed, revision }) = rows::<Model>(models)?.pop() else {
             return Ok((None, 0.0));
@@ -362,29 +358,28 @@ impl Registry {
         let versions = rows::<Row>(versions)?.into_iter().map(version).collect::<Option<_>>();
         let current = rows::<Current>(current)?.pop().map(|row| row.manifest);
         let versions = versions.ok_or_else(|| unreadable("versions"))?;
-        Ok((
-            Some(Known {
-                owner,
-                replaced,
-                signed: UnixTime::from_millis(signed),
-                versions,
-                current,
-            }),
-            revision,
-        ))
+        let signed = UnixTime::from_millis(signed);
+        Ok((Some(Known { owner, replaced, signed, versions, current }), revision))
     }
 
-    /// Writes a publication, unless the model was published since `revision`; whether it was written.
+    /// Writes a publication, unless the model was published again after `revision`. Returns whether
+    /// it was written.
     async fn write(&self, publication: &Publication, revision: f64) -> Result<bool, Unavailable> {
         const MODEL: &str = "
-            INSERT INTO models (id, owner, replaced, signed, newest, revision, written) VALUES (?1, ?2, ?3, ?4, ?5, 1, ?7)
-            ON CONFLICT (id) DO UPDATE SET owner = ?2, replaced = ?3, signed = ?4, newest = ?5, revision = revision + 1, written = ?7
+            INSERT INTO models (id, owner, replaced, signed, newest, revision, written)
+            VALUES (?1, ?2, ?3, ?4, ?5, 1, ?7)
+            ON CONFLICT (id) DO UPDATE
+            SET owner = ?2, replaced = ?3, signed = ?4, newest = ?5, revision = revision + 1,
+                written = ?7
             WHERE revision = ?6";
-        // All or none: what was not written above has another digest.
+        // All or none: if the model was not written above, it has another digest.
         const VERSION: &str = "
-            INSERT INTO versions (model, version, timestamp, key_id, yanked, name, type, quantization, license, size, manifest, embeddings)
-            SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?13 FROM models WHERE id = ?1 AND written = ?12
-            ON CONFLICT (model, version) DO UPDATE SET timestamp = ?3, key_id = ?4, yanked = ?5, manifest = ?11";
+            INSERT INTO versions (model, version, timestamp, key_id, yanked, name, type,
+                                  quantization, license, size, manifest, embeddings)
+            SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?13 FROM models
+            WHERE id = ?1 AND written = ?12
+            ON CONFLICT (model, version) DO UPDATE
+            SET timestamp = ?3, key_id = ?4, yanked = ?5, manifest = ?11";
         const ARTIFACTS: &str = "
             INSERT OR IGNORE INTO artifacts (cid, model, version)
             SELECT json_extract(value, '$.cid'), ?1, ?2 FROM json_each(?3, '$.artifacts')
@@ -447,14 +442,14 @@ impl Registry {
     }
 }
 
-/// A list as SQLite's `json_each` reads it.
+/// A list for SQLite's `json_each`.
 fn json(list: &[String]) -> String {
     serde_json::to_string(list).unwrap_or_default()
 }
 
-/// An answer of the database, or that it took too long.
+/// The answer of the database, within the time limit.
 async fn bounded<T>(answer: impl Future<Output = worker::Result<T>>) -> Result<T, Unavailable> {
-    let (answer, patience) = (std::pin::pin!(answer), std::pin::pin!(host::sleep(PATIENCE.into())));
+    let (answer, patience) = (std::pin::pin!(answer), std::pin::pin!(host::sleep(TIMEOUT.into())));
     match select(answer, patience).await {
         Either::Left((answer, _)) => Ok(answer?),
         Either::Right(_) => Err(Unavailable::Late),
@@ -465,35 +460,5 @@ fn rows<T: for<'a> Deserialize<'a>>(result: &D1Result) -> Result<Vec<T>, Unavail
     match result.error() {
         Some(error) => Err(Unavailable::Failed(error)),
         None => Ok(result.results()?),
-    }
-}
-
-/// What the database said, for as long as that is fresh.
-struct Memory<K, V>(HashMap<K, (V, u64)>);
-
-impl<K, V> Default for Memory<K, V> {
-    fn default() -> Self {
-        Self(HashMap::new())
-    }
-}
-
-impl<K: std::hash::Hash + Eq, V: Clone> Memory<K, V> {
-    fn get(&self, key: &K) -> Option<V> {
-        self.0.get(key).filter(|(_, until)| host::now() < *until).map(|(value, _)| value.clone())
-    }
-
-    fn last(&self, key: &K) -> Option<V> {
-        self.0.get(key).map(|(value, _)| value.clone())
-    }
-
-    fn keep(&mut self, key: K, value: V) {
-        if self.0.len() >= MAX_KEPT {
-            self.0.clear();
-        }
-        self.0.insert(key, (value, host::now() + FRESH));
-    }
-
-    fn forget(&mut self) {
-        self.0.clear();
     }
 }

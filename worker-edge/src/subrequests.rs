@@ -1,5 +1,5 @@
-//! What one request may still ask others for. The platform allows it so many subrequests (50 on the free plan): a `fetch`, and a
-//! question to the cache, is one.
+//! The budget of subrequests of one request. A `fetch` is a subrequest, and so is a call of the
+//! cache. The platform limits their number (50 on the free plan).
 
 use std::cell::Cell;
 
@@ -9,45 +9,48 @@ use edge_net_driver::rows::Ledger;
 
 use crate::credential::Credential;
 
-/// Kept for the rest of an artifact, which comes past the cache: one for its body, one for a bad leaf in it, one for the body of
-/// the next source, and one more.
-pub const REST: u32 = 4;
-/// What has been asked before a download begins: the manifest.
+/// Subrequests that are kept for reading the rest of an artifact without the cache: one for its
+/// body, one for a bad leaf in it, one for the body of the next source, and one in reserve.
+const REST: u32 = 4;
+/// Subrequests before a download begins: the manifest.
 const BEFORE: u32 = 1;
 
-/// Subrequests of one request, and what came of them.
+/// The subrequests of one request.
 pub struct Subrequests {
     left: Cell<u32>,
-    /// What hashing took, in milliseconds.
+    /// Time spent hashing, in milliseconds.
     hashing: Cell<Option<u64>>,
 }
 
-/// There are none left.
+/// No subrequests are left.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("this request has used up its subrequests (SUBREQUESTS)")]
 pub struct UsedUp;
 
 impl Subrequests {
-    /// `limit` of them, but for what was asked before.
+    /// A budget of `limit`, of which the manifest has taken its part.
     pub fn new(limit: u32) -> Self {
         Self { left: Cell::new(limit.saturating_sub(BEFORE)), hashing: Cell::default() }
     }
 
-    /// Whether so many are left besides those kept for the rest.
+    /// Whether `count` subrequests are left besides those for the rest.
     pub fn allow(&self, count: u32) -> bool {
         self.left.get() >= count + REST
     }
 
     /// Takes one.
+    ///
+    /// # Errors
+    /// If none is left.
     pub fn take(&self) -> Result<(), UsedUp> {
         let left = self.left.get().checked_sub(1).ok_or(UsedUp)?;
         self.left.set(left);
         Ok(())
     }
 
-    /// How long it took until now to verify what came, in milliseconds; `None` where nothing came. WebCrypto hashes beside
-    /// the worker, so the clock, which stands still while a Worker computes, sees it; it does not see the comparison of the
-    /// digests, which takes far less than a millisecond.
+    /// Time spent on verification so far, in milliseconds; `None` if nothing was verified. A
+    /// worker's clock stands still while it computes, but WebCrypto hashes outside of it. The
+    /// comparison of the digests is not measured; it takes far less than a millisecond.
     pub fn verifying(&self) -> Option<u64> {
         self.hashing.get()
     }
@@ -63,12 +66,62 @@ impl Ledger for Subrequests {
     }
 }
 
-/// A credential whose use is counted.
+/// A credential whose requests are counted.
 pub struct Counted<'a>(pub &'a Credential, pub &'a Subrequests);
 
 impl Access for Counted<'_> {
     async fn admit(&self, source: &Source, url: String) -> Result<String, Failure> {
         self.1.ask()?;
         self.0.admit(source, url).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use edge_net_core::transfer::source::SourceKind;
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    #[test]
+    fn the_cache_may_use_what_the_rest_does_not_need() {
+        let subrequests = Subrequests::new(10);
+        // The manifest took one, and four are kept for the rest.
+        assert!(subrequests.allow(5));
+        assert!(!subrequests.allow(6));
+        subrequests.take().unwrap();
+        assert!(!subrequests.allow(5));
+    }
+
+    #[test]
+    fn the_rest_may_use_all_that_is_left() {
+        let subrequests = Subrequests::new(10);
+        for _ in 0..9 {
+            subrequests.take().unwrap();
+        }
+        assert!(subrequests.take().is_err());
+        let Failure::Unreachable(detail) = subrequests.ask().unwrap_err() else { panic!() };
+        assert!(detail.contains("SUBREQUESTS"), "{detail}");
+    }
+
+    #[test]
+    fn a_counted_credential_admits_nothing_beyond_the_budget() {
+        let subrequests = Subrequests::new(2);
+        let counted = Counted(&Credential::Public, &subrequests);
+        let source = Source::new(SourceKind::Gcs, "https://bucket.example");
+        let admit = || counted.admit(&source, "https://bucket.example/a".into()).now_or_never();
+        assert_eq!(admit(), Some(Ok("https://bucket.example/a".into())));
+        assert!(matches!(admit(), Some(Err(Failure::Unreachable(_)))));
+    }
+
+    #[test]
+    fn times_of_verification_add_up() {
+        let subrequests = Subrequests::new(10);
+        assert_eq!(subrequests.verifying(), None);
+        subrequests.hashed(0);
+        assert_eq!(subrequests.verifying(), Some(0));
+        subrequests.hashed(3);
+        subrequests.hashed(4);
+        assert_eq!(subrequests.verifying(), Some(7));
     }
 }
