@@ -1,5 +1,5 @@
-//! What an isolate remembers between requests: accepted manifests and leaf tables. No bytes of models,
-//! and nothing that belongs to a request.
+//! The memory of an isolate between requests: accepted manifests and leaf tables. No bytes of
+//! models, and no I/O objects of requests.
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -12,34 +12,34 @@ use edge_net_core::dag::unixfs::cid_text;
 use edge_net_core::dag::verify::LeafTable;
 use edge_net_core::trust::manifest::{Artifact, Manifest};
 use edge_net_core::trust::signature::{Floor, Refusal, VerifiedManifest};
+use edge_net_driver::log;
 use edge_net_driver::lookup::{self, Accepted, Access, NoLeafTable, NoManifest, Places};
 use js_sys::Object;
 use semver::Version;
 
 use crate::config::Config;
-use crate::hit::Lease;
-use crate::log;
+use crate::hit::Validity;
 
-/// Signed manifests that came with the worker.
+/// The signed manifests that are compiled into the worker.
 static BUNDLED: &[&str] = include!(concat!(env!("OUT_DIR"), "/bundled_manifests.rs"));
 
-/// How long the newest manifest is taken for the newest, in milliseconds.
+/// How long a newest manifest is not looked up again, in milliseconds.
 const FRESH: f64 = 60_000.0;
-/// Leaf digests kept at the most, over all tables: 16 MiB, artifacts of 128 GiB.
+/// Maximum number of leaf digests in memory, over all tables: 16 MiB, for artifacts of 128 GiB.
 const MAX_DIGESTS: u64 = 512 << 10;
-/// Manifests kept at the most.
+/// Maximum number of manifests in memory.
 const MAX_MANIFESTS: usize = 256;
-/// Leaf tables fetched at the most while one block is looked for.
+/// Maximum number of leaf tables fetched by one request for a block.
 const MAX_SEARCHED: usize = 8;
 
 thread_local! {
     static MANIFESTS: RefCell<HashMap<(String, Option<Version>), Known>> = RefCell::default();
     static TABLES: RefCell<HashMap<String, Tabled>> = RefCell::default();
-    /// The manifests of the bundle that a pinned key signed: a production worker ignores the demo's.
+    /// The bundled manifests that a pinned key signed: a production worker ignores the demo's.
     static BUNDLE: OnceCell<Vec<Rc<Accepted>>> = const { OnceCell::new() };
 }
 
-/// A leaf table, and what follows from it once somebody asked for that.
+/// A leaf table, and the blocks that follow from it, once they were requested.
 struct Tabled {
     table: Arc<LeafTable>,
     blocks: OnceCell<Arc<Blocks>>,
@@ -48,7 +48,7 @@ struct Tabled {
 struct Known {
     accepted: Rc<Accepted>,
     fresh_until: f64,
-    lease: Lease,
+    validity: Validity,
 }
 
 /// The manifest of a model, from memory, the bucket, or the bundle, in this order.
@@ -77,7 +77,8 @@ pub async fn manifest(
             .await;
     let accepted = match (found, known) {
         (Ok(found), _) => Rc::new(found),
-        // Nobody could be asked, or the bucket does not have it, or went back: what was accepted before still holds.
+        // No source answered, or none has the manifest, or theirs is older: the accepted one still
+        // holds.
         (
             Err(
                 error @ (NoManifest::Unreachable(_)
@@ -96,7 +97,7 @@ pub async fn manifest(
     Ok(accepted)
 }
 
-/// Remembers a version that was accepted elsewhere.
+/// Remembers a version that the caller accepted.
 pub fn introduce(accepted: &Rc<Accepted>) {
     let key = (accepted.manifest.id.clone(), Some(accepted.manifest.version.clone()));
     remember(key, accepted, js_sys::Date::now());
@@ -107,23 +108,26 @@ fn remember(key: (String, Option<Version>), accepted: &Rc<Accepted>, now: f64) {
         if known.len() >= MAX_MANIFESTS {
             known.clear();
         }
-        let lease = Lease::until(if key.1.is_some() { f64::INFINITY } else { now + FRESH });
-        known.insert(key, Known { accepted: Rc::clone(accepted), fresh_until: now + FRESH, lease });
+        let fresh_until = now + FRESH;
+        // A version never changes.
+        let end = if key.1.is_some() { f64::INFINITY } else { fresh_until };
+        let validity = Validity::until(end);
+        known.insert(key, Known { accepted: Rc::clone(accepted), fresh_until, validity });
     });
 }
 
-/// Until when `accepted` is what [`manifest`] answers; `None` where it is not any more.
-pub fn lease(accepted: &Rc<Accepted>, id: &str, version: Option<&Version>) -> Option<Object> {
+/// The time for which [`manifest`] returns `accepted`; `None` if it no longer does.
+pub fn validity(accepted: &Rc<Accepted>, id: &str, version: Option<&Version>) -> Option<Object> {
     let key = (id.to_owned(), version.cloned());
     MANIFESTS.with_borrow(|known| {
         known
             .get(&key)
             .filter(|known| Rc::ptr_eq(&known.accepted, accepted))
-            .map(|known| known.lease.terms())
+            .map(|known| known.validity.shared())
     })
 }
 
-/// The newest manifest of the bundle about a model, or about a version of it.
+/// The newest bundled manifest of a model, or of a version of it.
 fn bundled(config: &Config, id: &str, version: Option<&Version>) -> Option<Rc<Accepted>> {
     let about = |accepted: &Rc<Accepted>| {
         accepted.manifest.id == id
@@ -145,14 +149,16 @@ fn bundle(config: &Config) -> Vec<Rc<Accepted>> {
     })
 }
 
-/// The newest manifest of each model of the bundle, in the order of their ids.
+/// The newest bundled manifest of each model, in the order of their ids.
 pub fn all_bundled(config: &Config) -> Vec<Rc<Accepted>> {
+    newest(bundle(config))
+}
+
+fn newest(all: Vec<Rc<Accepted>>) -> Vec<Rc<Accepted>> {
     let mut newest = BTreeMap::<String, Rc<Accepted>>::new();
-    for accepted in bundle(config) {
-        if newest
-            .get(&accepted.manifest.id)
-            .is_none_or(|known| known.manifest.version < accepted.manifest.version)
-        {
+    for accepted in all {
+        let known = newest.get(&accepted.manifest.id);
+        if known.is_none_or(|known| known.manifest.version < accepted.manifest.version) {
             newest.insert(accepted.manifest.id.clone(), accepted);
         }
     }
@@ -171,7 +177,7 @@ pub async fn leaf_table(
     leaf_table_by(&config.credential, config, manifest, artifact).await
 }
 
-/// The same by who `access` lets ask.
+/// As [`leaf_table`], with another access than the credential.
 ///
 /// # Errors
 /// [`NoLeafTable`].
@@ -216,32 +222,32 @@ pub struct Held {
     pub artifact: Artifact,
 }
 
-/// Why a block is not found.
+/// Why a block was not found.
 #[derive(Debug, thiserror::Error)]
 pub enum NoHolder {
-    /// No artifact that is known here has it.
+    /// No known artifact has it.
     #[error("{0} is no block of a model that is known here")]
     Unknown(String),
-    /// Not all leaf tables were looked into.
-    #[error("{cid} was not found yet; {left} leaf tables are left to be looked into: ask again")]
+    /// Some leaf tables were not searched.
+    #[error("{cid} was not found yet: {left} leaf tables are left to search; try again")]
     Unfinished {
         /// The block.
         cid: String,
-        /// How many.
+        /// The number of them.
         left: usize,
     },
-    /// Not all leaf tables could be had.
-    #[error("{cid} was not found where a leaf table could be had; {reasons}")]
+    /// Some leaf tables were not available.
+    #[error("{cid} was not found, and some leaf tables are not available: {reasons}")]
     Unreachable {
         /// The block.
         cid: String,
-        /// What each source did.
+        /// The failure of each source.
         reasons: String,
     },
 }
 
-/// The artifact that the block `cid` belongs to, as far as that is known without asking anybody. What belongs to private models only
-/// is unknown here.
+/// The artifact of the block `cid`, if it is known without a fetch. Artifacts that only private
+/// models have are not known here.
 pub fn at_hand(config: &Config, cid: &Cid) -> Option<Held> {
     let root = artifacts(config, |artifact| artifact.cid == *cid).into_iter().next();
     let has_it =
@@ -253,7 +259,8 @@ pub fn at_hand(config: &Config, cid: &Cid) -> Option<Held> {
     })
 }
 
-/// The same, among the artifacts whose leaf tables have to be fetched first: a few of them.
+/// The artifact of the block `cid`, if it is among a few whose leaf tables are not in memory. Their
+/// leaf tables are fetched.
 ///
 /// # Errors
 /// [`NoHolder`].
@@ -278,7 +285,8 @@ pub async fn search(config: &Config, cid: &Cid) -> Result<Held, NoHolder> {
     }
 }
 
-/// The artifacts of the manifests that are known here that are `wanted`, each once; none of private models.
+/// The artifacts that are `wanted`, out of all known manifests of public models. Each is listed
+/// once.
 fn artifacts(config: &Config, wanted: impl Fn(&Artifact) -> bool) -> Vec<Held> {
     let mut seen = HashSet::new();
     let mut found = Vec::new();
@@ -292,7 +300,7 @@ fn artifacts(config: &Config, wanted: impl Fn(&Artifact) -> bool) -> Vec<Held> {
     found
 }
 
-/// The manifests that are known here, but for those of private models.
+/// The known manifests of public models.
 fn public_manifests(config: &Config) -> Vec<Rc<Accepted>> {
     let mut known = bundle(config);
     MANIFESTS.with_borrow(|manifests| {
@@ -302,7 +310,7 @@ fn public_manifests(config: &Config) -> Vec<Rc<Accepted>> {
     known
 }
 
-/// The blocks of an artifact whose leaf table is in memory.
+/// The blocks of an artifact, if its leaf table is in memory.
 fn tabled(artifact: &Artifact) -> Option<Arc<Blocks>> {
     TABLES.with_borrow(|tables| {
         let tabled = tables.get(&cid_text(&artifact.cid))?;

@@ -1,4 +1,5 @@
-//! `/v1/embeddings`: another worker has the models, so that this one stays small; requests for embeddings are passed on to it.
+//! `/v1/embeddings`: passes requests on to the inference worker, which holds the models. This
+//! worker stays small.
 
 use std::time::Duration;
 
@@ -12,38 +13,36 @@ use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{Request, Response};
 
-use crate::models::Call;
+use crate::call::Call;
+use crate::routes::{self, EMBEDDINGS};
 use crate::{limit, reply};
 
-/// Where it is.
-pub const PATH: &str = "/v1/embeddings";
-/// What the other worker is bound as in `wrangler.toml`.
+/// Name of the inference worker's binding in `wrangler.toml`.
 const BINDING: &str = "INFERENCE";
-/// What is passed back of the other worker's fields, besides the body; [`reply`] adds the others.
+/// Headers of the inference worker's response that are passed on; [`reply`] adds the others.
 const PASSED: [HeaderName; 3] = [CONTENT_TYPE, CACHE_CONTROL, RETRY_AFTER];
 
 #[wasm_bindgen]
 extern "C" {
-    /// Another worker.
+    /// A service binding: another worker.
     type Fetcher;
     #[wasm_bindgen(method, structural, catch)]
     fn fetch(this: &Fetcher, request: &Request) -> Result<Promise, JsValue>;
 }
 
-/// The answer to a request. Those of this worker's own problems too are errors as OpenAI's clients read them.
+/// The response to a request. This worker's own problems are also errors of OpenAI's API.
 pub async fn answer(call: &Call<'_>) -> worker::Result<Response> {
     if call.method != Method::POST {
         let response = problem(&Problem::new(
             StatusCode::METHOD_NOT_ALLOWED,
-            format!("{} is not allowed here; use POST", call.method),
+            routes::method_not_allowed(&call.method, EMBEDDINGS),
         ))?;
-        response.headers().set("Allow", "POST, OPTIONS")?;
+        response.headers().set("Allow", &routes::allow(EMBEDDINGS))?;
         return Ok(response);
     }
-    if !limit::admits(call.env, call.request, PATH).await? {
-        let detail = limit::too_many(PATH);
+    if !limit::admits(call, EMBEDDINGS).await? {
         return problem(
-            &Problem::new(StatusCode::TOO_MANY_REQUESTS, detail)
+            &Problem::new(StatusCode::TOO_MANY_REQUESTS, limit::too_many(EMBEDDINGS))
                 .code("rate_limit_exceeded")
                 .retry_after(Duration::from_secs(limit::PERIOD.into())),
         );
@@ -51,28 +50,15 @@ pub async fn answer(call: &Call<'_>) -> worker::Result<Response> {
     let binding = Reflect::get(call.env, &BINDING.into())?;
     if binding.is_undefined() {
         let detail = format!(
-            "this deployment embeds nothing: no worker is bound as {BINDING}; see wrangler.toml"
+            "this deployment has no embeddings: no worker is bound as {BINDING}; see wrangler.toml"
         );
         return problem(&Problem::new(StatusCode::NOT_IMPLEMENTED, detail));
     }
     match pass(binding.unchecked_ref(), call.request).await {
-        Ok(response) => {
-            let headers = response.headers();
-            let mut fields = HeaderMap::new();
-            for name in PASSED {
-                if let Some(value) =
-                    headers.get(name.as_str())?.and_then(|value| HeaderValue::from_str(&value).ok())
-                {
-                    fields.insert(name, value);
-                }
-            }
-            let status = StatusCode::from_u16(response.status()).unwrap_or(StatusCode::BAD_GATEWAY);
-            let body = response.body().map(Object::from);
-            reply::with_fields(status, &fields, body.as_ref())
-        }
+        Ok(response) => passed(&response),
         Err(error) => {
-            let detail = "the worker that embeds has failed; its log says why";
             log::error("no-inference").say(host::message(&error));
+            let detail = "the inference worker failed; its log has the reason";
             problem(
                 &Problem::new(StatusCode::BAD_GATEWAY, detail).retry_after(Duration::from_secs(1)),
             )
@@ -84,6 +70,21 @@ async fn pass(worker: &Fetcher, request: &Request) -> Result<Response, JsValue> 
     JsFuture::from(worker.fetch(request)?).await.map(Response::from)
 }
 
+/// The inference worker's response with the headers of this worker.
+fn passed(response: &Response) -> worker::Result<Response> {
+    let headers = response.headers();
+    let mut fields = HeaderMap::new();
+    for name in PASSED {
+        let value = headers.get(name.as_str())?;
+        if let Some(value) = value.and_then(|value| HeaderValue::from_str(&value).ok()) {
+            fields.insert(name, value);
+        }
+    }
+    let status = StatusCode::from_u16(response.status()).unwrap_or(StatusCode::BAD_GATEWAY);
+    let body = response.body().map(Object::from);
+    reply::with_fields(status, &fields, body.as_ref())
+}
+
 fn problem(problem: &Problem) -> worker::Result<Response> {
     let mut fields = HeaderMap::new();
     fields.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
@@ -91,9 +92,6 @@ fn problem(problem: &Problem) -> worker::Result<Response> {
     if let Some(wait) = problem.retry_after {
         fields.insert(RETRY_AFTER, wait.as_secs().into());
     }
-    reply::with_fields(
-        problem.status,
-        &fields,
-        Some(&Uint8Array::from(problem.to_json().as_bytes())),
-    )
+    let body = Uint8Array::from(problem.to_json().as_bytes());
+    reply::with_fields(problem.status, &fields, Some(&body))
 }

@@ -1,4 +1,5 @@
-//! Answers below `/ipfs/`: blocks and archives of the models that are served, for other IPFS clients.
+//! The trustless gateway below `/ipfs/`: blocks and archives of the served models, for other IPFS
+//! clients.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -9,23 +10,26 @@ use edge_net_core::dag::blocks::{Blocks, Position};
 use edge_net_core::dag::car::{self, Car, Piece, Stretch};
 use edge_net_core::dag::unixfs::cid_text;
 use edge_net_core::http::gateway::{Asked, Format};
-use http::header::{ACCEPT, IF_NONE_MATCH, RETRY_AFTER};
+use http::header::{ACCEPT, IF_NONE_MATCH};
 use http::{HeaderMap, Method, StatusCode};
 use js_sys::{Object, Uint8Array};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 use web_sys::WritableStream;
 
+use crate::call::Call;
 use crate::catalog::{self, Held, NoHolder};
-use crate::models::{Call, bad_gateway, fields_of, send, timing};
+use crate::direct::DirectReader;
 use crate::origin::Origin;
-use crate::registry;
-use crate::reply;
-use crate::segments::{self, Body, NoPart, NotSent, Part, Past, Segments, write};
+use crate::part::{Body, NoPart, Part};
+use crate::segments::Segments;
+use crate::send::send;
+use crate::streams::{self, NotSent};
+use crate::{registry, reply, timing};
 
-/// The answer to a GET or HEAD of `path`, which is what follows `/ipfs/`.
+/// The response to a GET or HEAD of `path`, which is the part below `/ipfs/`.
 pub async fn answer(call: &Call<'_>, path: &str) -> worker::Result<web_sys::Response> {
-    let fields = fields_of(call.request, &[ACCEPT, IF_NONE_MATCH]);
+    let fields = call.headers(&[ACCEPT, IF_NONE_MATCH]);
     let accept = fields.get(ACCEPT).map(|accept| accept.to_str().unwrap_or_default());
     let asked = match Asked::read(path, call.url.query_pairs(), accept) {
         Ok(asked) => asked,
@@ -34,9 +38,9 @@ pub async fn answer(call: &Call<'_>, path: &str) -> worker::Result<web_sys::Resp
     if asked.is_probe() {
         return probe(call, &asked);
     }
-    // Before anything else is said: who may not have a block is not told that it is unchanged either.
+    // First of all: a client that may not have a block must not learn that it is unchanged.
     let mut held = catalog::at_hand(&call.config, &asked.cid);
-    // One question to the registry costs less than fetching leaf tables.
+    // A query of the registry costs less than fetching leaf tables.
     if held.is_none() && registry::introduce(call.env, &call.config, &asked.cid).await {
         held = catalog::at_hand(&call.config, &asked.cid);
     }
@@ -52,7 +56,7 @@ pub async fn answer(call: &Call<'_>, path: &str) -> worker::Result<web_sys::Resp
     }
     let blocks = match catalog::blocks(&call.config, &held).await {
         Ok(blocks) => blocks,
-        Err(error) => return bad_gateway(&error.to_string()),
+        Err(error) => return reply::bad_gateway(&error.to_string()),
     };
     let Some(at) = blocks.find(&asked.cid) else {
         return no_holder(&NoHolder::Unknown(path.to_owned()));
@@ -69,7 +73,7 @@ pub async fn answer(call: &Call<'_>, path: &str) -> worker::Result<web_sys::Resp
     }
 }
 
-/// A block of no bytes, or an archive of it.
+/// The empty block, or an archive of it.
 fn probe(call: &Call<'_>, asked: &Asked) -> worker::Result<web_sys::Response> {
     match asked.format {
         Format::Raw => here(call, asked, &[]),
@@ -81,16 +85,14 @@ fn no_holder(error: &NoHolder) -> worker::Result<web_sys::Response> {
     let detail = error.to_string();
     match error {
         NoHolder::Unknown(_) => reply::problem(StatusCode::NOT_FOUND, &detail),
-        NoHolder::Unreachable { .. } => bad_gateway(&detail),
+        NoHolder::Unreachable { .. } => reply::bad_gateway(&detail),
         NoHolder::Unfinished { .. } => {
-            let response = reply::problem(StatusCode::SERVICE_UNAVAILABLE, &detail)?;
-            response.headers().set(RETRY_AFTER.as_str(), "1")?;
-            Ok(response)
+            reply::problem_with_retry(StatusCode::SERVICE_UNAVAILABLE, &detail, 1)
         }
     }
 }
 
-/// A block.
+/// The response with a block.
 async fn raw(
     call: &Call<'_>,
     asked: &Asked,
@@ -111,14 +113,15 @@ async fn raw(
     }
 }
 
-/// A body that is at hand.
+/// The response with a body that is in memory.
 fn here(call: &Call<'_>, asked: &Asked, body: &[u8]) -> worker::Result<web_sys::Response> {
     let fields = asked.fields_with_body(body.len() as u64);
     let body = (call.method != Method::HEAD).then(|| Uint8Array::from(body));
     reply::with_fields(StatusCode::OK, &fields, body.as_deref())
 }
 
-/// An archive. The head waits for the first verified bytes, so that it can still tell of a failure.
+/// The response with an archive. The head waits for the first verified bytes, so that its status
+/// can still tell of a failure.
 async fn archive(
     call: &Call<'_>,
     asked: &Asked,
@@ -134,17 +137,17 @@ async fn archive(
     let mut stretches = car.stretches();
     let first = match stretches.next() {
         Some(stretch) => supply.fill(&stretch, Some(&mut fields)).await,
-        None => return bad_gateway("there is nothing to send"),
+        None => return reply::bad_gateway("there is nothing to send"),
     };
     let first = match first {
         Ok(first) => first,
-        Err(error) => return bad_gateway(&error.to_string()),
+        Err(error) => return reply::bad_gateway(&error.to_string()),
     };
     let body: Object = if u64::from(first.length()) == length {
         first.into()
     } else {
         let cid = cid_text(&asked.cid);
-        segments::body(length, cid, move |writable| send_all(supply, first, stretches, writable))
+        streams::body(length, cid, move |writable| send_all(supply, first, stretches, writable))
             .into()
     };
     reply::with_fields(StatusCode::OK, &fields, Some(&body))
@@ -154,37 +157,30 @@ fn origin(call: &Call<'_>, held: Held) -> Origin {
     Origin::new(Rc::clone(&call.config), held.accepted, held.artifact)
 }
 
-/// Where the leaves of an archive come from: verified, as all bytes of artifacts.
+/// The verified leaves of an archive.
 struct Supply {
     origin: Rc<Origin>,
-    /// Where there is a cache.
+    /// The segments in the cache, if there is one.
     segments: Option<Segments>,
-    /// From when on too few subrequests are left for the cache.
-    past: RefCell<Option<Past>>,
-    /// Where the last leaf ends.
+    /// The reader of the rest, once too few subrequests are left for the cache.
+    direct: RefCell<Option<DirectReader>>,
+    /// End of the last leaf in the artifact.
     end: u64,
 }
 
 impl Supply {
     async fn open(call: &Call<'_>, origin: Origin, end: u64) -> Result<Self, JsValue> {
+        let direct = RefCell::default();
         if !call.config.segment_cache {
-            return Ok(Self {
-                origin: Rc::new(origin),
-                segments: None,
-                past: RefCell::default(),
-                end,
-            });
+            return Ok(Self { origin: Rc::new(origin), segments: None, direct, end });
         }
         let segments = Segments::open(&call.url, origin, Rc::clone(&call.context)).await?;
-        Ok(Self {
-            origin: Rc::clone(&segments.origin),
-            segments: Some(segments),
-            past: RefCell::default(),
-            end,
-        })
+        let origin = Rc::clone(&segments.origin);
+        Ok(Self { origin, segments: Some(segments), direct, end })
     }
 
-    /// The bytes of a stretch, which follows the one before; `timed` is told where they came from.
+    /// The bytes of a stretch. Stretches are requested in order. The origin of the bytes is added
+    /// to the headers `timed`.
     async fn fill(
         &self,
         stretch: &Stretch,
@@ -193,83 +189,79 @@ impl Supply {
         let Some((segment, needs)) = stretch.needs() else {
             return Ok(assemble(stretch, &Uint8Array::new_with_length(0), 0));
         };
-        let cache_is_over = self.past.borrow().is_some();
+        let is_direct = self.direct.borrow().is_some();
         let part = match &self.segments {
-            Some(segments) if !cache_is_over => segments.part(*segment, needs).await?,
+            Some(segments) if !is_direct => segments.part(*segment, needs).await?,
             _ => None,
         };
         let (leaves, origin, cache, verifying) =
             if let Some(Part { body, origin, hit, verifying, .. }) = part {
                 let leaves = match body {
-                    Body::Here(bytes) => bytes.view,
+                    Body::InMemory(bytes) => bytes.view,
                     Body::Cached(response) => {
-                        at_hand(&response).await.map_err(|_| NoPart::Ended(*segment))?
+                        into_memory(&response).await.map_err(|_| NoPart::Ended(*segment))?
                     }
                 };
                 (leaves, origin, if hit { "hit" } else { "miss" }, verifying)
             } else {
-                let leaves = self.read_past(*segment, needs).await?;
-                (
-                    leaves,
-                    self.origin.came_from(*segment),
-                    "off",
-                    self.origin.subrequests.verifying(),
-                )
+                let leaves = self.read_directly(*segment, needs).await?;
+                let verifying = self.origin.subrequests.verifying();
+                (leaves, self.origin.origin_of(*segment), "off", verifying)
             };
         if u64::from(leaves.length()) != needs.end - needs.start {
             return Err(NoPart::Ended(*segment));
         }
         if let Some(fields) = timed {
-            timing(fields, &origin, cache, verifying);
+            timing::set(fields, &origin, cache, verifying);
         }
         Ok(assemble(stretch, &leaves, needs.start))
     }
 
-    async fn read_past(&self, segment: u64, needs: &Range<u64>) -> Result<Uint8Array, NoPart> {
-        let past = self.past.take();
-        let mut past = match past {
-            Some(past) => past,
-            None => Past::new(self.origin.read(needs.start..self.end).await?, needs.start),
+    async fn read_directly(&self, segment: u64, needs: &Range<u64>) -> Result<Uint8Array, NoPart> {
+        let direct = self.direct.take();
+        let mut direct = match direct {
+            Some(direct) => direct,
+            None => DirectReader::new(self.origin.read(needs.start..self.end).await?, needs.start),
         };
-        let leaves = past.read(segment, needs).await?.view;
-        self.past.replace(Some(past));
+        let leaves = direct.read(segment, needs).await?.view;
+        self.direct.replace(Some(direct));
         Ok(leaves)
     }
 }
 
-async fn at_hand(response: &web_sys::Response) -> Result<Uint8Array, JsValue> {
+async fn into_memory(response: &web_sys::Response) -> Result<Uint8Array, JsValue> {
     JsFuture::from(response.array_buffer()?).await.map(|buffer| Uint8Array::new(&buffer))
 }
 
-/// A length within a stretch, which has a segment and a MiB at the most.
-fn small(n: u64) -> u32 {
+/// A length within a stretch, which is at most a segment and a MiB.
+fn to_u32(n: u64) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }
 
-/// The bytes of a stretch as one, from the `leaves` that it needs, the first of which starts at `start`.
+/// The bytes of a stretch as one array. `leaves` are the bytes of the artifact that it needs, which
+/// start at `start`.
 fn assemble(stretch: &Stretch, leaves: &Uint8Array, start: u64) -> Uint8Array {
-    let all = Uint8Array::new_with_length(small(stretch.length()));
+    let all = Uint8Array::new_with_length(to_u32(stretch.length()));
     let mut at = 0;
     for piece in stretch.pieces() {
-        let end = at + small(piece.length());
+        let end = at + to_u32(piece.length());
         match piece {
             Piece::Here(bytes) => all.subarray(at, end).copy_from(bytes),
-            Piece::Leaf(bytes) => {
-                all.set(&leaves.subarray(small(bytes.start - start), small(bytes.end - start)), at)
-            }
+            Piece::Leaf(bytes) => all
+                .set(&leaves.subarray(to_u32(bytes.start - start), to_u32(bytes.end - start)), at),
         }
         at = end;
     }
     all
 }
 
-/// Sends `first`, then the `rest`, of which the next is looked for while one is sent.
+/// Sends `first`, then `rest`. The next stretch is looked up while one is sent.
 async fn send_all(
     supply: Supply,
     first: Uint8Array,
     mut rest: impl Iterator<Item = Stretch>,
     writable: WritableStream,
-) -> Result<(), NotSent> {
+) -> Result<(), NotSent<NoPart>> {
     let mut bytes = first;
     loop {
         let next = rest.next();
@@ -279,7 +271,7 @@ async fn send_all(
                 None => Ok(None),
             }
         };
-        let (sent, ahead) = futures::future::join(write(&writable, &bytes), ahead).await;
+        let (sent, ahead) = futures::future::join(streams::write(&writable, &bytes), ahead).await;
         sent.map_err(|_| NotSent::Left)?;
         bytes = match ahead? {
             Some(next) => next,

@@ -1,8 +1,9 @@
-//! The answer at `/healthz`: what the worker can reach now, and so whether it can serve models that its cache does not have.
+//! The health check `/healthz`: which sources the worker reaches, and so whether it can serve
+//! models that its cache does not have.
 
 use edge_net_core::transfer::source::{Failure, Source, SourceKind};
-use edge_net_driver::host;
 use edge_net_driver::lookup::Access as _;
+use edge_net_driver::{host, log};
 use futures::future::{join, join_all};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -11,56 +12,58 @@ use serde_json::{Value, json};
 use web_sys::AbortSignal;
 use worker::Env;
 
+use crate::call::Call;
 use crate::config::Config;
-use crate::models::Call;
 use crate::registry::Registry;
-use crate::{log, reply};
+use crate::reply;
 
-/// How long a check may take, in milliseconds.
+/// Time limit of a check, in milliseconds.
 const TIMEOUT: u32 = 2_000;
-/// A model that nobody publishes: a bucket that says that it has no manifest of it answers.
+/// The id of a model that is never published: a bucket answers that it has no manifest of it.
 const NO_MODEL: &str = "healthz";
-/// The block of no bytes, which every gateway has (Trustless Gateway specification, 5.1).
+/// The empty block, which every gateway has (Trustless Gateway specification, 5.1).
 const NO_BYTES: &str = "bafkqaaa?format=raw";
 
-/// What came of asking one place.
+/// The result of checking one place.
 struct Check {
-    /// Which, for people; never its URL.
+    /// Its name for humans, never its URL.
     name: String,
-    /// Whether models can be served from it alone.
+    /// Whether it alone is enough to serve models.
     serves: bool,
-    /// How long it took, in milliseconds.
+    /// Its duration, in milliseconds.
     took: u64,
-    /// What was wrong.
+    /// Its failure.
     failure: Option<Failure>,
 }
 
-/// The answer to a GET or HEAD: 200 while models can be served.
+/// The response to a GET or HEAD: 200 as long as models can be served.
 pub async fn answer(call: &Call<'_>) -> worker::Result<web_sys::Response> {
-    // One entry for each place; those that `serves` is not said of can only degrade.
     let sources = join_all(
         named(&call.config.sources).map(|(name, source)| check_source(&call.config, name, source)),
     );
     let (mut checks, registry) = join(sources, check_registry(call.env)).await;
     checks.extend(registry);
-    let serving = checks.iter().any(|check| check.serves && check.failure.is_none());
-    let status = match (serving, checks.iter().all(|check| check.failure.is_none())) {
-        (true, true) => "ok",
-        (true, false) => "degraded",
-        (false, _) => "down",
-    };
-    let body =
-        json!({ "status": status, "checks": checks.iter().map(Check::to_json).collect::<Value>() })
-            .to_string();
+    let (status, word) = summary(&checks);
+    let checks = checks.iter().map(Check::to_json).collect::<Value>();
+    let body = json!({ "status": word, "checks": checks }).to_string();
     let mut fields = HeaderMap::new();
     fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    let status = if serving { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let body = (call.method != Method::HEAD).then(|| Uint8Array::from(body.as_bytes()));
     reply::with_fields(status, &fields, body.as_deref())
 }
 
-/// Sources by their kind, gateways with a number too where there are several.
+/// The status of the response, and the word for it in the body.
+fn summary(checks: &[Check]) -> (StatusCode, &'static str) {
+    let serving = checks.iter().any(|check| check.serves && check.failure.is_none());
+    match (serving, checks.iter().all(|check| check.failure.is_none())) {
+        (true, true) => (StatusCode::OK, "ok"),
+        (true, false) => (StatusCode::OK, "degraded"),
+        (false, _) => (StatusCode::SERVICE_UNAVAILABLE, "down"),
+    }
+}
+
+/// Sources with their names: the kind, and a number if there are several of the kind.
 fn named(sources: &[Source]) -> impl Iterator<Item = (String, &Source)> {
     let alone = |kind| sources.iter().filter(|source| source.kind == kind).count() == 1;
     sources.iter().enumerate().map(move |(i, source)| {
@@ -74,7 +77,7 @@ async fn check_source(config: &Config, name: String, source: &Source) -> Check {
     check(name, true, ask(config, source)).await
 }
 
-/// The registry, where there is one.
+/// The check of the registry, if a database is bound.
 async fn check_registry(env: &Env) -> Option<Check> {
     let registry = Registry::of(env);
     let asked =
@@ -95,7 +98,7 @@ async fn check(
     Check { name, serves, took: host::now() - from, failure }
 }
 
-/// Asks a source for next to nothing, in the way that it is asked for models.
+/// Sends the smallest request to a source, in the same way as requests for models.
 async fn ask(config: &Config, source: &Source) -> Result<(), Failure> {
     let url = match source.kind {
         SourceKind::Ipfs => format!("{}/{NO_BYTES}", source.base),
@@ -105,7 +108,7 @@ async fn ask(config: &Config, source: &Source) -> Result<(), Failure> {
     let response =
         host::get(&url, &[], &Object::new(), &AbortSignal::timeout_with_u32(TIMEOUT)).await?;
     if let Some(body) = response.body() {
-        // Not awaited: the head says it all.
+        // Not awaited: the head is enough.
         let _ = body.cancel();
     }
     match response.status() {
@@ -123,7 +126,7 @@ impl Check {
         json
     }
 
-    /// What is said of a failure to anybody: what the host says of it may name URLs.
+    /// The public text of a failure: the message of the host may have URLs.
     fn error(&self, failure: &Failure) -> String {
         match failure {
             Failure::Status(status) => format!("status {status}"),
@@ -132,5 +135,46 @@ impl Check {
             }
             _ => "no answer".into(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(serves: bool, took: u64, failure: Option<Failure>) -> Check {
+        Check { name: "gcs".into(), serves, took, failure }
+    }
+
+    #[test]
+    fn one_source_is_enough_to_serve() {
+        let good = || check(true, 1, None);
+        let bad = |serves| check(serves, 1, Some(Failure::Status(503)));
+        assert_eq!(summary(&[good(), check(false, 1, None)]), (StatusCode::OK, "ok"));
+        assert_eq!(summary(&[good(), bad(true)]), (StatusCode::OK, "degraded"));
+        assert_eq!(summary(&[good(), bad(false)]), (StatusCode::OK, "degraded"));
+        let down = (StatusCode::SERVICE_UNAVAILABLE, "down");
+        assert_eq!(summary(&[bad(true), check(false, 1, None)]), down);
+        assert_eq!(summary(&[]), down);
+    }
+
+    #[test]
+    fn sources_of_a_kind_are_numbered_if_there_are_several() {
+        let source = |kind| Source::new(kind, "https://source.example");
+        let sources = [SourceKind::Gcs, SourceKind::Ipfs, SourceKind::Ipfs].map(source);
+        let names: Vec<_> = named(&sources).map(|(name, _)| name).collect();
+        assert_eq!(names, ["gcs", "ipfs-1", "ipfs-2"]);
+        assert_eq!(named(&sources[1..2]).next().unwrap().0, "ipfs");
+    }
+
+    #[test]
+    fn failures_are_told_without_urls() {
+        let unreachable =
+            || Some(Failure::Unreachable("no route to https://secret.example".into()));
+        assert_eq!(check(true, 5, unreachable()).to_json()["error"], "no answer");
+        assert_eq!(check(true, 2000, unreachable()).to_json()["error"], "no answer in 2 s");
+        assert_eq!(check(false, 2000, unreachable()).to_json()["error"], "no answer");
+        let status = check(true, 5, Some(Failure::Status(503))).to_json();
+        assert_eq!(status, json!({ "name": "gcs", "ok": false, "ms": 5, "error": "status 503" }));
     }
 }

@@ -1,7 +1,8 @@
-//! What `entry.js` may answer without entering WASM, which costs more than the rest of a hit: ranges of a segment that this
-//! worker sent from the cache before, by the same URL. The answer's own fields are kept, so that both answer alike.
+//! The hits that `entry.js` answers without WASM: ranges of a segment that this worker sent from
+//! the cache before, for the same URL. Entering WASM costs more than the rest of a hit. The headers
+//! of the response are kept, so that both answer alike.
 //!
-//! Plain data only: nothing here belongs to a request.
+//! These are plain data: no I/O object of a request is kept.
 
 use std::cell::{Cell, RefCell};
 
@@ -9,9 +10,9 @@ use js_sys::{Map, Object, Reflect};
 use wasm_bindgen::prelude::*;
 use web_sys::{Cache, Headers, Response};
 
-/// Segments that are remembered at the most, over all URLs.
+/// Maximum number of remembered segments, over all URLs.
 const MAX_SEGMENTS: u32 = 16_384;
-/// URLs that are remembered at the most; each has a dozen fields.
+/// Maximum number of remembered URLs; each has a dozen headers.
 const MAX_URLS: u32 = 1024;
 
 #[wasm_bindgen]
@@ -20,7 +21,7 @@ extern "C" {
     #[wasm_bindgen(extends = Object)]
     type Known;
     #[wasm_bindgen(method, getter)]
-    fn lease(this: &Known) -> Object;
+    fn validity(this: &Known) -> Object;
     #[wasm_bindgen(method, getter)]
     fn segments(this: &Known) -> Map;
 }
@@ -30,15 +31,15 @@ thread_local! {
     static SEGMENTS: Cell<u32> = const { Cell::new(0) };
 }
 
-/// How long a manifest is taken for what its URLs mean; ended when dropped.
-pub struct Lease(Object);
+/// The time for which URLs mean what a manifest says. It ends when dropped.
+pub struct Validity(Object);
 
-impl Lease {
-    /// Holds until `until`, in milliseconds since the Unix epoch.
+impl Validity {
+    /// A validity that ends at `until`, in milliseconds since the Unix epoch.
     pub fn until(until: f64) -> Self {
-        let lease = Self(Object::new());
-        lease.set(until);
-        lease
+        let validity = Self(Object::new());
+        validity.set(until);
+        validity
     }
 
     fn set(&self, until: f64) {
@@ -46,35 +47,35 @@ impl Lease {
         let _ = Reflect::set(&self.0, &"until".into(), &until.into());
     }
 
-    /// What is remembered under this lease refers to it.
-    pub fn terms(&self) -> Object {
+    /// The object that remembered hits refer to.
+    pub fn shared(&self) -> Object {
         self.0.clone()
     }
 }
 
-impl Drop for Lease {
+impl Drop for Validity {
     fn drop(&mut self) {
         self.set(0.0);
     }
 }
 
-/// An artifact, as a URL meant it.
+/// The artifact that a URL means.
 pub struct Meaning<'a> {
-    /// Until when it means this: [`Lease::terms`].
-    pub lease: Object,
+    /// The time for which it means this: [`Validity::shared`].
+    pub validity: Object,
     /// The artifact's size.
     pub size: u64,
-    /// The cache that its segments are in.
+    /// The cache of its segments.
     pub cache: &'a Cache,
-    /// Their keys, but for the number.
+    /// The keys of its segments, without the number.
     pub key: &'a str,
 }
 
-/// Remembers that `url` means this, was answered by `response`, and that segment `segment` is in the cache, of which `timing` is
-/// said (`Server-Timing`).
+/// Remembers what `url` means, that it was answered by `response`, and that segment `segment` is in
+/// the cache, with `timing` as its `Server-Timing`.
 ///
 /// # Errors
-/// When the host has no memory left.
+/// If the host has no memory left.
 pub fn remember(
     url: &str,
     meaning: &Meaning,
@@ -89,7 +90,7 @@ pub fn remember(
     let known: JsValue = hits.get(&url);
     if !known.is_undefined() {
         let known: Known = known.unchecked_into();
-        if Object::is(&known.lease(), &meaning.lease) {
+        if Object::is(&known.validity(), &meaning.validity) {
             if !known.segments().has(&segment) {
                 make_room(&hits);
             }
@@ -100,12 +101,12 @@ pub fn remember(
     make_room(&hits);
     let known = Object::new();
     let put = |name: &str, value: &JsValue| Reflect::set(&known, &name.into(), value);
-    put("lease", &meaning.lease)?;
+    put("validity", &meaning.validity)?;
     put("size", &size)?;
     put("cache", meaning.cache)?;
     put("key", &meaning.key.into())?;
     let headers = Headers::new_with_headers(&response.headers())?;
-    // The host knows how long a body from the cache is.
+    // The host knows the length of a body from the cache.
     headers.delete("Content-Length")?;
     put("headers", &headers)?;
     let segments = Map::new();
@@ -115,18 +116,35 @@ pub fn remember(
     Ok(())
 }
 
-/// Forgets everything when there is too much: what is asked for again is soon remembered.
+/// Counts one more segment. Forgets everything if there is too much: requested URLs are soon
+/// remembered again.
 fn make_room(hits: &Map) {
-    if SEGMENTS.get() >= MAX_SEGMENTS || hits.size() >= MAX_URLS {
+    if is_full(SEGMENTS.get(), hits.size()) {
         hits.clear();
         SEGMENTS.set(0);
     }
     SEGMENTS.set(SEGMENTS.get() + 1);
 }
 
-/// What is known, by URL. `entry.js` reads it.
+const fn is_full(segments: u32, urls: u32) -> bool {
+    segments >= MAX_SEGMENTS || urls >= MAX_URLS
+}
+
+/// The remembered hits, by URL, for `entry.js`.
 #[wasm_bindgen]
 #[must_use]
 pub fn hits() -> Map {
     HITS.with_borrow(Clone::clone)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_full;
+
+    #[test]
+    fn memory_is_bounded_by_segments_and_by_urls() {
+        assert!(!is_full(16_383, 1023));
+        assert!(is_full(16_384, 1));
+        assert!(is_full(1, 1024));
+    }
 }

@@ -1,9 +1,14 @@
-//! The edge worker: what each URL answers. Everything that decides about bytes is in `edge-net-core`.
+//! The edge worker: routes requests to their handlers. The decisions about bytes are in
+//! [`edge_net_core`].
 
+mod call;
 mod catalog;
 mod config;
 mod credential;
+mod direct;
 mod embeddings;
+mod entries;
+mod fills;
 mod gateway;
 mod health;
 mod hit;
@@ -11,42 +16,38 @@ mod limit;
 mod memory;
 mod models;
 mod origin;
+mod part;
 mod private;
 mod registry;
 mod reply;
+mod routes;
 mod segments;
+mod send;
+mod streams;
 mod subrequests;
+mod timing;
 mod v1;
 
 use std::rc::Rc;
 
 use edge_net_core::http::answer::ModelPath;
-use edge_net_driver::log;
+use edge_net_driver::{host, log};
 use http::{Method, StatusCode};
+use web_sys::Response;
 use worker::{Context, Env, event};
 
+use crate::call::Call;
 use crate::config::Config;
-use crate::models::Call;
-
-/// Prefix of the artifacts' URLs.
-const MODELS: &str = "/models/";
-/// Where the worker says how it is.
-const HEALTH: &str = "/healthz";
-/// Prefix of the blocks' URLs.
-const IPFS: &str = "/ipfs/";
+use crate::routes::Route;
 
 #[event(start)]
 fn start() {
     console_error_panic_hook::set_once();
 }
 
-// Not the worker crate's `Request`: that reads all that Cloudflare says of a connection before it is asked for.
+// Not the worker crate's `Request`, which reads all that Cloudflare tells of a connection.
 #[event(fetch, respond_with_errors)]
-async fn fetch(
-    request: web_sys::Request,
-    env: Env,
-    context: Context,
-) -> worker::Result<web_sys::Response> {
+async fn fetch(request: web_sys::Request, env: Env, context: Context) -> worker::Result<Response> {
     let Ok(method) = Method::from_bytes(request.method().as_bytes()) else {
         return reply::problem(StatusCode::NOT_IMPLEMENTED, "there is no such method");
     };
@@ -60,7 +61,7 @@ async fn fetch(
             log::error("not-configured").say(&error);
             return reply::problem(
                 StatusCode::INTERNAL_SERVER_ERROR,
-                "the worker is not configured; its log says what is missing",
+                "the worker is not configured; its log names the variable",
             );
         }
     };
@@ -68,52 +69,50 @@ async fn fetch(
         .await
 }
 
-async fn answer(call: &Call<'_>) -> worker::Result<web_sys::Response> {
+async fn answer(call: &Call<'_>) -> worker::Result<Response> {
     let path = call.url.path();
-    if path == embeddings::PATH {
+    let route = Route::of(path);
+    // Its problems are OpenAI's errors, also those about the method and the rate.
+    if route == Route::Embeddings {
         return embeddings::answer(call).await;
     }
-    if !reply::allowed(path).contains(&call.method) {
+    if !routes::allowed_methods(path).contains(&call.method) {
         return reply::not_allowed(&call.method, path);
     }
-    // What models are, and where, is asked for seldom; their bytes are not counted.
-    if let Some(counted) = ["/v1/", HEALTH].into_iter().find(|counted| path.starts_with(counted))
-        && let Some(refusal) = limit::refusal(call.env, call.request, counted).await?
+    if let Some(prefix) = routes::rate_limited(path)
+        && let Some(refusal) = limit::refusal(call, prefix).await?
     {
         return Ok(refusal);
     }
-    if let Some(below) = path.strip_prefix("/v1/") {
-        return v1::answer(call, below).await;
+    let not_found = |detail| reply::problem(StatusCode::NOT_FOUND, detail);
+    match route {
+        Route::Embeddings => embeddings::answer(call).await,
+        Route::Api(below) => v1::answer(call, below).await,
+        Route::Health => health::answer(call).await,
+        Route::Ipfs(below) => gateway::answer(call, below).await,
+        Route::Model(path) => model(call, &path).await,
+        Route::NotAModelFile => not_found(
+            "this names no model file; use /models/{id}/{file} or /models/{id}/v{version}/{file}",
+        ),
+        Route::Unknown => not_found(
+            "there is nothing here; models are at /models/{id}/{file} and \
+             /{org}/{id}/resolve/{revision}/{file}",
+        ),
     }
-    if path == HEALTH {
-        return health::answer(call).await;
-    }
-    if let Some(below) = path.strip_prefix(IPFS) {
-        return gateway::answer(call, below).await;
-    }
-    let below = path.strip_prefix(MODELS);
-    let named = below
-        .map_or_else(|| path.strip_prefix('/').and_then(ModelPath::parse_hub), ModelPath::parse);
-    let Some(path) = named else {
-        let detail = match below {
-            Some(_) => {
-                "this names no model file; use /models/{id}/{file} or /models/{id}/v{version}/{file}"
-            }
-            None => {
-                "there is nothing here; models are at /models/{id}/{file} and /{org}/{id}/resolve/{revision}/{file}"
-            }
-        };
-        return reply::problem(StatusCode::NOT_FOUND, detail);
-    };
-    if let Err((status, detail)) = call.config.private.admit(&path.id, &call.url) {
+}
+
+/// The response to a request for a model's file, which needs a link if the model is private.
+async fn model(call: &Call<'_>, path: &ModelPath) -> worker::Result<Response> {
+    let private = &call.config.private;
+    let query = call.url.query().unwrap_or_default();
+    if let Err((status, detail)) =
+        private.admit(&path.id, call.url.path(), query, host::unix_time())
+    {
         return reply::problem(status, &detail);
     }
-    let response = models::answer(call, &path).await?;
-    if call.config.private.contains(&path.id) {
-        // Only who has a link may keep it.
-        let headers = response.headers();
-        let kept = headers.get("Cache-Control")?.unwrap_or_default();
-        headers.set("Cache-Control", &kept.replace("public", "private"))?;
+    let response = models::answer(call, path).await?;
+    if private.contains(&path.id) {
+        reply::keep_private(&response)?;
     }
     Ok(response)
 }

@@ -1,69 +1,90 @@
-//! How often one address may ask what is not a model's bytes: the binding `API_LIMIT` counts, in the place where it is asked.
+//! The rate limit of one client address. The binding `API_LIMIT` counts requests, per data centre.
 //!
-//! The limit protects the worker, not the models: without the binding there is none, and one that fails lets pass.
+//! The limit protects the worker, not the models: without the binding nothing is limited, and a
+//! binding that fails admits all requests.
 
-use edge_net_driver::host;
+use edge_net_driver::{host, log};
 use http::StatusCode;
-use http::header::RETRY_AFTER;
 use js_sys::{Object, Promise, Reflect};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
-use web_sys::Request;
-use worker::Env;
 
-use crate::{log, reply};
+use crate::call::Call;
+use crate::reply;
 
-/// What the binding is called in `wrangler.toml`.
+/// Name of the binding in `wrangler.toml`.
 const BINDING: &str = "API_LIMIT";
-/// Its `period` there, in seconds, which it does not tell: after this much silence anybody is let in again.
+/// Its `period` in `wrangler.toml`, in seconds, which the binding does not tell: a client that is
+/// silent for this long is admitted again.
 pub const PERIOD: u32 = 60;
 
 #[wasm_bindgen]
 extern "C" {
-    /// A rate limit of the platform.
+    /// A rate limit binding.
     type RateLimit;
     #[wasm_bindgen(method, structural, catch)]
-    fn limit(this: &RateLimit, asked: &Object) -> Result<Promise, JsValue>;
+    fn limit(this: &RateLimit, options: &Object) -> Result<Promise, JsValue>;
 }
 
-/// The answer to a client that asks `what` too often; `None` lets it pass.
-pub async fn refusal(
-    env: &Env,
-    request: &Request,
-    what: &str,
-) -> worker::Result<Option<web_sys::Response>> {
-    if admits(env, request, what).await? {
+/// The response to a client that exceeds the limit of `prefix`; `None` if the client is admitted.
+pub async fn refusal(call: &Call<'_>, prefix: &str) -> worker::Result<Option<web_sys::Response>> {
+    if admits(call, prefix).await? {
         return Ok(None);
     }
-    let response = reply::problem(StatusCode::TOO_MANY_REQUESTS, &too_many(what))?;
-    response.headers().set(RETRY_AFTER.as_str(), &PERIOD.to_string())?;
-    Ok(Some(response))
+    let detail = too_many(prefix);
+    reply::problem_with_retry(StatusCode::TOO_MANY_REQUESTS, &detail, PERIOD).map(Some)
 }
 
-/// Whether a client may ask `what` now.
-pub async fn admits(env: &Env, request: &Request, what: &str) -> worker::Result<bool> {
-    // Cloudflare sets the field, whatever a client sends; elsewhere all clients are one.
-    let client = request.headers().get("CF-Connecting-IP")?.unwrap_or_default();
-    Ok(counts(env, &format!("{what} {client}")).await.unwrap_or_else(|error| {
+/// Whether the client may send a request below `prefix` now.
+pub async fn admits(call: &Call<'_>, prefix: &str) -> worker::Result<bool> {
+    // Cloudflare overwrites this header. Elsewhere all clients count as one.
+    let client = call.request.headers().get("CF-Connecting-IP")?.unwrap_or_default();
+    Ok(count(call, &key(prefix, &client)).await.unwrap_or_else(|error| {
         log::warn("limit-failed").fact("binding", BINDING).say(host::message(&error));
         true
     }))
 }
 
-/// What is said of `what` to who may not ask it now.
-pub fn too_many(what: &str) -> String {
-    format!(
-        "too many requests for {what} came from your address; it is answered again in {PERIOD} s at the latest"
-    )
+/// The detail of the problem that a client exceeds the limit of `prefix`.
+pub fn too_many(prefix: &str) -> String {
+    format!("too many requests for {prefix} from your address; try again in {PERIOD} s")
 }
 
-async fn counts(env: &Env, key: &str) -> Result<bool, JsValue> {
-    let binding = Reflect::get(env, &BINDING.into())?;
+/// Each prefix and address is counted on its own.
+fn key(prefix: &str, client: &str) -> String {
+    format!("{prefix} {client}")
+}
+
+async fn count(call: &Call<'_>, key: &str) -> Result<bool, JsValue> {
+    let binding = Reflect::get(call.env, &BINDING.into())?;
     if binding.is_undefined() {
         return Ok(true);
     }
-    let asked = Object::new();
-    Reflect::set(&asked, &"key".into(), &key.into())?;
-    let outcome = JsFuture::from(binding.unchecked_ref::<RateLimit>().limit(&asked)?).await?;
+    let options = Object::new();
+    Reflect::set(&options, &"key".into(), &key.into())?;
+    let outcome = JsFuture::from(binding.unchecked_ref::<RateLimit>().limit(&options)?).await?;
     Ok(Reflect::get(&outcome, &"success".into())?.is_truthy())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_and_addresses_are_counted_apart() {
+        assert_ne!(key("/v1/", "192.0.2.1"), key("/healthz", "192.0.2.1"));
+        assert_ne!(key("/v1/", "192.0.2.1"), key("/v1/", "192.0.2.2"));
+    }
+
+    #[test]
+    fn the_period_is_the_one_of_every_rate_limit_in_wrangler_toml() {
+        let config = include_str!("../../wrangler.toml");
+        let periods: Vec<_> = config.lines().filter(|line| line.contains("period =")).collect();
+        assert!(!periods.is_empty());
+        for line in periods {
+            assert!(line.contains(&format!("period = {PERIOD} ")), "{line}");
+        }
+        assert!(config.contains(&format!("name = \"{BINDING}\"")));
+        assert!(too_many("/v1/").contains("60 s"));
+    }
 }

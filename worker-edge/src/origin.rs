@@ -6,47 +6,49 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use edge_net_core::dag::layout::LEAVES_PER_SEGMENT;
-use edge_net_core::dag::unixfs::cid_text;
 use edge_net_core::transfer::download::{self, Report};
 use edge_net_core::transfer::source::Failure;
 use edge_net_core::trust::manifest::Artifact;
+use edge_net_driver::log;
 use edge_net_driver::lookup::{Accepted, Access as _, NoLeafTable};
 use edge_net_driver::rows::InRows;
 use edge_net_driver::session::{Location, Reader, Session};
 use js_sys::Object;
 
+use crate::catalog;
 use crate::config::Config;
 use crate::subrequests::{Counted, Subrequests};
-use crate::{catalog, log, segments};
 
-/// Requests to sources at once, of the six a Worker may have under way.
+/// Requests to sources at once. A worker may have six open connections.
 const LANES: usize = 2;
-/// Segments in memory at the most.
+/// Maximum number of segments in memory.
 const HELD: usize = 3;
-/// The same where they come out of one body, besides the one on its way to the client.
+/// The same where all segments come out of one response body, besides the segment that is being
+/// sent to the client.
 const HELD_OF_ROW: usize = 2;
-/// Times a source is asked for a segment: the client's own machine asks again.
+/// Requests to a source for one segment. The client tries again itself.
 const ATTEMPTS: u32 = 3;
 
-/// Keeps nothing; counts.
+/// Keeps no segments, and counts subrequests.
 pub type Store = InRows<Subrequests>;
 /// A download for one request.
 pub type Download = Session<Store>;
 
-/// Where one artifact is downloaded from.
+/// The sources of one artifact.
 pub struct Origin {
     config: Rc<Config>,
     accepted: Rc<Accepted>,
     /// The artifact.
     pub artifact: Artifact,
-    /// What may still be asked.
+    /// The subrequests of the request.
     pub subrequests: Rc<Subrequests>,
+    progress: Rc<dyn Fn()>,
     session: OnceCell<Download>,
-    came_from: Rc<RefCell<BTreeMap<u64, String>>>,
+    origins: Rc<RefCell<BTreeMap<u64, String>>>,
 }
 
 impl Origin {
-    /// The origins of `artifact`, which `accepted` lists.
+    /// The sources of `artifact`, which `accepted` lists.
     pub fn new(config: Rc<Config>, accepted: Rc<Accepted>, artifact: Artifact) -> Self {
         let subrequests = Rc::new(Subrequests::new(config.subrequests));
         Self {
@@ -54,15 +56,21 @@ impl Origin {
             accepted,
             artifact,
             subrequests,
+            progress: Rc::new(|| ()),
             session: OnceCell::new(),
-            came_from: Rc::default(),
+            origins: Rc::default(),
         }
     }
 
-    /// The download of single segments. Its leaf table is fetched when this is first called.
+    /// Calls `progress` whenever bytes arrive.
+    pub fn on_progress(self, progress: impl Fn() + 'static) -> Self {
+        Self { progress: Rc::new(progress), ..self }
+    }
+
+    /// The download of single segments. The first call fetches the leaf table.
     ///
     /// # Errors
-    /// Where there is no leaf table.
+    /// If there is no leaf table.
     pub async fn session(&self) -> Result<&Download, NoLeafTable> {
         if let Some(session) = self.session.get() {
             return Ok(session);
@@ -71,10 +79,11 @@ impl Origin {
         Ok(self.session.get_or_init(|| session))
     }
 
-    /// Reads bytes past the cache, as few requests as can be: one, unless something is wrong with what it brings.
+    /// Reads bytes without the cache, with as few requests as possible: one, unless its response is
+    /// bad.
     ///
     /// # Errors
-    /// Where there is no leaf table.
+    /// If there is no leaf table.
     pub async fn read(&self, bytes: Range<u64>) -> Result<Reader<Store>, NoLeafTable> {
         let layout = self.artifact.layout();
         let segments = layout.segments_of_bytes(&bytes);
@@ -87,7 +96,8 @@ impl Origin {
         Ok(session.read(bytes))
     }
 
-    /// A download with so many lanes that holds so many segments, and asks for all that comes before `row_end` at once.
+    /// A download with `lanes` requests at once that holds `held` segments. Each request asks for
+    /// all bytes up to `row_end`.
     async fn open(&self, lanes: usize, held: usize, row_end: u64) -> Result<Download, NoLeafTable> {
         let credential = &self.config.credential;
         let counted = Counted(credential, &self.subrequests);
@@ -104,7 +114,7 @@ impl Origin {
                 }
             }
         }
-        // Whole segments: what the head says of the first is then true of all that follows it.
+        // Whole segments from one source, so that the origin in the head is true of what follows.
         let limits = download::Config {
             whole: true,
             lanes,
@@ -121,23 +131,24 @@ impl Origin {
         Ok(Session::new(table, locations, Object::new(), store, limits, &[], report))
     }
 
-    /// Where a segment was downloaded from, such as `gcs` or `gcs+ipfs`; empty while it was not.
-    pub fn came_from(&self, segment: u64) -> String {
-        self.came_from.borrow().get(&segment).cloned().unwrap_or_default()
+    /// The sources that a segment was downloaded from, such as `gcs` or `gcs+ipfs`; empty if it was
+    /// not downloaded.
+    pub fn origin_of(&self, segment: u64) -> String {
+        self.origins.borrow().get(&segment).cloned().unwrap_or_default()
     }
 
+    /// Handles the reports of a download from `sources`.
     fn report(&self, sources: Vec<String>) -> impl Fn(Report) + 'static {
-        let came_from = Rc::clone(&self.came_from);
+        let (origins, progress) = (Rc::clone(&self.origins), Rc::clone(&self.progress));
         let manifest = &self.accepted.manifest;
         let (model, version, file) =
             (manifest.id.clone(), manifest.version.to_string(), self.artifact.filename.clone());
         let about = move |line: log::Line| {
             line.fact("model", &*model).fact("version", &*version).fact("file", &*file)
         };
-        let cid = cid_text(&self.artifact.cid);
         move |report| match report {
-            Report::Verified { segment, origins } => {
-                drop(came_from.borrow_mut().insert(segment, origins.join("+")))
+            Report::Verified { segment, origins: names } => {
+                drop(origins.borrow_mut().insert(segment, names.join("+")))
             }
             Report::Refused { segment, source, failure } => {
                 let line = about(log::warn("refused"))
@@ -151,12 +162,13 @@ impl Origin {
                 line.say(failure);
             }
             Report::Failed(error) => about(log::error("no-good-copy")).say(error),
-            Report::Received { .. } => segments::alive(&cid),
+            Report::Received { .. } => progress(),
             _ => {}
         }
     }
 }
 
+/// A seed of the download's random choices.
 fn seed() -> u64 {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Any 53 bits will do.
     let seed = (js_sys::Math::random() * 9_007_199_254_740_992.0) as u64;

@@ -1,28 +1,25 @@
-//! Private models: whose files need a link ([`edge_net_core::http::link`]), and who is given links.
+//! Private models: their files need a link ([`edge_net_core::http::link`]), and a token gives
+//! links.
 
 use std::time::Duration;
 
 use edge_net_core::dag::unixfs::Digest;
 use edge_net_core::http::link::{LinkKeys, Reach};
 use edge_net_core::time::UnixTime;
-use edge_net_driver::host;
+use edge_net_driver::log;
 use http::StatusCode;
-use web_sys::Request;
-use worker::Url;
 
-use crate::log;
-
-/// Which models are private, and the keys to them.
+/// The private models, and their keys.
 pub struct Private {
     /// Their ids.
     pub models: Vec<String>,
-    /// What links are signed with.
+    /// The keys that sign links.
     pub keys: Option<LinkKeys>,
-    /// SHA-256 of the token that links are given for.
+    /// SHA-256 of the token that gives links.
     pub token: Option<Digest>,
 }
 
-/// A request that is turned away, and what its problem says.
+/// The status and the detail of the problem that a request is refused.
 pub type Refused = (StatusCode, String);
 
 impl Private {
@@ -31,17 +28,16 @@ impl Private {
         self.models.iter().any(|model| model == id)
     }
 
-    /// Lets a request for a file of the model `id` pass, if it may.
+    /// Checks that a request for a file of the model `id` may pass at `now`.
     ///
     /// # Errors
-    /// [`Refused`].
-    pub fn admit(&self, id: &str, url: &Url) -> Result<(), Refused> {
+    /// [`Refused`], if the model is private and the URL is not a valid link.
+    pub fn admit(&self, id: &str, path: &str, query: &str, now: UnixTime) -> Result<(), Refused> {
         if !self.contains(id) {
             return Ok(());
         }
-        let known = self.keys.as_ref().ok_or_else(unavailable)?;
-        let checked = known.check(url.path(), url.query().unwrap_or_default(), host::unix_time());
-        checked.map_err(|error| {
+        let keys = self.keys.as_ref().ok_or_else(unavailable)?;
+        keys.check(path, query, now).map_err(|error| {
             let detail = format!(
                 "{id} is private, and {error}; ask /v1/models/{id}/download for a new link"
             );
@@ -49,16 +45,18 @@ impl Private {
         })
     }
 
-    /// The query that makes a URL below `folder` a link for `lifetime`; `None` where none is needed.
+    /// The query that makes a URL below `folder` a link for `lifetime` after `now`. `None` if the
+    /// model is not private. `authorization` is the request's header.
     ///
     /// # Errors
-    /// [`Refused`], when `request` does not come from who may have links.
+    /// [`Refused`], if the header does not have the token.
     pub fn link(
         &self,
         id: &str,
         folder: &str,
-        request: &Request,
+        authorization: Option<&str>,
         lifetime: Duration,
+        now: UnixTime,
     ) -> Result<Option<Link>, Refused> {
         if !self.contains(id) {
             return Ok(None);
@@ -66,25 +64,25 @@ impl Private {
         let (Some(keys), Some(token)) = (&self.keys, &self.token) else {
             return Err(unavailable());
         };
-        let given = request.headers().get("Authorization").ok().flatten();
-        let given = given.as_deref().and_then(|given| given.strip_prefix("Bearer "));
-        // Digests are compared: how many bytes of a guess are right shows nowhere.
+        let given = authorization.and_then(|given| given.strip_prefix("Bearer "));
+        // The time to compare digests does not tell how many bytes of a guess are right.
         if given.is_none_or(|given| Digest::of(given.as_bytes()) != *token) {
             let detail = format!(
                 "{id} is private: send Authorization: Bearer with the token that its owner gave you"
             );
             return Err((StatusCode::UNAUTHORIZED, detail));
         }
-        let expires = host::unix_time() + lifetime;
+        let expires = now + lifetime;
         Ok(Some(Link { query: keys.query(Reach::Below(folder), expires), expires }))
     }
 }
 
-/// See [`Private::link`].
+/// A link: see [`Private::link`].
+#[derive(Debug)]
 pub struct Link {
-    /// What is appended to a URL, after a question mark.
+    /// The query of the URL.
     pub query: String,
-    /// When it ends.
+    /// Its end.
     pub expires: UnixTime,
 }
 
@@ -92,4 +90,61 @@ fn unavailable() -> Refused {
     log::error("not-configured")
         .say("PRIVATE_MODELS is set, but the secrets LINK_KEYS or LINK_TOKEN are not");
     (StatusCode::SERVICE_UNAVAILABLE, "links to private models are not configured here".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: UnixTime = UnixTime::from_secs(1_700_000_000);
+    const MINUTE: Duration = Duration::from_secs(60);
+    const FILE: &str = "/models/secret/model.onnx";
+
+    fn private() -> Private {
+        let keys = format!(r#"{{"current": "a", "keys": {{"a": "{}"}}}}"#, "A".repeat(43) + "=");
+        Private {
+            models: vec!["secret".into()],
+            keys: Some(LinkKeys::parse(&keys).unwrap()),
+            token: Some(Digest::of(b"token")),
+        }
+    }
+
+    fn link(authorization: Option<&str>) -> Result<Option<Link>, Refused> {
+        private().link("secret", "/models/secret/", authorization, MINUTE, NOW)
+    }
+
+    #[test]
+    fn public_models_need_no_link_and_get_none() {
+        assert!(private().admit("demo", "/models/demo/model.onnx", "", NOW).is_ok());
+        assert!(private().link("demo", "/models/demo/", None, MINUTE, NOW).unwrap().is_none());
+    }
+
+    #[test]
+    fn the_token_gives_a_link_that_expires() {
+        let link = link(Some("Bearer token")).unwrap().unwrap();
+        assert_eq!(link.expires, NOW + MINUTE);
+        let admit = |path: &str, now| private().admit("secret", path, &link.query, now);
+        assert_eq!(admit(FILE, NOW), Ok(()));
+        assert_eq!(
+            admit(FILE, NOW + Duration::from_secs(61)).unwrap_err().0,
+            StatusCode::FORBIDDEN
+        );
+        assert_eq!(admit("/models/other/model.onnx", NOW).unwrap_err().0, StatusCode::FORBIDDEN);
+    }
+
+    #[test]
+    fn without_a_link_a_file_is_forbidden() {
+        let (status, detail) = private().admit("secret", FILE, "", NOW).unwrap_err();
+        assert_eq!(status, StatusCode::FORBIDDEN);
+        assert!(detail.contains("/v1/models/secret/download"), "{detail}");
+    }
+
+    #[test]
+    fn without_the_token_there_is_no_link() {
+        for given in
+            [None, Some("token"), Some("Bearer other"), Some("Bearer "), Some("bearer token")]
+        {
+            assert_eq!(link(given).unwrap_err().0, StatusCode::UNAUTHORIZED, "{given:?}");
+        }
+    }
 }

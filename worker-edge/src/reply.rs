@@ -1,46 +1,28 @@
-//! Responses: the fields every answer carries, and bodies of known length.
+//! Responses: the headers that all of them have, problems (RFC 9457), and small bodies.
 
-use edge_net_core::http::answer::PROBLEM_JSON;
-use edge_net_driver::host;
-use http::{HeaderMap, Method, StatusCode};
-use js_sys::Object;
-use wasm_bindgen::prelude::*;
-use wasm_bindgen_futures::JsFuture;
-use web_sys::{Headers, ReadableStream, ResponseInit, WritableStream};
+use edge_net_core::dag::unixfs::Digest;
+use edge_net_core::http::answer::{self, Freshness, PROBLEM_JSON};
+use edge_net_driver::log;
+use edge_net_driver::lookup::NoManifest;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use js_sys::{Object, Uint8Array};
+use web_sys::{Headers, Response, ResponseInit};
 
-use crate::{embeddings, log};
+use crate::call::Call;
+use crate::routes;
 
-/// Fields a page on another origin may read.
-const EXPOSED: &str = "Accept-Ranges, Content-Length, Content-Range, ETag, Link, Location, Repr-Digest, Retry-After, Server-Timing, X-Ipfs-Path, X-Ipfs-Roots, X-Link-Expires, X-Model-Checksum, X-Model-Version";
+/// Response headers that a page on another origin may read.
+const EXPOSED: &str = "Accept-Ranges, Content-Length, Content-Range, ETag, Link, Location, \
+    Repr-Digest, Retry-After, Server-Timing, X-Ipfs-Path, X-Ipfs-Roots, X-Link-Expires, \
+    X-Model-Checksum, X-Model-Version";
 
-#[wasm_bindgen]
-extern "C" {
-    /// workerd's transform stream that announces its length as `Content-Length`.
-    pub type FixedLengthStream;
-    #[wasm_bindgen(constructor)]
-    fn new(length: f64) -> FixedLengthStream;
-    /// What the client reads.
-    #[wasm_bindgen(method, getter)]
-    pub fn readable(this: &FixedLengthStream) -> ReadableStream;
-    /// Where it is written.
-    #[wasm_bindgen(method, getter)]
-    pub fn writable(this: &FixedLengthStream) -> WritableStream;
-}
-
-impl FixedLengthStream {
-    /// A stream of `length` bytes.
-    pub fn of(length: u64) -> Self {
-        #[allow(clippy::cast_precision_loss)] // Sizes are below 2^53.
-        Self::new(length as f64)
-    }
-}
-
-/// A response with the fields every answer carries added to `fields`.
+/// A response with `fields` and the headers that every response has.
 pub fn with_fields(
     status: StatusCode,
     fields: &HeaderMap,
     body: Option<&Object>,
-) -> worker::Result<web_sys::Response> {
+) -> worker::Result<Response> {
     let headers = Headers::new()?;
     for (name, value) in fields {
         headers.append(name.as_str(), value.to_str().unwrap_or_default())?;
@@ -53,66 +35,93 @@ pub fn with_fields(
     let init = ResponseInit::new();
     init.set_status(status.as_u16());
     init.set_headers(&headers);
-    Ok(web_sys::Response::new_with_opt_buffer_source_and_init(body, &init)?)
+    Ok(Response::new_with_opt_buffer_source_and_init(body, &init)?)
 }
 
-/// A problem (RFC 9457).
-pub fn problem(status: StatusCode, detail: &str) -> worker::Result<web_sys::Response> {
+/// A response with a body that is in memory.
+pub fn small(
+    call: &Call<'_>,
+    freshness: Freshness,
+    media_type: &'static str,
+    body: &[u8],
+) -> worker::Result<Response> {
+    let tag = format!("\"{}\"", Digest::of(body).to_hex());
+    let unchanged = call
+        .headers(&[IF_NONE_MATCH])
+        .get(IF_NONE_MATCH)
+        .is_some_and(|listed| listed.to_str().is_ok_and(|listed| listed.contains(&tag)));
     let mut fields = HeaderMap::new();
-    fields.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(PROBLEM_JSON));
-    fields.insert(http::header::CACHE_CONTROL, http::HeaderValue::from_static("no-store"));
-    let body =
-        js_sys::Uint8Array::from(edge_net_core::http::answer::problem(status, detail).as_bytes());
-    with_fields(status, &fields, Some(&body))
-}
-
-/// The methods that a URL allows, besides OPTIONS.
-pub const fn allowed(path: &str) -> &'static [Method] {
-    match path.as_bytes() {
-        b"/v1/embeddings" => &[Method::POST],
-        b"/v1/models" => &[Method::GET, Method::HEAD, Method::POST],
-        _ => &[Method::GET, Method::HEAD],
+    fields.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    fields.insert(CACHE_CONTROL, HeaderValue::from_static(freshness.cache_control()));
+    if let Ok(tag) = HeaderValue::from_str(&tag) {
+        fields.insert(ETAG, tag);
+    }
+    match (unchanged, call.method == Method::HEAD) {
+        (true, _) => with_fields(StatusCode::NOT_MODIFIED, &fields, None),
+        (_, true) => with_fields(StatusCode::OK, &fields, None),
+        _ => with_fields(StatusCode::OK, &fields, Some(&Uint8Array::from(body))),
     }
 }
 
-/// The problem that a URL does not allow a method.
-pub fn not_allowed(method: &Method, path: &str) -> worker::Result<web_sys::Response> {
-    let detail = format!("{method} is not allowed here; use {}", list(path, " or "));
-    let response = problem(StatusCode::METHOD_NOT_ALLOWED, &detail)?;
-    response.headers().set("Allow", &format!("{}, OPTIONS", list(path, ", ")))?;
+/// Restricts a response to the client's own cache: only holders of a link may have it.
+pub fn keep_private(response: &Response) -> worker::Result<()> {
+    let headers = response.headers();
+    let cache_control = headers.get(CACHE_CONTROL.as_str())?.unwrap_or_default();
+    Ok(headers.set(CACHE_CONTROL.as_str(), &cache_control.replace("public", "private"))?)
+}
+
+/// A problem (RFC 9457).
+pub fn problem(status: StatusCode, detail: &str) -> worker::Result<Response> {
+    let mut fields = HeaderMap::new();
+    fields.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+    fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let body = Uint8Array::from(answer::problem(status, detail).as_bytes());
+    with_fields(status, &fields, Some(&body))
+}
+
+/// A problem after which the client may try again in so many seconds.
+pub fn problem_with_retry(
+    status: StatusCode,
+    detail: &str,
+    retry_after: u32,
+) -> worker::Result<Response> {
+    let response = problem(status, detail)?;
+    response.headers().set(RETRY_AFTER.as_str(), &retry_after.to_string())?;
     Ok(response)
 }
 
-/// The answer to a CORS preflight, or to who asks what is allowed.
-pub fn preflight(path: &str) -> worker::Result<web_sys::Response> {
+/// The problem that the sources failed, and not the client.
+pub fn bad_gateway(detail: &str) -> worker::Result<Response> {
+    log::error("bad-gateway").say(detail);
+    problem_with_retry(StatusCode::BAD_GATEWAY, detail, 5)
+}
+
+/// The problem that there is no manifest.
+pub fn no_manifest(error: &NoManifest) -> worker::Result<Response> {
+    match error {
+        NoManifest::NotFound(_) => problem(StatusCode::NOT_FOUND, &error.to_string()),
+        NoManifest::Refused(_) | NoManifest::Older(_) | NoManifest::Unreachable(_) => {
+            bad_gateway(&error.to_string())
+        }
+    }
+}
+
+/// The problem that a path does not allow a method.
+pub fn not_allowed(method: &Method, path: &str) -> worker::Result<Response> {
+    let detail = routes::method_not_allowed(method, path);
+    let response = problem(StatusCode::METHOD_NOT_ALLOWED, &detail)?;
+    response.headers().set("Allow", &routes::allow(path))?;
+    Ok(response)
+}
+
+/// The response to OPTIONS, which includes CORS preflights.
+pub fn preflight(path: &str) -> worker::Result<Response> {
     let response = with_fields(StatusCode::NO_CONTENT, &HeaderMap::new(), None)?;
     let headers = response.headers();
-    let allowed = format!("{}, OPTIONS", list(path, ", "));
-    headers.set("Allow", &allowed)?;
-    headers.set("Access-Control-Allow-Methods", &allowed)?;
-    let fields = match path {
-        // OpenAI's clients send a dozen of their own. The star does not mean this one.
-        embeddings::PATH => "*, Authorization",
-        _ => "Range, If-Range, If-Match, If-None-Match, Authorization, Content-Type",
-    };
-    headers.set("Access-Control-Allow-Headers", fields)?;
+    let allow = routes::allow(path);
+    headers.set("Allow", &allow)?;
+    headers.set("Access-Control-Allow-Methods", &allow)?;
+    headers.set("Access-Control-Allow-Headers", routes::allowed_headers(path))?;
     headers.set("Access-Control-Max-Age", "86400")?;
     Ok(response)
-}
-
-fn list(path: &str, between: &str) -> String {
-    allowed(path).iter().map(Method::as_str).collect::<Vec<_>>().join(between)
-}
-
-/// `stream`, announced to be `length` bytes long. If it errors, so does what is returned: the
-/// connection breaks before the length is reached, and the client knows.
-pub fn of_length(stream: &ReadableStream, length: u64) -> ReadableStream {
-    let fixed = FixedLengthStream::of(length);
-    let piped = stream.pipe_to(&fixed.writable());
-    wasm_bindgen_futures::spawn_local(async move {
-        if let Err(error) = JsFuture::from(piped).await {
-            log::error("cut-short").say(host::message(&error));
-        }
-    });
-    fixed.readable()
 }

@@ -1,4 +1,4 @@
-//! Answers below `/v1/`: the registry of models, as `openapi.json` describes it.
+//! The registry API below `/v1/`, as `openapi.json` describes it.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -9,8 +9,8 @@ use edge_net_core::http::registry::{Filter, Release, Summary};
 use edge_net_core::transfer::source::{Failure, Source, SourceKind};
 use edge_net_core::trust::manifest::{MAX_MANIFEST_BYTES, is_id};
 use edge_net_core::trust::signature::VerifiedManifest;
-use edge_net_driver::host;
 use edge_net_driver::lookup::{Accepted, NoManifest};
+use edge_net_driver::{host, log};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use js_sys::Uint8Array;
@@ -18,43 +18,40 @@ use semver::Version;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::models::{Call, no_manifest, small};
+use crate::call::Call;
 use crate::private::Link;
 use crate::registry::{Found, NotPublished, Page, Registry, Unavailable};
-use crate::{MODELS, catalog, log, reply};
+use crate::reply::{no_manifest, small};
+use crate::routes::{MODELS, ModelResource, Resource};
+use crate::{catalog, reply};
 
-/// What this says, for programs: `openapi.json` and the schema of manifests, see `build.rs`.
+/// The OpenAPI document: `openapi.json` and the schema of manifests (see `build.rs`).
 const OPENAPI: &str = include_str!(concat!(env!("OUT_DIR"), "/openapi.json"));
 const JSON: &str = "application/json";
-/// How long links are good where nothing is asked for, in seconds.
+/// Default lifetime of links.
 const LIFETIME: Duration = Duration::from_hours(1);
 
 type Answer = worker::Result<web_sys::Response>;
 
-/// The answer to a request for `path`, which is what follows `/v1/`.
+/// The response to a request for `path`, which is the part below `/v1/`.
 pub async fn answer(call: &Call<'_>, path: &str) -> Answer {
-    let parts: Vec<&str> = path.split('/').collect();
-    let id = match parts.as_slice() {
-        ["models" | "openapi.json"] => None,
-        ["models", id]
-        | ["models", id, "versions" | "download"]
-        | ["models", id, "versions", _] => Some(*id),
-        _ => {
-            let detail = "there is nothing here; see /v1/openapi.json";
-            return reply::problem(StatusCode::NOT_FOUND, detail);
+    match Resource::of(path) {
+        Some(Resource::OpenApi) => small(call, Freshness::Latest, JSON, OPENAPI.as_bytes()),
+        Some(Resource::Models) if call.method == Method::POST => publish(call).await,
+        Some(Resource::Models) => list(call).await,
+        Some(Resource::Model(id, resource)) => model(call, id, resource).await,
+        None => {
+            reply::problem(StatusCode::NOT_FOUND, "there is nothing here; see /v1/openapi.json")
         }
-    };
-    let Some(id) = id else {
-        return match (parts.as_slice(), &call.method) {
-            (["models"], &Method::POST) => publish(call).await,
-            (["models"], _) => list(call).await,
-            _ => small(call, Freshness::Latest, JSON, OPENAPI.as_bytes()),
-        };
-    };
+    }
+}
+
+/// The response about one model. If the model is private, the request needs the token.
+async fn model(call: &Call<'_>, id: &str, resource: ModelResource<'_>) -> Answer {
     if !is_id(id) {
         return reply::problem(
             StatusCode::NOT_FOUND,
-            "this is no model's id: those are of a-z, 0-9, '.', '_' and '-'",
+            "this is no model id: ids have a-z, 0-9, '.', '_' and '-'",
         );
     }
     let Some(lifetime) = lifetime(&call.url) else {
@@ -62,37 +59,40 @@ pub async fn answer(call: &Call<'_>, path: &str) -> Answer {
             format!("lifetime must be a number of seconds from 1 to {}", MAX_LIFETIME.as_secs());
         return reply::problem(StatusCode::BAD_REQUEST, &detail);
     };
-    // Before anything is said of a private model.
-    let link = match call.config.private.link(id, &format!("{MODELS}{id}/"), call.request, lifetime)
-    {
-        Ok(link) => link,
-        Err((status, detail)) => {
-            let response = reply::problem(status, &detail)?;
-            if status == StatusCode::UNAUTHORIZED {
-                response.headers().set("WWW-Authenticate", "Bearer")?;
+    let authorization = call.request.headers().get("Authorization").ok().flatten();
+    let folder = format!("{MODELS}{id}/");
+    let private = &call.config.private;
+    let link =
+        match private.link(id, &folder, authorization.as_deref(), lifetime, host::unix_time()) {
+            Ok(link) => link,
+            Err((status, detail)) => {
+                let response = reply::problem(status, &detail)?;
+                if status == StatusCode::UNAUTHORIZED {
+                    response.headers().set("WWW-Authenticate", "Bearer")?;
+                }
+                return Ok(response);
             }
-            return Ok(response);
-        }
-    };
-    let response = match parts.as_slice() {
-        [.., "download"] => return download(call, id, link).await,
-        [.., "versions", version] => match Version::parse(version) {
+        };
+    let is_private = link.is_some();
+    let response = match resource {
+        ModelResource::Download => return download(call, id, link).await,
+        ModelResource::Version(version) => match Version::parse(version) {
             Ok(version) => manifest(call, id, Some(&version)).await,
             Err(error) => reply::problem(
                 StatusCode::NOT_FOUND,
                 &format!("this is no semantic version: {error}"),
             ),
         },
-        [.., "versions"] => versions(call, id).await,
-        _ => manifest(call, id, None).await,
+        ModelResource::Versions => versions(call, id).await,
+        ModelResource::Newest => manifest(call, id, None).await,
     }?;
-    if link.is_some() {
+    if is_private {
         response.headers().set(CACHE_CONTROL.as_str(), "private, no-store")?;
     }
     Ok(response)
 }
 
-/// How long links are asked to be good.
+/// The requested lifetime of links; `None` if it is not allowed.
 fn lifetime(url: &worker::Url) -> Option<Duration> {
     let asked = url.query_pairs().find(|(name, _)| name == "lifetime");
     let asked =
@@ -100,7 +100,7 @@ fn lifetime(url: &worker::Url) -> Option<Duration> {
     asked.filter(|lifetime| (Duration::from_secs(1)..=MAX_LIFETIME).contains(lifetime))
 }
 
-/// A page of the models that there are.
+/// A page of the list of models.
 async fn list(call: &Call<'_>) -> Answer {
     let filter = match Filter::parse(call.url.query_pairs()) {
         Ok(filter) => filter,
@@ -125,9 +125,9 @@ async fn list(call: &Call<'_>) -> Answer {
     Ok(response)
 }
 
-/// The same of the models that came with the worker.
+/// The same of the bundled models, for when the registry has failed with `error`.
 fn bundled(call: &Call<'_>, filter: &Filter, error: &Unavailable) -> Page {
-    log::warn("registry-failed").say(format!("{error}; the list is of what is bundled"));
+    log::warn("registry-failed").say(format!("{error}; the list has the bundled models only"));
     let manifests = catalog::all_bundled(&call.config);
     let public =
         manifests.iter().filter(|accepted| !call.config.private.contains(&accepted.manifest.id));
@@ -137,7 +137,7 @@ fn bundled(call: &Call<'_>, filter: &Filter, error: &Unavailable) -> Page {
     filter.page(wanted.take(usize::from(filter.limit.get()) + 1).collect())
 }
 
-/// The manifest of a version, or of the newest: from the registry, else from where the workers get theirs.
+/// The manifest of a version, or of the newest: from the registry, or else from the sources.
 async fn accepted(
     call: &Call<'_>,
     id: &str,
@@ -146,13 +146,15 @@ async fn accepted(
     match Registry::of(call.env).manifest(&call.config, id, version).await {
         Ok(Found::Manifest(accepted)) => return Ok(accepted),
         Ok(Found::Yanked) => {
-            return Err(NoManifest::NotFound(format!("all versions of {id} are yanked; name one")));
+            return Err(NoManifest::NotFound(format!(
+                "all versions of {id} are yanked; request one by its version"
+            )));
         }
         Ok(Found::Nothing) => {}
         Err(error) => {
             log::warn("registry-failed")
                 .fact("model", id)
-                .say(format!("{error}; the bucket and the bundle are asked"));
+                .say(format!("{error}; falling back to the bucket and the bundle"));
         }
     }
     catalog::manifest(&call.config, id, version).await
@@ -160,18 +162,19 @@ async fn accepted(
 
 async fn manifest(call: &Call<'_>, id: &str, version: Option<&Version>) -> Answer {
     match accepted(call, id, version).await {
-        // A version may be signed again, when it is yanked.
+        // A version is signed again when it is yanked.
         Ok(accepted) => small(call, Freshness::Latest, JSON, accepted.text.as_bytes()),
         Err(error) => no_manifest(&error),
     }
 }
 
-/// The versions of a model; where the registry does not know it, the newest of the bucket or the bundle.
+/// The versions of a model; if the registry does not know it, the newest of the bucket or the
+/// bundle.
 async fn versions(call: &Call<'_>, id: &str) -> Answer {
     let releases = Registry::of(call.env).releases(id).await.unwrap_or_else(|error| {
         log::warn("registry-failed")
             .fact("model", id)
-            .say(format!("{error}; only the newest version is told"));
+            .say(format!("{error}; the list has the newest version only"));
         Vec::new()
     });
     if !releases.is_empty() {
@@ -194,7 +197,7 @@ fn release(manifest: &VerifiedManifest) -> Release {
     }
 }
 
-/// Takes in a signed manifest.
+/// Publishes a signed manifest.
 async fn publish(call: &Call<'_>) -> Answer {
     let media_type = call.request.headers().get(CONTENT_TYPE.as_str())?.unwrap_or_default();
     if !media_type
@@ -207,12 +210,12 @@ async fn publish(call: &Call<'_>) -> Answer {
             "send the signed manifest as application/json",
         );
     }
-    // A response, because those are what the driver reads with a limit.
+    // As a response: the driver reads those with a size limit.
     let body = web_sys::Response::new_with_opt_readable_stream(call.request.body().as_ref())?;
     let text = match host::read_at_most(&body, MAX_MANIFEST_BYTES).await {
         Ok(bytes) => String::from_utf8(bytes),
         Err(Failure::WrongLength { .. }) => {
-            let detail = format!("a manifest has {MAX_MANIFEST_BYTES} bytes at the most");
+            let detail = format!("a manifest has at most {MAX_MANIFEST_BYTES} bytes");
             return reply::problem(StatusCode::PAYLOAD_TOO_LARGE, &detail);
         }
         Err(failure) => {
@@ -249,7 +252,8 @@ async fn publish(call: &Call<'_>) -> Answer {
     reply::with_fields(status, &fields, Some(&Uint8Array::from(&*json(&publication.summary))))
 }
 
-/// URLs of a model's newest version by role, `signature` being the manifest that holds it. Links, where the model is private.
+/// The URLs of the newest version's files by role; `signature` is the manifest, which has the
+/// signature. If the model is private they are links.
 async fn download(call: &Call<'_>, id: &str, link: Option<Link>) -> Answer {
     let config = &call.config;
     let source = call
@@ -276,7 +280,7 @@ async fn download(call: &Call<'_>, id: &str, link: Option<Link>) -> Answer {
         _ => {
             return reply::problem(
                 StatusCode::NOT_FOUND,
-                &format!("{id} is not to be had from IPFS here"),
+                &format!("{id} is not available from IPFS here"),
             );
         }
     };
@@ -300,6 +304,26 @@ async fn download(call: &Call<'_>, id: &str, link: Option<Link>) -> Answer {
 }
 
 fn json(value: &(impl Serialize + ?Sized)) -> Vec<u8> {
-    // Fails only for maps whose keys are no texts, which none of ours are.
+    // It fails only for maps whose keys are not strings; there are none here.
     serde_json::to_vec(value).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::lifetime;
+
+    #[test]
+    fn lifetimes_have_a_default_and_limits() {
+        let of = |query: &str| {
+            lifetime(&worker::Url::parse(&format!("https://edge.example/v1/x{query}")).unwrap())
+                .map(|lifetime| lifetime.as_secs())
+        };
+        assert_eq!(of(""), Some(3600));
+        assert_eq!(of("?source=gcs"), Some(3600));
+        assert_eq!(of("?lifetime=1"), Some(1));
+        assert_eq!(of("?lifetime=604800"), Some(604_800));
+        for query in ["?lifetime=0", "?lifetime=604801", "?lifetime=", "?lifetime=1h"] {
+            assert_eq!(of(query), None, "{query}");
+        }
+    }
 }

@@ -1,0 +1,165 @@
+//! The fills of the isolate: a segment that the cache lacks is downloaded by one request, and the
+//! requests that want it meanwhile wait for it.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use edge_net_driver::host;
+use edge_net_driver::lease::{Attempt, Lease, Leases, Pauses, Terms};
+
+/// Fills at once in the isolate: each holds its segment up to three times.
+const MAX_FILLS: usize = 4;
+/// A fill that made no progress for this long was cancelled with its request, in milliseconds. A
+/// download waits less for a source that stalls.
+const EXPIRY: u64 = 25_000;
+/// How long a failure answers the requests that waited for the fill, in milliseconds.
+const FAILED_FOR: u64 = 2_000;
+/// Number of segments whose fills and failures are remembered.
+const MAX_REMEMBERED: usize = 4096;
+/// Shortest and longest pause of a request that waits, in milliseconds.
+const PAUSES: (u64, u64) = (5, 100);
+
+thread_local! {
+    static OF_ISOLATE: Fills = Fills::new();
+}
+
+/// The right to fill one segment.
+pub type Fill = Lease<String>;
+
+/// A fill failed a short time ago, with this error.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Failed(pub String);
+
+/// Fills by segment: the artifact's CID, a slash, and the segment's number.
+struct Fills {
+    leases: Leases<String>,
+    /// How often a segment was filled.
+    counts: RefCell<HashMap<String, u32>>,
+}
+
+impl Fills {
+    fn new() -> Self {
+        let leases = Leases::new(Terms {
+            expiry: EXPIRY,
+            max_leases: MAX_FILLS,
+            max_failures: MAX_REMEMBERED,
+        });
+        Self { leases, counts: RefCell::default() }
+    }
+
+    fn count(&self, segment: &str) -> u32 {
+        self.counts.borrow().get(segment).copied().unwrap_or_default()
+    }
+
+    /// Tries to take a fill. `None` if the segment was filled since `seen` was its count.
+    fn attempt(&self, segment: &str, seen: Option<u32>, now: u64) -> Option<Attempt<String>> {
+        let is_filled = seen.is_some_and(|seen| seen != self.count(segment));
+        (!is_filled).then(|| self.leases.attempt(segment, now))
+    }
+
+    fn end(&self, segment: &str, fill: Fill, result: Result<(), String>, now: u64) {
+        match result {
+            Ok(()) => {
+                fill.succeed();
+                let mut counts = self.counts.borrow_mut();
+                if counts.len() >= MAX_REMEMBERED {
+                    counts.clear();
+                }
+                *counts.entry(segment.to_owned()).or_default() += 1;
+            }
+            Err(error) => drop(fill.fail(error, now, now + FAILED_FOR)),
+        }
+    }
+}
+
+/// How often a segment was filled.
+pub fn count(segment: &str) -> u32 {
+    OF_ISOLATE.with(|fills| fills.count(segment))
+}
+
+/// Waits for the right to fill a segment. `None` if another request filled it since `seen` was its
+/// count.
+///
+/// # Errors
+/// [`Failed`] if another request failed to fill it.
+pub async fn acquire(segment: &str, seen: Option<u32>) -> Result<Option<Fill>, Failed> {
+    let (shortest, longest) = PAUSES;
+    let mut pauses = Pauses::new(shortest, longest, u64::MAX);
+    loop {
+        let now = host::now();
+        match OF_ISOLATE.with(|fills| fills.attempt(segment, seen, now)) {
+            None => return Ok(None),
+            Some(Attempt::Granted(fill)) => return Ok(Some(fill)),
+            Some(Attempt::Failed(error)) => return Err(Failed(error)),
+            Some(Attempt::Wait) => host::sleep(pauses.next(now).unwrap_or(longest)).await,
+        }
+    }
+}
+
+/// Renews the fills of the artifact `cid`: a download of it makes progress.
+pub fn renew(cid: &str) {
+    OF_ISOLATE.with(|fills| fills.leases.renew_all(cid, host::now()));
+}
+
+/// Ends the fill of a segment.
+pub fn end(segment: &str, fill: Fill, result: Result<(), String>) {
+    OF_ISOLATE.with(|fills| fills.end(segment, fill, result, host::now()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn granted(fills: &Fills, segment: &str, seen: Option<u32>, now: u64) -> Fill {
+        match fills.attempt(segment, seen, now) {
+            Some(Attempt::Granted(fill)) => fill,
+            other => panic!("{segment} at {now}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_request_that_waited_sees_that_the_segment_was_filled() {
+        let fills = Fills::new();
+        let seen = fills.count("cid/0");
+        let fill = granted(&fills, "cid/0", Some(seen), 0);
+        assert!(matches!(fills.attempt("cid/0", Some(seen), 1), Some(Attempt::Wait)));
+        fills.end("cid/0", fill, Ok(()), 2);
+        assert!(fills.attempt("cid/0", Some(seen), 3).is_none());
+        // A cache that keeps nothing: the request fills the segment for itself.
+        drop(granted(&fills, "cid/0", None, 3));
+    }
+
+    #[test]
+    fn a_failure_answers_those_that_waited_and_is_forgotten_soon() {
+        let fills = Fills::new();
+        fills.end("cid/0", granted(&fills, "cid/0", Some(0), 0), Err("no source".into()), 10);
+        let Some(Attempt::Failed(error)) = fills.attempt("cid/0", Some(0), 2009) else {
+            panic!("the failure is not remembered");
+        };
+        assert_eq!(error, "no source");
+        drop(granted(&fills, "cid/0", Some(0), 2010));
+    }
+
+    #[test]
+    fn so_many_segments_are_filled_at_once() {
+        let fills = Fills::new();
+        let held: Vec<_> =
+            (0..MAX_FILLS).map(|i| granted(&fills, &format!("cid/{i}"), Some(0), 0)).collect();
+        assert!(matches!(fills.attempt("other/0", Some(0), 0), Some(Attempt::Wait)));
+        drop(held);
+        drop(granted(&fills, "other/0", Some(0), 0));
+    }
+
+    #[test]
+    fn a_fill_without_progress_is_taken_over() {
+        let fills = Fills::new();
+        let cancelled = granted(&fills, "cid/0", Some(0), 0);
+        fills.leases.renew_all("cid", 10_000);
+        assert!(matches!(fills.attempt("cid/0", Some(0), 34_999), Some(Attempt::Wait)));
+        let successor = granted(&fills, "cid/0", Some(0), 35_000);
+        fills.end("cid/0", cancelled, Err("late".into()), 35_001);
+        assert!(matches!(fills.attempt("cid/0", Some(0), 35_002), Some(Attempt::Wait)));
+        fills.end("cid/0", successor, Ok(()), 35_003);
+        assert_eq!(fills.count("cid/0"), 1);
+    }
+}
