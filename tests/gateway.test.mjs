@@ -319,7 +319,7 @@ describe('the trustless gateway', () => {
     const answers = [];
     do answers.push(await refused(`${unknown}?format=raw`));
     while (!answers.at(-1).startsWith('404') && answers.length < 20);
-    assert.match(answers[0], /^503 .*leaf tables are left to be looked into: ask again/);
+    assert.match(answers[0], /^503 .*leaf tables are left to search; try again/);
     assert.match(answers.at(-1), /^404/);
     for (const bytes of files) assert.ok((await get(`${leafOf(bytes.subarray(LEAF))}?format=raw`)).body.equals(bytes.subarray(LEAF)));
   });

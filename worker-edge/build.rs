@@ -1,5 +1,5 @@
-//! Bundles the signed manifests of `manifests/`, so that models are known when the bucket is down, and puts the schema of
-//! manifests into the OpenAPI document.
+//! Bundles the signed manifests of `manifests/`, so that their models are served while the bucket
+//! is down, and adds the manifest's schema to the OpenAPI document.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -24,6 +24,7 @@ fn main() -> Done {
     )
 }
 
+/// Writes a Rust expression: a slice of the manifests' texts.
 fn bundle(folder: &Path, out: &Path) -> Done {
     let mut manifests: Vec<PathBuf> = fs::read_dir(folder)?
         .filter_map(|entry| Some(entry.ok()?.path()))
@@ -40,7 +41,7 @@ fn bundle(folder: &Path, out: &Path) -> Done {
     Ok(fs::write(out, code)?)
 }
 
-/// One truth of what a manifest is: the schema's definitions become components of the document.
+/// Writes the OpenAPI document with the schema of manifests, whose definitions become components.
 fn describe(openapi: &Path, schema: &Path, out: &Path) -> Done {
     let schema = fs::read_to_string(schema)?.replace("#/$defs/", "#/components/schemas/");
     let mut schema: Map<String, Value> = serde_json::from_str(&schema)?;
@@ -52,7 +53,7 @@ fn describe(openapi: &Path, schema: &Path, out: &Path) -> Done {
     if let Some(Value::Object(definitions)) = schema.remove("$defs") {
         schemas.extend(definitions);
     }
-    // They would make it a resource of its own, whose references do not lead out of it.
+    // With these the schema would be a resource of its own, whose references do not leave it.
     schema.remove("$schema");
     schema.remove("$id");
     schemas.insert("ModelManifest".into(), schema.into());

@@ -180,7 +180,10 @@ mod tests {
     #[test]
     fn errors_name_the_variable() {
         for (name, _) in MINIMUM {
-            let var = |of: &str| (of != name).then(|| "{}".to_owned());
+            let var = |of: &str| {
+                let (_, value) = MINIMUM.iter().find(|(known, _)| *known == of && of != name)?;
+                Some((*value).to_owned())
+            };
             let error = Config::read(&var).err().expect(name).to_string();
             assert_eq!(error, format!("the variable {name} is not set; see wrangler.toml"));
         }

@@ -158,7 +158,8 @@ mod tests {
             ("GCS_HMAC_SECRET", "secret"),
         ];
         assert!(matches!(choose(&secrets), Err(CredentialError::Account(_))));
-        let account = r#"{"client_email": "edge@example", "private_key": "none yet"}"#;
+        let account = r#"{"client_email": "edge@example", "private_key":
+            "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----"}"#;
         let chosen = choose(&[("GCS_SERVICE_ACCOUNT", account), secrets[1], secrets[2]]);
         let Ok(Credential::Account(account)) = chosen else { panic!() };
         assert_eq!(account.client_email, "edge@example");
