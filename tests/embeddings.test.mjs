@@ -208,7 +208,7 @@ describe('embeddings at the edge', () => {
     ['a token that there is not', { model: DEMO.id, input: [101, 30522, 102] }, 400, /token 30522.*30522/, { param: 'input' }],
     ['too many inputs', { model: DEMO.id, input: Array.from({ length: 257 }, () => 'a') }, 400, /257 inputs; 256/, { param: 'input' }],
     ['too many tokens of all inputs', { model: DEMO.id, input: Array.from({ length: 70 }, () => 'word '.repeat(250)) }, 400, /more than 16384 tokens/, { param: 'input' }],
-    ['too many bytes', { model: DEMO.id, input: 'a'.repeat(1 << 20) }, 413, /1048576 bytes at the most/, {}],
+    ['too many bytes', { model: DEMO.id, input: 'a'.repeat(1 << 20) }, 413, /at most 1048576 bytes/, {}],
     ['a model that there is not', { model: 'nobodys', input: 'text' }, 404, /no manifest of nobodys/, { param: 'model', code: 'model_not_found' }],
     ['no id', { model: '../../secret', input: 'text' }, 404, /there is no model/, { param: 'model', code: 'model_not_found' }],
   ]) {

@@ -1,16 +1,17 @@
-// The worker that embeds text. All it does itself is to make instances of one WASM module: one that answers, and one for each model,
-// so that a model that traps, or makes room, takes nothing with it but its own memory (src/lib.rs).
+// The entry point of the inference worker. It makes instances of one WASM module: one that answers
+// requests, and one for each model. If a model traps, or makes room, only its own memory is lost
+// (src/lib.rs).
 
 import module from './build/inference.wasm';
 import instantiate from './build/instance.js';
 
-/** Ways out that an instance of a model has: none. */
+/** The `fetch` of a model's instance, which reaches nothing. */
 const nowhere = () => Promise.reject(new Error('a model fetches nothing'));
 
 /** @param {number} size of the model's graph, in bytes */
 const createModel = (size) => new (instantiate(module, nowhere).Model)(size);
 
-/** The instance that answers; another one is made when it has panicked. */
+/** The instance that answers requests; a new one is made after a panic. */
 let front;
 
 /** @param {{EDGE: Fetcher, PINNED_KEYS: string}} env */
@@ -21,14 +22,14 @@ function start(env) {
 
 export default {
   /**
-   * @param {Request} request that the edge passes on
+   * @param {Request} request which the edge passed on
    * @param {{EDGE: Fetcher, PINNED_KEYS: string}} env
    * @param {ExecutionContext} context
    */
   fetch(request, env, context) {
     front ??= start(env);
     const answer = front.answer(request);
-    // Others wait for the model that this request loads, also when its client has gone.
+    // Other requests wait for the model that this one loads, even if its client left.
     context.waitUntil(answer);
     return answer;
   },

@@ -1,56 +1,79 @@
-//! How many requests are in the isolate at once. Those that are share the processor, batch by batch; who comes when there are too
-//! many is told so at once.
+//! The number of requests in the isolate. They share its processor, batch by batch; a request above
+//! the maximum is refused at once.
 
-use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use std::cell::Cell;
+use std::convert::Infallible;
 
 use edge_net_driver::host;
+use edge_net_driver::lease::{Attempt, Lease, Leases, Terms};
 
-/// A request that shows no sign of life for this long is gone, in milliseconds: the host drops what a client has left without a word.
-const LEASE: u64 = 60_000;
+/// A request that made no progress for this long is gone, in milliseconds: the host drops a request
+/// whose client left without running its destructors.
+const EXPIRY: u64 = 60_000;
 
-/// The requests that are there: when each was last seen.
-#[derive(Clone)]
+/// The places for requests.
 pub struct Admission {
-    most: usize,
-    there: Rc<RefCell<Vec<Rc<Cell<u64>>>>>,
+    places: Leases<Infallible>,
+    next: Cell<u64>,
 }
 
 /// A place, until dropped.
-pub struct Place {
-    admission: Admission,
-    seen: Rc<Cell<u64>>,
-}
+pub struct Place(Lease<Infallible>);
 
 impl Admission {
-    /// As many as `most` at once.
-    pub fn of(most: usize) -> Self {
-        Self { most, there: Rc::default() }
+    /// Places for at most `max` requests.
+    pub fn new(max: usize) -> Self {
+        let terms = Terms { expiry: EXPIRY, max_leases: max, max_failures: 0 };
+        Self { places: Leases::new(terms), next: Cell::default() }
     }
 
-    /// A place, if one is left.
-    pub fn enter(&self) -> Option<Place> {
-        let now = host::now();
-        let mut there = self.there.borrow_mut();
-        there.retain(|seen| now < seen.get() + LEASE);
-        (there.len() < self.most).then(|| {
-            let seen = Rc::new(Cell::new(now));
-            there.push(Rc::clone(&seen));
-            Place { admission: self.clone(), seen }
-        })
+    /// A place, if one is free at `now`, in milliseconds.
+    pub fn enter(&self, now: u64) -> Option<Place> {
+        let number = self.next.replace(self.next.get() + 1).to_string();
+        match self.places.attempt(&number, now) {
+            Attempt::Granted(lease) => Some(Place(lease)),
+            Attempt::Wait => None,
+            Attempt::Failed(never) => match never {},
+        }
     }
 }
 
 impl Place {
-    /// Lets the others have the processor, and who just came in.
+    /// Yields the processor to other requests.
     pub async fn give_way(&self) {
         host::sleep(0).await;
-        self.seen.set(host::now());
+        self.renew(host::now());
+    }
+
+    fn renew(&self, now: u64) {
+        self.0.renewal()(now);
     }
 }
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.admission.there.borrow_mut().retain(|seen| !Rc::ptr_eq(seen, &self.seen));
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_limited_until_one_is_left() {
+        let admission = Admission::new(2);
+        let (one, _other) = (admission.enter(0).unwrap(), admission.enter(0).unwrap());
+        assert!(admission.enter(1).is_none());
+        drop(one);
+        assert!(admission.enter(1).is_some());
+    }
+
+    #[test]
+    fn a_request_without_progress_loses_its_place() {
+        let admission = Admission::new(1);
+        let place = admission.enter(0).unwrap();
+        place.renew(30_000);
+        assert!(admission.enter(89_999).is_none());
+        let successor = admission.enter(90_000).unwrap();
+        place.renew(100_000);
+        drop(place);
+        assert!(admission.enter(100_000).is_none(), "the successor still has its place");
+        drop(successor);
+        assert!(admission.enter(100_000).is_some());
     }
 }

@@ -1,52 +1,44 @@
-//! Configuration: the variables of `wrangler.toml`.
+//! The configuration: the variables of `wrangler.toml`.
 
 use edge_net_core::trust::signature::{PinnedKeys, PinnedKeysError};
 use js_sys::{Object, Reflect};
 
-/// What the deployer configured.
+use crate::limits::Limits;
+
+/// The configuration of a deployment.
 pub struct Config {
-    /// Whose models are run.
+    /// The keys whose models are run.
     pub keys: PinnedKeys,
-    /// What is taken in.
+    /// The limits of requests.
     pub limits: Limits,
 }
 
-/// What is taken in at the most.
-pub struct Limits {
-    /// Inputs of a request.
-    pub inputs: usize,
-    /// Tokens of an input, where the model would take more.
-    pub input_tokens: usize,
-    /// Tokens of all inputs of a request.
-    pub tokens: usize,
-    /// Bytes of a request's body.
-    pub body: usize,
-    /// Requests at once in the isolate.
-    pub requests: usize,
-}
-
-/// A variable that cannot be used.
+/// A variable is missing or wrong.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// Not set.
+    /// It is not set.
     #[error("the variable {0} is not set; see worker-inference/wrangler.toml")]
     Missing(&'static str),
-    /// The keys cannot be read.
+    /// The pinned keys are malformed.
     #[error("the variable PINNED_KEYS cannot be used: {0}")]
     Keys(#[from] PinnedKeysError),
-    /// No number, or one that is too small.
-    #[error("the variable {0} must be a whole number from 1 on, not {1:?}")]
+    /// It is not a number, or too small.
+    #[error("the variable {0} must be a whole number, at least 1, not {1:?}")]
     Number(&'static str, String),
 }
 
 impl Config {
-    /// Reads `PINNED_KEYS`, and of `MAX_INPUTS`, `MAX_INPUT_TOKENS`, `MAX_TOKENS`, `MAX_BODY_BYTES` and `MAX_REQUESTS` what is set.
+    /// The configuration of the bindings `env`.
     ///
     /// # Errors
     /// [`ConfigError`] names the variable.
     pub fn from_env(env: &Object) -> Result<Self, ConfigError> {
-        let var =
-            |name: &str| Reflect::get(env, &name.into()).ok().and_then(|value| value.as_string());
+        Self::read(|name| Reflect::get(env, &name.into()).ok()?.as_string())
+    }
+
+    /// Reads `PINNED_KEYS`, and, if they are set, `MAX_INPUTS`, `MAX_INPUT_TOKENS`, `MAX_TOKENS`,
+    /// `MAX_BODY_BYTES` and `MAX_REQUESTS`. `var` returns the value of one.
+    fn read(var: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let number = |name, default| match var(name) {
             None => Ok(default),
             Some(text) => text
@@ -65,5 +57,54 @@ impl Config {
         let keys =
             PinnedKeys::parse(&var("PINNED_KEYS").ok_or(ConfigError::Missing("PINNED_KEYS"))?)?;
         Ok(Self { keys, limits })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(variables: &[(&str, &str)]) -> Result<Limits, String> {
+        let value = |name: &str| {
+            let mut all = variables.iter().chain(&[("PINNED_KEYS", "{}")]);
+            all.find(|(of, _)| *of == name).map(|(_, value)| (*value).to_owned())
+        };
+        Config::read(value).map(|config| config.limits).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_wrangler_toml() {
+        let text = include_str!("../wrangler.toml");
+        let variables: Vec<_> = text
+            .lines()
+            .filter_map(|line| line.split_once(" = "))
+            .filter(|(name, _)| name.starts_with("MAX_"))
+            .map(|(name, value)| (name, value.trim_matches('"')))
+            .collect();
+        assert_eq!(variables.len(), 5);
+        assert_eq!(read(&variables), read(&[]));
+    }
+
+    #[test]
+    fn variables_replace_the_defaults() {
+        let limits = read(&[("MAX_INPUTS", "1"), ("MAX_BODY_BYTES", "2")]).unwrap();
+        assert_eq!((limits.inputs, limits.body, limits.requests), (1, 2, 16));
+    }
+
+    #[test]
+    fn errors_name_the_variable() {
+        for name in
+            ["MAX_INPUTS", "MAX_INPUT_TOKENS", "MAX_TOKENS", "MAX_BODY_BYTES", "MAX_REQUESTS"]
+        {
+            for text in ["0", "-1", "1.5", "", "many"] {
+                assert_eq!(
+                    read(&[(name, text)]).unwrap_err(),
+                    format!("the variable {name} must be a whole number, at least 1, not {text:?}")
+                );
+            }
+        }
+        let missing = Config::read(|_| None).err().map(|error| error.to_string());
+        assert!(missing.unwrap().contains("PINNED_KEYS is not set"));
+        assert!(read(&[("PINNED_KEYS", "key")]).unwrap_err().contains("PINNED_KEYS"));
     }
 }

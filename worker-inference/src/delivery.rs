@@ -1,4 +1,5 @@
-//! Models from the edge, verified here again: what the edge says is believed no more than what anybody says.
+//! Downloads from the edge. All bytes are verified here again: the edge is not trusted more than
+//! any other source.
 
 use std::sync::Arc;
 
@@ -14,28 +15,28 @@ use js_sys::{Object, Uint8Array};
 
 use crate::model::Fault;
 
-/// Segments in memory at the most: one is taken in while the next one comes.
+/// Maximum number of segments in memory: one is consumed while the next one arrives.
 const HELD: usize = 2;
-/// Requests at once.
+/// Requests to the edge at once.
 const LANES: usize = 2;
-/// Times the edge is asked for a segment: it asks its sources as often.
+/// Requests for one segment. The edge tries each of its sources as often.
 const ATTEMPTS: u32 = 3;
 
-/// Why a file did not come.
+/// Why a file was not delivered.
 #[derive(Debug, thiserror::Error)]
 pub enum NotDelivered {
-    /// There is no leaf table.
+    /// No leaf table is available.
     #[error(transparent)]
     Table(#[from] NoLeafTable),
-    /// There is no good copy.
+    /// No good copy is available.
     #[error(transparent)]
     Download(#[from] DownloadError),
-    /// It came, and cannot be used.
+    /// It was delivered, and cannot be used.
     #[error(transparent)]
     Refused(#[from] Fault),
 }
 
-/// Keeps nothing: the edge has a cache.
+/// Stores no segments: the edge has a cache.
 struct Nothing;
 
 impl SegmentStore for Nothing {
@@ -47,11 +48,12 @@ impl SegmentStore for Nothing {
     async fn forget(&self, _: u64) {}
 }
 
-/// The edge, as the only place that anything comes from.
+/// The edge as the only source.
 pub struct Edge(Source);
 
 impl Edge {
-    /// The edge that was asked by a URL with this origin: its cache has what others asked for by that.
+    /// The edge at the origin of a request's URL, whose cache has what other requests for that
+    /// origin fetched.
     pub fn of(origin: &str) -> Self {
         Self(Source::new(SourceKind::Edge, &format!("{origin}/models")))
     }
@@ -73,7 +75,8 @@ impl Edge {
         lookup::manifest(&self.places(&Object::new()), keys, id, None, floor).await
     }
 
-    /// Hands a file's bytes to `take`, in order, a leaf at a time, each when it is verified. `alive` is called with each sign of life.
+    /// Calls `take` with each verified leaf of a file, in order, and `progress` whenever bytes
+    /// arrive.
     ///
     /// # Errors
     /// [`NotDelivered`].
@@ -81,17 +84,17 @@ impl Edge {
         &self,
         manifest: &Manifest,
         artifact: &Artifact,
-        alive: impl Fn() + 'static,
+        progress: impl Fn() + 'static,
         mut take: impl FnMut(&Uint8Array) -> Result<(), Fault>,
     ) -> Result<(), NotDelivered> {
         let init = Object::new();
         let table = Arc::new(lookup::leaf_table(&self.places(&init), manifest, artifact).await?);
-        alive();
+        progress();
         let location = Location {
             name: self.0.kind.name().to_owned(),
             url: self.0.artifact_url(manifest, artifact),
         };
-        // Whole segments, as the edge's cache has them.
+        // Whole segments, like the entries of the edge's cache.
         let limits = Config {
             whole: true,
             probe: LEAVES_PER_SEGMENT,
@@ -104,7 +107,7 @@ impl Edge {
         };
         let report = move |report| {
             if let Report::Received { .. } = report {
-                alive();
+                progress();
             }
         };
         let mut reader = Session::new(table, vec![location], init, Nothing, limits, &[], report)

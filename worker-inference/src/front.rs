@@ -1,4 +1,4 @@
-//! What answers requests.
+//! The instance that answers requests. It has no model itself.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -14,20 +14,21 @@ use wasm_bindgen_futures::future_to_promise;
 use web_sys::{Headers, Response, ResponseInit};
 
 use crate::admission::{Admission, Place};
+use crate::batches::batches;
 use crate::config::Config;
 use crate::delivery::Edge;
+use crate::limits::about_input;
+use crate::load::Loaded;
 use crate::model::Fault;
-use crate::models::{Loaded, Models};
+use crate::models::Models;
 use crate::panics;
 
-/// Tokens that are run before others have the processor: a tenth of a second, or so.
-const AT_ONCE: usize = 1024;
-/// Bytes of text that are cut into tokens before others have the processor.
+/// Maximum length of text that is tokenized before other requests have the processor, in bytes.
 const TEXT_AT_ONCE: usize = 64 << 10;
-/// How long a body may take to come, in milliseconds.
-const BODY_WITHIN: u64 = 15_000;
+/// Time limit of a request's body, in milliseconds.
+const BODY_TIMEOUT: u64 = 15_000;
 
-/// The instance that answers; it has no model itself.
+/// See the [module](self).
 #[wasm_bindgen]
 pub struct Front(Rc<Inner>);
 
@@ -39,23 +40,24 @@ struct Inner {
 
 #[wasm_bindgen]
 impl Front {
-    /// Configured by `env`. `create` makes a [`crate::instance::Model`] of an instance of its own, and `panicked` is called when this
-    /// one should not be asked any more.
+    /// A front with the configuration of the bindings `env`. `create` makes a
+    /// [`crate::instance::Model`] in an instance of its own. `panicked` is called when this
+    /// instance must not be used any more.
     ///
     /// # Errors
-    /// Names the variable that cannot be used.
+    /// The error names the variable that is missing or wrong.
     #[wasm_bindgen(constructor)]
     pub fn new(env: &Object, create: Function, panicked: Function) -> Result<Self, JsValue> {
-        panics::tell(panicked);
+        panics::report(panicked);
         let config = Config::from_env(env).map_err(|error| {
             log::error("not-configured").say(&error);
             JsValue::from(error.to_string())
         })?;
-        let admission = Admission::of(config.limits.requests);
+        let admission = Admission::new(config.limits.requests);
         Ok(Self(Rc::new(Inner { config, admission, models: Models::new(create) })))
     }
 
-    /// The answer to a request, which the edge has found to be a POST.
+    /// The response to a request, which is a POST: the edge has checked that.
     pub fn answer(&self, request: web_sys::Request) -> Promise {
         let inner = Rc::clone(&self.0);
         future_to_promise(async move {
@@ -83,16 +85,12 @@ impl Front {
 impl Inner {
     async fn embed(&self, request: &web_sys::Request) -> Result<String, Problem> {
         let media_type = request.headers().get("Content-Type").ok().flatten().unwrap_or_default();
-        if !media_type
-            .split(';')
-            .next()
-            .is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
-        {
+        if !is_json(&media_type) {
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "send application/json"));
         }
-        let place = self.admission.enter().ok_or_else(|| {
+        let place = self.admission.enter(host::now()).ok_or_else(|| {
             let detail = format!(
-                "{} requests are being answered here; send this again in a second",
+                "{} requests are in progress here; try again in a second",
                 self.config.limits.requests
             );
             Problem::new(StatusCode::TOO_MANY_REQUESTS, detail)
@@ -101,14 +99,7 @@ impl Inner {
         })?;
         let Request { model: id, inputs, encoding, dimensions } =
             Request::read(&self.body(request).await?)?;
-        let limits = &self.config.limits;
-        if inputs.len() > limits.inputs {
-            return Err(bad_input(format!(
-                "there are {} inputs; {} are taken at the most",
-                inputs.len(),
-                limits.inputs
-            )));
-        }
+        self.config.limits.check_inputs(inputs.len())?;
         let edge = Edge::of(origin(&request.url()));
         let loaded = self.models.get(&edge, &self.config.keys, &id).await?;
         if let Some(wanted) = dimensions.filter(|wanted| *wanted > loaded.dimensions) {
@@ -129,22 +120,22 @@ impl Inner {
 
     async fn body(&self, request: &web_sys::Request) -> Result<Vec<u8>, Problem> {
         let most = self.config.limits.body;
-        // A response, because those are what the driver reads with a limit.
+        // As a response: the driver reads those with a size limit.
         let body = Response::new_with_opt_readable_stream(request.body().as_ref());
         let body =
             body.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, host::message(&error)))?;
         let late = async {
-            host::sleep(BODY_WITHIN).await;
+            host::sleep(BODY_TIMEOUT).await;
             Err(Failure::Stalled)
         };
         match race(host::read_at_most(&body, most as u64), late).await {
             Ok(bytes) => Ok(bytes),
             Err(Failure::WrongLength { .. }) => Err(Problem::new(
                 StatusCode::PAYLOAD_TOO_LARGE,
-                format!("a request has {most} bytes at the most"),
+                format!("a request has at most {most} bytes"),
             )),
             Err(Failure::Stalled) => {
-                let detail = format!("the body did not come within {} s", BODY_WITHIN / 1000);
+                let detail = format!("the body did not arrive within {} s", BODY_TIMEOUT / 1000);
                 Err(Problem::new(StatusCode::REQUEST_TIMEOUT, detail))
             }
             Err(failure) => Err(Problem::new(
@@ -161,13 +152,9 @@ impl Inner {
         loaded: &Rc<Loaded>,
         inputs: Vec<Input>,
     ) -> Result<Vec<Vec<u32>>, Problem> {
-        let limits = &self.config.limits;
-        let several = inputs.len() > 1;
-        let (mut all, mut sum, mut since) = (Vec::with_capacity(inputs.len()), 0, 0);
+        let count = inputs.len();
+        let (mut all, mut sum, mut since) = (Vec::with_capacity(count), 0, 0);
         for (at, input) in inputs.into_iter().enumerate() {
-            let about = |detail: String| {
-                bad_input(if several { format!("input {at}: {detail}") } else { detail })
-            };
             since += if let Input::Text(text) = &input { text.len() } else { 0 };
             if since > TEXT_AT_ONCE {
                 place.give_way().await;
@@ -178,61 +165,36 @@ impl Inner {
                 Input::Tokens(tokens) => loaded.model.check(&tokens).map(|()| tokens),
             };
             let tokens = tokens.map_err(|fault| match fault {
-                Fault::Said(detail) => about(detail),
+                Fault::Refused(detail) => about_input(at, count, detail),
                 Fault::Broke(_) => self.broke(loaded, &fault),
             })?;
-            if tokens.len() > limits.input_tokens {
-                let detail = format!(
-                    "it has {} tokens; {} are taken at the most",
-                    tokens.len(),
-                    limits.input_tokens
-                );
-                return Err(about(detail).code("context_length_exceeded"));
-            }
             sum += tokens.len();
-            if sum > limits.tokens {
-                let detail = format!(
-                    "the inputs have more than {} tokens, which is the most that are taken at once",
-                    limits.tokens
-                );
-                return Err(bad_input(detail));
-            }
+            self.config.limits.check_tokens(at, count, tokens.len(), sum)?;
             all.push(tokens);
         }
         Ok(all)
     }
 
-    /// The embedding of each input. Inputs of like length are run together.
+    /// The embedding of each input.
     async fn embeddings(
         &self,
         place: &Place,
         loaded: &Rc<Loaded>,
         inputs: &[Vec<u32>],
     ) -> Result<Vec<Vec<f32>>, Problem> {
-        let mut order: Vec<usize> = (0..inputs.len()).collect();
-        order.sort_by_key(|at| inputs[*at].len());
         let mut embeddings = vec![Vec::new(); inputs.len()];
-        let mut rest = &*order;
-        while !rest.is_empty() {
-            let mut sum = 0;
-            let fits = |at: &&usize| {
-                sum += inputs[**at].len();
-                sum <= AT_ONCE
-            };
-            let count = rest.iter().take_while(fits).count().max(1);
-            let (batch, left) = rest.split_at(count);
-            rest = left;
+        for batch in batches(&inputs.iter().map(Vec::len).collect::<Vec<_>>()) {
             place.give_way().await;
             let tokens: Vec<&[u32]> = batch.iter().map(|at| &*inputs[*at]).collect();
             let found = loaded.model.embed(&tokens).map_err(|fault| self.broke(loaded, &fault))?;
-            for (at, embedding) in batch.iter().zip(found) {
-                embeddings[*at] = embedding;
+            for (at, embedding) in batch.into_iter().zip(found) {
+                embeddings[at] = embedding;
             }
         }
         Ok(embeddings)
     }
 
-    /// A model that broke is not asked again.
+    /// Drops a model that broke, and logs it.
     fn broke(&self, loaded: &Rc<Loaded>, fault: &Fault) -> Problem {
         log::error("model-broke").say(fault);
         self.models.drop(loaded);
@@ -241,19 +203,43 @@ impl Inner {
     }
 }
 
-fn bad_input(detail: String) -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, detail).about(Some("input"))
+/// Whether a media type is JSON, with or without parameters.
+fn is_json(media_type: &str) -> bool {
+    let essence = media_type.split(';').next().unwrap_or_default();
+    essence.trim().eq_ignore_ascii_case("application/json")
 }
 
-/// Scheme and host of a URL.
+/// The origin of a URL: its scheme and host.
 fn origin(url: &str) -> &str {
     let after = url.find("://").map_or(0, |at| at + 3);
     let end = url[after..].find('/').map_or(url.len(), |at| after + at);
     &url[..end]
 }
 
-/// Whichever ends first.
+/// The result of the future that ends first.
 async fn race<T>(one: impl Future<Output = T>, other: impl Future<Output = T>) -> T {
     let (one, other) = (std::pin::pin!(one), std::pin::pin!(other));
     futures::future::select(one, other).await.factor_first().0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_may_have_parameters() {
+        assert!(is_json("application/json"));
+        assert!(is_json("Application/JSON ; charset=utf-8"));
+        for other in ["", "text/plain", "application/json-seq", "text/plain;application/json"] {
+            assert!(!is_json(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn the_origin_ends_before_the_path() {
+        let origin_of = |path: &str| origin(&format!("https://edge.example:8443{path}")).to_owned();
+        for path in ["", "/", "/v1/embeddings", "/?next=https://other.example/"] {
+            assert_eq!(origin_of(path), "https://edge.example:8443", "{path}");
+        }
+    }
 }

@@ -1,8 +1,8 @@
-//! What runs in a WASM instance of its own, one for each model: nothing else is lost when a model traps, and all of its memory is
-//! given back with it.
+//! The code of a model's own WASM instance. If a model traps, nothing else is lost, and its memory
+//! is freed with the instance.
 //!
-//! Every call is synchronous, so that whoever calls hears of a trap: it throws what is no text; what is said of a model or an
-//! input is thrown as one.
+//! All calls are synchronous, so that the caller sees a trap: a trap throws an object, and an error
+//! about the model or the input throws a string.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use edge_net_inference::{Embedder, ModelReader, Settings, Tokenizer};
 use wasm_bindgen::prelude::*;
 
-/// A model that is being read, or has been.
+/// A model that is being read, or that is ready.
 #[wasm_bindgen]
 pub struct Model {
     reader: Option<ModelReader>,
@@ -18,17 +18,17 @@ pub struct Model {
     embedder: Option<Embedder>,
 }
 
-/// The file that the tokenizer is read from; those of [`Settings::FILES`] are the others.
+/// The name of the tokenizer's file. The names of the others are [`Settings::FILES`].
 pub const TOKENIZER: &str = "tokenizer.json";
 
-#[allow(clippy::needless_pass_by_value)] // As `map_err` gives it.
-fn said(error: impl ToString) -> JsValue {
+#[allow(clippy::needless_pass_by_value)] // As `map_err` passes it.
+fn thrown(error: impl ToString) -> JsValue {
     error.to_string().into()
 }
 
 #[wasm_bindgen]
 impl Model {
-    /// A model whose graph has `size` bytes, of which none came yet.
+    /// A model whose graph has `size` bytes, which are still to come.
     #[wasm_bindgen(constructor)]
     #[must_use]
     pub fn new(size: u32) -> Self {
@@ -40,7 +40,7 @@ impl Model {
         }
     }
 
-    /// Takes a file that is needed besides the graph.
+    /// Takes a file other than the graph.
     pub fn file(&self, name: String, bytes: Vec<u8>) {
         self.files.borrow_mut().insert(name, bytes);
     }
@@ -48,80 +48,85 @@ impl Model {
     /// Takes the next piece of the graph.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The graph is malformed.
     pub fn push(&mut self, piece: &[u8]) -> Result<(), JsValue> {
-        self.reader.as_mut().ok_or_else(|| said("the graph is complete"))?.push(piece).map_err(said)
+        self.reader
+            .as_mut()
+            .ok_or_else(|| thrown("the graph is complete"))?
+            .push(piece)
+            .map_err(thrown)
     }
 
-    /// Makes what was taken ready to embed.
+    /// Makes the model ready to embed.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The model cannot be run.
     pub fn finish(&mut self) -> Result<(), JsValue> {
         let model = self
             .reader
             .take()
-            .ok_or_else(|| said("the graph is complete"))?
+            .ok_or_else(|| thrown("the graph is complete"))?
             .finish()
-            .map_err(said)?;
+            .map_err(thrown)?;
         let files = self.files.take();
         let file = |name: &str| files.get(name).map(Vec::as_slice);
-        let tokenizer = Tokenizer::read(file(TOKENIZER).unwrap_or_default()).map_err(said)?;
-        let settings = Settings::read(file).map_err(said)?;
+        let tokenizer = Tokenizer::read(file(TOKENIZER).unwrap_or_default()).map_err(thrown)?;
+        let settings = Settings::read(file).map_err(thrown)?;
         let embedder = Embedder::new(model, tokenizer, settings);
-        // What cannot be run, or gives no numbers, is known now, and not by the first who asks.
-        let tried = embedder.embed(&[vec![0]]).map_err(said)?.concat();
+        // A trial: a model that cannot be run fails here, and not in the first request.
+        let tried = embedder.embed(&[vec![0]]).map_err(thrown)?.concat();
         if tried.is_empty() || tried.iter().any(|value| !value.is_finite()) {
-            return Err(said("this model gives no numbers"));
+            return Err(thrown("the embeddings of this model are not finite numbers"));
         }
         self.embedder = Some(embedder);
         Ok(())
     }
 
     fn embedder(&self) -> Result<&Embedder, JsValue> {
-        self.embedder.as_ref().ok_or_else(|| said("the model is not ready"))
+        self.embedder.as_ref().ok_or_else(|| thrown("the model is not ready"))
     }
 
     /// The tokens of a text.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The text is refused.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, JsValue> {
-        self.embedder()?.encode(text).map_err(said)
+        self.embedder()?.encode(text).map_err(thrown)
     }
 
-    /// Checks tokens that somebody else made.
+    /// Checks tokens of a client.
     ///
     /// # Errors
-    /// What is wrong with them.
+    /// The tokens are refused.
     pub fn check(&self, tokens: &[u32]) -> Result<(), JsValue> {
-        self.embedder()?.check(tokens).map_err(said)
+        self.embedder()?.check(tokens).map_err(thrown)
     }
 
-    /// The embeddings of inputs, one after the other; `tokens` are theirs, as many of each as `lengths` says.
+    /// The embeddings of inputs, one after the other. `tokens` are the tokens of all inputs, and
+    /// `lengths` their number for each.
     ///
     /// # Errors
-    /// Why there are none.
+    /// The inputs are refused.
     pub fn embed(&self, tokens: &[u32], lengths: &[u32]) -> Result<Vec<f32>, JsValue> {
         let mut left = tokens;
         let mut inputs = Vec::with_capacity(lengths.len());
         for length in lengths {
             let (input, rest) = left
                 .split_at_checked(*length as usize)
-                .ok_or_else(|| said("there are fewer tokens"))?;
+                .ok_or_else(|| thrown("there are fewer tokens than the lengths say"))?;
             inputs.push(input.to_vec());
             left = rest;
         }
-        Ok(self.embedder()?.embed(&inputs).map_err(said)?.concat())
+        Ok(self.embedder()?.embed(&inputs).map_err(thrown)?.concat())
     }
 
-    /// Components of an embedding.
+    /// Number of components of an embedding.
     #[must_use]
     pub fn dimensions(&self) -> usize {
         self.embedder.as_ref().map_or(0, Embedder::dimensions)
     }
 
-    /// Bytes of memory that this instance has taken.
+    /// Memory of this instance, in bytes.
     #[must_use]
     #[allow(clippy::unused_self)] // The instance has one model.
     pub fn memory(&self) -> usize {

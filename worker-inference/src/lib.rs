@@ -1,13 +1,18 @@
-//! The worker that embeds text. It has the models; the edge, which it is bound to, delivers them, and sends it requests.
+//! The inference worker: it embeds text. The edge delivers its models, and passes requests on to
+//! it.
 //!
-//! The module runs in several WASM instances: one [`front`] that answers requests, without a model, and one [`instance`] for each
-//! model. `entry.js` makes them, and is the only way from one to another.
+//! The module runs in several WASM instances: one [`front`], which answers requests, and one
+//! [`instance`] for each model. `entry.js` makes them, and connects them.
 
 mod admission;
+mod batches;
 mod config;
 mod delivery;
 mod front;
 mod instance;
+mod limits;
+mod load;
 mod model;
 mod models;
 mod panics;
+mod room;

@@ -1,4 +1,4 @@
-//! A model, as the front has it: in another WASM instance.
+//! The handle of a model, which runs in another WASM instance.
 
 use edge_net_driver::host;
 use js_sys::{Float32Array, Function, Uint8Array, Uint32Array};
@@ -30,37 +30,37 @@ extern "C" {
     fn memory(this: &Instance) -> Result<u32, JsValue>;
 }
 
-/// Why a model did not do what it was asked for.
+/// Why a call of a model failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
-    /// It says what is wrong with what it was given.
+    /// The model refused its input, with this reason.
     #[error("{0}")]
-    Said(String),
-    /// It broke: nothing may be asked of it any more.
+    Refused(String),
+    /// The model broke, and must not be called again.
     #[error("the model broke: {0}")]
     Broke(String),
 }
 
 impl From<JsValue> for Fault {
     fn from(thrown: JsValue) -> Self {
-        thrown.as_string().map_or_else(|| Self::Broke(host::message(&thrown)), Self::Said)
+        thrown.as_string().map_or_else(|| Self::Broke(host::message(&thrown)), Self::Refused)
     }
 }
 
-/// A model in an instance of its own, which goes with it.
+/// A model in an instance of its own. The instance is freed with it.
 pub struct Model(Instance);
 
 impl Model {
     /// An instance for a model whose graph has `size` bytes; `create` makes it.
     ///
     /// # Errors
-    /// [`Fault::Broke`] where there is no memory left for it.
+    /// [`Fault::Broke`] if there is not enough memory.
     pub fn new(create: &Function, size: u64) -> Result<Self, Fault> {
         let size = u32::try_from(size).unwrap_or(u32::MAX);
         Ok(Self(create.call1(&JsValue::UNDEFINED, &size.into())?.unchecked_into()))
     }
 
-    /// Takes a file that is needed besides the graph.
+    /// Passes a file of the model, other than the graph.
     ///
     /// # Errors
     /// [`Fault`].
@@ -68,7 +68,7 @@ impl Model {
         Ok(self.0.file(name, bytes)?)
     }
 
-    /// Takes the next piece of the graph.
+    /// Passes the next piece of the graph.
     ///
     /// # Errors
     /// [`Fault`].
@@ -76,7 +76,7 @@ impl Model {
         Ok(self.0.push(piece)?)
     }
 
-    /// Makes it ready.
+    /// Makes the model ready to embed.
     ///
     /// # Errors
     /// [`Fault`].
@@ -92,7 +92,7 @@ impl Model {
         Ok(self.0.encode(text)?.to_vec())
     }
 
-    /// Checks tokens that a client made.
+    /// Checks tokens of a client.
     ///
     /// # Errors
     /// [`Fault`].
@@ -115,7 +115,7 @@ impl Model {
         Ok(embeddings.chunks_exact(width.max(1)).map(<[f32]>::to_vec).collect())
     }
 
-    /// Components of an embedding.
+    /// Number of components of an embedding.
     ///
     /// # Errors
     /// [`Fault`].
@@ -123,7 +123,7 @@ impl Model {
         Ok(self.0.dimensions()? as usize)
     }
 
-    /// Bytes of memory that it takes; 0 where it does not tell.
+    /// Its memory in bytes; 0 if it does not tell.
     pub fn memory(&self) -> u64 {
         self.0.memory().unwrap_or_default().into()
     }

@@ -1,4 +1,4 @@
-//! What an instance does before it ends by a panic.
+//! The panic hook of an instance.
 
 use std::cell::RefCell;
 
@@ -7,22 +7,22 @@ use js_sys::Function;
 use wasm_bindgen::JsValue;
 
 thread_local! {
-    static TOLD: RefCell<Option<Function>> = const { RefCell::new(None) };
+    static ON_PANIC: RefCell<Option<Function>> = const { RefCell::new(None) };
 }
 
-/// Panics are logged from now on.
+/// Logs panics from now on.
 pub fn log() {
     std::panic::set_hook(Box::new(|info| {
         log::error("panicked").say(info);
-        // The first one is enough: what is told drops this instance.
-        if let Some(told) = TOLD.take() {
-            let _ = told.call0(&JsValue::UNDEFINED);
+        // The first panic is enough: the callback drops this instance.
+        if let Some(callback) = ON_PANIC.take() {
+            let _ = callback.call0(&JsValue::UNDEFINED);
         }
     }));
 }
 
-/// Panics are logged from now on, and `told` is called.
-pub fn tell(told: Function) {
-    TOLD.set(Some(told));
+/// Logs panics from now on, and calls `callback` at the first one.
+pub fn report(callback: Function) {
+    ON_PANIC.set(Some(callback));
     log();
 }
