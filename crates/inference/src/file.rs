@@ -54,6 +54,20 @@ pub struct Bytes {
     pub values: Vec<u8>,
 }
 
+impl Bytes {
+    /// The same as an initializer of the graph.
+    pub fn into_tensor(self, name: String) -> TensorProto {
+        let kind = if self.signed { DataType::Int8 } else { DataType::Uint8 };
+        TensorProto {
+            name,
+            dims: self.dims.iter().map(|dim| i64::try_from(*dim).unwrap_or(i64::MAX)).collect(),
+            data_type: kind.into(),
+            raw_data: self.values,
+            ..TensorProto::default()
+        }
+    }
+}
+
 /// The value of a byte of a tensor of 8-bit integers.
 #[inline]
 pub const fn integer(byte: u8, signed: bool) -> i16 {

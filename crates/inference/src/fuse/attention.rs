@@ -2,19 +2,18 @@
 
 use tract_onnx::pb::NodeProto;
 
-use super::graph::attribute;
-use super::{Found, Graph};
+use super::graph::{Found, Graph, attribute};
 use crate::ops::{Attention, Fused};
 
 impl Graph {
-    /// `softmax(scale × q kᵀ + mask) v`, of tensors of four dimensions.
+    /// Matches `softmax(scale × q kᵀ + mask) v` on tensors of four dimensions.
     pub(super) fn attention(&mut self, at: usize) -> Found {
         let node = &self.nodes[at];
         if node.op_type != "MatMul" {
             return None;
         }
         let [probabilities, v] = node.input.as_slice() else { return None };
-        // Some write zeros where all keys of a query are masked.
+        // Some exporters replace the result by zeros where all keys of a query are masked.
         let softmax = match self.made_by(probabilities, "Where").map(|node| node.input.as_slice()) {
             Some([is_nan, zero, softmax]) => {
                 let of = self.made_by(is_nan, "IsNaN")?.input.first()?;
@@ -45,7 +44,7 @@ impl Graph {
         Some((Fused::Attention(Attention { scale, heads: None }), inputs))
     }
 
-    /// `q`, `k` and the factor, where `value` is their product times that.
+    /// `q`, `k` and `c`, where `value` is `c × q k`.
     fn scores(&self, value: &str) -> Option<(String, String, f32)> {
         let (mut value, mut scale) = (value.to_owned(), 1.0);
         if let Some((inner, divisor)) = self.by_number(&value, "Div") {
@@ -59,7 +58,7 @@ impl Graph {
         Some((q, k, scale * q_scale * k_scale))
     }
 
-    /// x and c, where `value` is x × c.
+    /// `x` and `c`, where `value` is `x × c`; `c` is 1 if `value` is not such a product.
     fn unscaled(&self, value: &str) -> (String, f32) {
         let scaled = self.by_number(value, "Mul");
         scaled
@@ -67,7 +66,8 @@ impl Graph {
             .unwrap_or_else(|| (value.to_owned(), 1.0))
     }
 
-    /// An attention whose inputs were split into heads, and whose output is put together again: it reads and writes them as they lie.
+    /// Matches an attention between the splits of its inputs into heads and the merge of its
+    /// output: the kernel works on the unsplit tensors by strides.
     pub(super) fn heads(&mut self, at: usize) -> Found {
         let node = &self.nodes[at];
         if node.op_type != "Reshape" {
@@ -91,7 +91,8 @@ impl Graph {
         Some((Fused::Attention(Attention { scale, heads: Some(heads) }), inputs))
     }
 
-    /// x and the number of heads, where `value` is x split into heads: batch × heads × sequence × width.
+    /// `x` and the number of heads, where `value` is `x` split into heads:
+    /// batch × heads × sequence × width.
     fn split(&self, value: &str) -> Option<(String, i64)> {
         let transposed = self.made_by(value, "Transpose")?;
         if !permutes(transposed, &[0, 2, 1, 3]) {
@@ -100,7 +101,8 @@ impl Graph {
         self.reshaped(transposed.input.first()?)
     }
 
-    /// The same with the last two dimensions exchanged, directly or by way of three dimensions.
+    /// The same as [`split`](Self::split) with the last two dimensions exchanged, directly or by
+    /// way of three dimensions.
     fn split_key(&self, value: &str) -> Option<(String, i64)> {
         if let Some(transposed) = self.made_by(value, "Transpose") {
             let from = transposed.input.first()?;
@@ -116,8 +118,9 @@ impl Graph {
         self.split(flat)
     }
 
-    /// x of three dimensions, and the number of heads, where `value` is x reshaped to batch × sequence × heads × width: x is the product
-    /// of a matrix whose columns say how many heads there are, if the shape says the width only.
+    /// `x` of three dimensions and the number of heads, where `value` is `x` reshaped to
+    /// batch × sequence × heads × width. Where the shape has only the width, the columns of the
+    /// matrix that makes `x` give the number of heads.
     fn reshaped(&self, value: &str) -> Option<(String, i64)> {
         let [x, shape] = self.made_by(value, "Reshape")?.input.as_slice() else { return None };
         let known = if let Some(known) = self.integers(shape) {
@@ -141,6 +144,7 @@ impl Graph {
     }
 }
 
+/// Whether the `Transpose` node has this permutation.
 fn permutes(node: &NodeProto, order: &[i64]) -> bool {
     attribute(node, "perm").is_some_and(|perm| perm.ints == order)
 }

@@ -1,16 +1,16 @@
-//! Layer normalisation, by its own operator or by its parts.
+//! Layer normalization, as one operator or as its parts.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use tract_onnx::pb::NodeProto;
 
-use super::graph::attribute;
-use super::{Found, Graph};
+use super::graph::{Found, Graph, attribute};
 use crate::ops::{Fused, Norm};
 
 impl Graph {
-    /// Layer normalisation, by its own operator or by its parts; of a sum, if that is all the sum is for.
+    /// Matches layer normalization, as one operator or as its parts, with the addition before it if
+    /// nothing else reads the sum.
     pub(super) fn norm(&mut self, at: usize) -> Found {
         let node = &self.nodes[at];
         let (x, norm) = match &*node.op_type {
@@ -35,7 +35,7 @@ impl Graph {
             return None;
         }
         let inputs = match self.made_by(&x, "Add").map(|add| add.input.clone()) {
-            // The sum itself is not needed but for this: each part of a norm by parts needs it.
+            // Several parts of the normalization read the sum.
             Some(summands)
                 if !summands.iter().any(|summand| self.constant(summand).is_some())
                     && self.only_for(&x, at) =>
@@ -47,7 +47,7 @@ impl Graph {
         Some((Fused::Norm(Arc::new(norm)), inputs))
     }
 
-    /// Whether `value` is used by the node at `at` only, or by those that only this one needs.
+    /// Whether only the node at `at`, and nodes that lead to it, read `value`.
     fn only_for(&self, value: &str, at: usize) -> bool {
         let mut below = HashSet::from([at]);
         let mut open = vec![at];
@@ -70,7 +70,7 @@ impl Graph {
             && users.map(|(user, _)| user).all(|user| below.contains(&user))
     }
 
-    /// `(x - mean) / sqrt(mean((x - mean)²) + ε) × scale + bias`.
+    /// Matches `(x - mean) / sqrt(mean((x - mean)²) + ε) × scale + bias`.
     fn norm_by_parts(&self, node: &NodeProto) -> Option<(String, Norm)> {
         let (scaled, bias) = self.with_constant(node)?;
         let (normal, scale) = self.with_constant(self.made_by(&scaled, "Mul")?)?;
@@ -94,7 +94,7 @@ impl Graph {
             .then(|| (x.clone(), Norm { scale, bias, epsilon }))
     }
 
-    /// x, where `value` is its mean over the last dimension.
+    /// `x`, where `value` is its mean over the last dimension.
     fn mean_of(&self, value: &str) -> Option<String> {
         let node = self.made_by(value, "ReduceMean")?;
         let axes = match node.input.get(1) {

@@ -1,42 +1,47 @@
-//! Products with constant matrices of 8-bit integers, what follows them, and tables of such integers.
+//! Products with constant matrices of 8-bit integers, the bias and activation after them, and
+//! look-ups in tables of such integers.
 
 use std::sync::Arc;
 
 use tract_onnx::pb::NodeProto;
 
-use super::graph::attribute;
-use super::{Found, Graph};
+use super::graph::{Found, Graph, attribute};
 use crate::file::{Bytes, integer};
 use crate::kernel::linear::{Activation, Rounding, Weights};
 use crate::ops::{Fused, Linear, Table};
 
-/// Which weights a scale is for.
+/// The weights that share a scale.
 enum Along {
+    /// All weights.
     All,
+    /// Those of a row.
     Rows,
+    /// Those of a column.
     Columns,
 }
 
-/// A large matrix of integers, and what makes floats of it.
-struct Quantised {
+/// A large matrix of integers, and the parameters that turn it into floats.
+struct Quantized {
+    /// Name of the matrix.
     name: String,
+    /// Value of one step, for each part given by `along`.
     scales: Vec<f32>,
     along: Along,
-    /// What stands for 0.
+    /// The integer for 0.
     zero: i16,
-    /// Whether somebody needs it besides.
+    /// Whether other nodes read the matrix too.
     shared: bool,
 }
 
 impl Graph {
-    /// Rows of a table, by their numbers: of what was made floats before, or is made floats afterwards.
+    /// Matches a look-up of rows in a table of integers, dequantized before or after the look-up.
     pub(super) fn lookup(&mut self, at: usize) -> Found {
         let node = &self.nodes[at];
         let (gather, q) = match &*node.op_type {
-            "Gather" => (node, self.dequantised(node.input.first()?)?),
+            "Gather" => (node, self.dequantized(node.input.first()?)?),
             "DequantizeLinear" => {
                 let gather = self.made_by(node.input.first()?, "Gather")?;
-                let q = self.dequantised_by(node, gather.input.first()?)?;
+                let q = self.dequantized_by(node, gather.input.first()?)?;
                 (gather, q)
             }
             _ => return None,
@@ -57,7 +62,7 @@ impl Graph {
         if !fits {
             return None;
         }
-        // What is shared is there twice.
+        // Other nodes need a shared table in its original form.
         let Bytes { dims, signed, values } =
             if q.shared { bytes.clone() } else { self.large.remove(&q.name)? };
         let table =
@@ -66,11 +71,12 @@ impl Graph {
         Some((Fused::Lookup(table), vec![numbers]))
     }
 
-    /// A product with a constant matrix: of floats, or of what DynamicQuantizeLinear made of them.
+    /// Matches a product with a constant matrix of integers: of floats, or of the output of
+    /// DynamicQuantizeLinear.
     pub(super) fn product(&mut self, at: usize) -> Found {
         let node = &self.nodes[at];
         let (x, q, rounding) = match (&*node.op_type, node.input.as_slice()) {
-            ("MatMul", [x, matrix]) => (x.clone(), self.dequantised(matrix)?, Rounding::Rows),
+            ("MatMul", [x, matrix]) => (x.clone(), self.dequantized(matrix)?, Rounding::Rows),
             ("Mul", [a, b]) => {
                 let (x, q) = self.product_of_bytes(a, b).or_else(|| self.product_of_bytes(b, a))?;
                 (x, q, Rounding::Bytes)
@@ -88,8 +94,9 @@ impl Graph {
         Some((Fused::Linear(linear), vec![x]))
     }
 
-    /// `x` and the matrix, where `product` is the sums of products of integers, and `scales` what those are worth.
-    fn product_of_bytes(&self, product: &str, scales: &str) -> Option<(String, Quantised)> {
+    /// `x` and the matrix, where `product` is the cast output of MatMulInteger, and `scales` the
+    /// factor that turns it into floats.
+    fn product_of_bytes(&self, product: &str, scales: &str) -> Option<(String, Quantized)> {
         let sums = self.made_by(self.made_by(product, "Cast")?.input.first()?, "MatMulInteger")?;
         let [x, matrix, x_zero, zero @ ..] = sums.input.as_slice() else { return None };
         let steps = self.made_by(x, "DynamicQuantizeLinear")?;
@@ -103,11 +110,11 @@ impl Graph {
         let shared = self.users(matrix) > 1;
         let x = steps.input.first()?.clone();
         self.matrix(matrix)
-            .then(|| (x, Quantised { name: matrix.clone(), scales, along, zero, shared }))
+            .then(|| (x, Quantized { name: matrix.clone(), scales, along, zero, shared }))
     }
 
-    /// What `value` is, if it is made of a large matrix.
-    fn dequantised(&self, value: &str) -> Option<Quantised> {
+    /// The matrix that `value` is dequantized from.
+    fn dequantized(&self, value: &str) -> Option<Quantized> {
         let node = self.maker(value)?;
         match &*node.op_type {
             "Mul" => {
@@ -122,18 +129,18 @@ impl Graph {
                 let name = self.made_by(&cast, "Cast")?.input.first()?.clone();
                 let shared =
                     self.users(&name) > 1 || self.users(&cast) > 1 || self.users(value) > 1;
-                self.matrix(&name).then_some(Quantised { name, scales, along, zero: 0, shared })
+                self.matrix(&name).then_some(Quantized { name, scales, along, zero: 0, shared })
             }
             "DequantizeLinear" => {
-                let q = self.dequantised_by(node, node.input.first()?)?;
-                Some(Quantised { shared: q.shared || self.users(value) > 1, ..q })
+                let q = self.dequantized_by(node, node.input.first()?)?;
+                Some(Quantized { shared: q.shared || self.users(value) > 1, ..q })
             }
             _ => None,
         }
     }
 
-    /// What the DequantizeLinear `node` makes of the matrix `name`.
-    fn dequantised_by(&self, node: &NodeProto, name: &str) -> Option<Quantised> {
+    /// The matrix `name` with the parameters of the DequantizeLinear `node`.
+    fn dequantized_by(&self, node: &NodeProto, name: &str) -> Option<Quantized> {
         let [_, scales, zero @ ..] = node.input.as_slice() else { return None };
         let zero = zero.first().map_or(Some(0), |zero| self.byte(zero))?;
         let scales = self.floats(scales)?;
@@ -144,17 +151,18 @@ impl Graph {
             _ => return None,
         };
         let shared = self.users(name) > 1;
-        self.matrix(name).then(|| Quantised { name: name.to_owned(), scales, along, zero, shared })
+        self.matrix(name).then(|| Quantized { name: name.to_owned(), scales, along, zero, shared })
     }
 
-    /// Whether this is a large tensor of two dimensions.
+    /// Whether `name` is a large tensor of two dimensions.
     fn matrix(&self, name: &str) -> bool {
         self.large
             .get(name)
             .is_some_and(|bytes| matches!(*bytes.dims, [rows, columns] if rows > 0 && columns > 0))
     }
 
-    fn weights(&mut self, q: Quantised) -> Option<Weights> {
+    /// Packs the matrix for the kernel; `None` if the weights do not fit it.
+    fn weights(&mut self, q: Quantized) -> Option<Weights> {
         let bytes = self.large.get(&q.name)?;
         let (rows, columns) = (bytes.dims[0], bytes.dims[1]);
         let scales: Box<[f32]> = match q.along {
@@ -163,20 +171,20 @@ impl Graph {
             _ => return None,
         };
         let value = |byte: u8| integer(byte, bytes.signed) - q.zero;
-        // Of unsigned ones around a 0 that is not in the middle, some have no place in 8 bits.
+        // Unsigned weights around a zero other than 128 can exceed 8 bits.
         if !bytes.values.iter().all(|byte| i8::try_from(value(*byte)).is_ok()) {
             return None;
         }
-        #[allow(clippy::cast_possible_truncation)] // They fit, see above.
+        #[allow(clippy::cast_possible_truncation)] // Checked above.
         let weights = Weights::pack(&bytes.values, |byte| value(byte) as i8, rows, scales);
-        // Not needed any more, while others are still to be packed.
+        // Frees the memory before the next matrix is packed.
         if !q.shared {
             self.large.remove(&q.name);
         }
         Some(weights)
     }
 
-    /// A product, then an addition of what is constant.
+    /// Matches the addition of a constant to a product.
     pub(super) fn bias(&mut self, at: usize) -> Found {
         let node = &self.nodes[at];
         if node.op_type != "Add" {
@@ -195,16 +203,16 @@ impl Graph {
         )
     }
 
-    /// A product's operator with something more, if nobody else needs the product itself.
+    /// Extends the operator that writes `product`, unless its matrix is shared.
     fn extended(
         &mut self,
         product: &str,
-        may: impl Fn(&Linear) -> bool,
+        accepts: impl Fn(&Linear) -> bool,
         extend: impl Fn(&mut Linear),
     ) -> Found {
         let (fused, node) = self.fused_by(product)?;
         let Fused::Linear(linear) = fused else { return None };
-        if !may(linear) {
+        if !accepts(linear) {
             return None;
         }
         let (name, inputs) = (node.name.clone(), node.input.clone());
@@ -215,7 +223,7 @@ impl Graph {
                 extend(&mut linear);
                 Some((Fused::Linear(Arc::new(linear)), inputs))
             }
-            // The matrix is somebody else's too.
+            // Another product has the same matrix.
             Err(shared) => {
                 self.fused.insert(name, Fused::Linear(shared));
                 None
@@ -223,7 +231,8 @@ impl Graph {
         }
     }
 
-    /// x Φ(x) of a product: `x × (0.5 × (1 + erf(x / √2)))`, however that is put together.
+    /// Matches GELU of a product, x Φ(x): the operator, or `x × (0.5 × (1 + erf(x / √2)))` with
+    /// factors in any order.
     pub(super) fn gelu(&mut self, at: usize) -> Found {
         let node = &self.nodes[at];
         let x = match &*node.op_type {
@@ -233,9 +242,9 @@ impl Graph {
             }
             _ => return None,
         };
-        // By its parts, one takes it for `erf`, and one for the product; nobody else may.
-        let inner = if node.op_type == "Mul" { 2 } else { 1 };
-        if self.users(&x) > inner {
+        // In parts, `erf` and the product read `x`; other readers need it as it is.
+        let readers = if node.op_type == "Mul" { 2 } else { 1 };
+        if self.users(&x) > readers {
             return None;
         }
         self.extended(
@@ -245,11 +254,12 @@ impl Graph {
         )
     }
 
+    /// `x`, where `value` is GELU of `x` in parts.
     fn gelu_of(&self, value: &str) -> Option<String> {
         let mut factors = vec![value.to_owned()];
         let (mut half, mut erf, mut others) = (1.0, None, Vec::new());
         while let Some(factor) = factors.pop() {
-            // There is no end to what may be written.
+            // A foreign graph can have any number of factors.
             if factors.len() + others.len() > 8 {
                 return None;
             }
@@ -268,7 +278,7 @@ impl Graph {
         ((half - 0.5_f32).abs() < 1e-6 && others == [x.as_str()]).then_some(x)
     }
 
-    /// x, where `value` is `1 + erf(x / √2)`.
+    /// `x`, where `value` is `1 + erf(x / √2)`.
     fn one_and_erf(&self, value: &str) -> Option<String> {
         let (erf, one) = self.by_number(value, "Add")?;
         let erf = self.made_by(&erf, "Erf")?.input.first()?;
