@@ -6,37 +6,40 @@ use crate::model::{Model, RunError};
 use crate::settings::{Pooling, Settings};
 use crate::tokenizer::{Tokenizer, TokenizerError};
 
-/// Tokens that are run at once, at the most, where a single text does not have more: what they need besides the weights stays small.
-const AT_ONCE: usize = 512;
+/// Tokens that are run together, unless a single text has more: bounds the memory besides the
+/// weights.
+const BATCH_TOKENS: usize = 512;
 
 /// Why an input cannot be embedded.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum InputError {
-    /// It has no tokens.
+    /// The input has no tokens.
     #[error("the input has no tokens")]
     Empty,
-    /// It is too long.
-    #[error("the input has {tokens} tokens; this model takes {most} at the most")]
+    /// The input has too many tokens.
+    #[error("the input has {tokens} tokens; this model takes at most {most}")]
     TooLong {
-        /// How many it has.
+        /// Number of tokens.
         tokens: usize,
-        /// How many there may be.
+        /// The model's limit.
         most: usize,
     },
-    /// It names a token that there is not.
-    #[error("the input has a token {token}; this model has {size}, from 0")]
+    /// The input has a token that is not in the vocabulary.
+    #[error("the input has a token {token}; the tokens of this model are below {size}")]
     NoSuchToken {
         /// The token.
         token: u32,
-        /// How many there are.
+        /// Size of the vocabulary.
         size: usize,
     },
-    /// It cannot be cut into tokens.
+    /// The tokenizer rejects the input.
     #[error(transparent)]
     Untokenized(#[from] TokenizerError),
 }
 
-/// A model, its tokenizer, and how its vectors are made.
+/// A model with its tokenizer and settings.
+#[derive(Debug)]
 pub struct Embedder {
     model: Model,
     tokenizer: Tokenizer,
@@ -44,19 +47,19 @@ pub struct Embedder {
 }
 
 impl Embedder {
-    /// Puts together what belongs together.
+    /// An embedder; the three parts have to be from the same model.
     #[must_use]
     pub const fn new(model: Model, tokenizer: Tokenizer, settings: Settings) -> Self {
         Self { model, tokenizer, settings }
     }
 
-    /// Numbers in a vector.
+    /// Length of the vectors.
     #[must_use]
     pub const fn dimensions(&self) -> usize {
         self.model.width()
     }
 
-    /// Tokens of an input at the most.
+    /// Limit for the tokens of an input.
     #[must_use]
     pub const fn max_tokens(&self) -> usize {
         self.settings.max_tokens
@@ -72,7 +75,7 @@ impl Embedder {
         Ok(tokens)
     }
 
-    /// Whether these tokens can be embedded.
+    /// Checks that these tokens can be embedded.
     ///
     /// # Errors
     /// [`InputError`].
@@ -88,8 +91,8 @@ impl Embedder {
         }
     }
 
-    /// The vectors of inputs that were [checked](Self::check). Inputs of one length are run together, and none is filled up: a vector
-    /// does not depend on what else was asked for.
+    /// The vectors of inputs that were [checked](Self::check). Only inputs of equal length are run
+    /// together, without padding: a vector does not depend on the other inputs.
     ///
     /// # Errors
     /// [`RunError`].
@@ -100,7 +103,7 @@ impl Embedder {
         }
         let mut vectors = vec![Vec::new(); inputs.len()];
         for (length, places) in by_length.into_iter().filter(|(length, _)| *length > 0) {
-            for places in places.chunks((AT_ONCE / length).max(1)) {
+            for places in places.chunks((BATCH_TOKENS / length).max(1)) {
                 let tokens: Vec<u32> =
                     places.iter().flat_map(|at| inputs[*at].iter().copied()).collect();
                 let rows = self.model.run(&tokens, places.len())?;
@@ -113,6 +116,7 @@ impl Embedder {
         Ok(vectors)
     }
 
+    /// One vector from the `rows` of a text's tokens.
     fn pool(&self, rows: &[f32], length: usize) -> Vec<f32> {
         let mut rows = rows.chunks_exact(self.model.width());
         let mut vector = rows.next().unwrap_or_default().to_vec();
@@ -141,7 +145,7 @@ impl Embedder {
     }
 }
 
-/// Makes a vector of length 1; one of zeros stays.
+/// Scales a vector to length 1; a vector of zeros is left as it is.
 pub fn normalize(vector: &mut [f32]) {
     let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
     if length > 0.0 {

@@ -1,7 +1,28 @@
-//! Text embeddings from ONNX models of the BERT family (MiniLM, E5, BGE, GTE): tokenizer, graph and pooling, native and in WASM.
+//! Text embeddings from ONNX models of the BERT family (MiniLM, E5, BGE, GTE): tokenizer, graph
+//! and pooling, native and in WASM.
 //!
-//! tract reads and plans the graph; what takes the time and the memory is done by [kernels](kernel) of ours, which [`fuse`] puts in
-//! place of what exporters write.
+//! tract plans and runs the graph. The expensive parts of it, such as products with quantized
+//! matrices and attention, are recognized in the graph and replaced by [kernels](kernel) of this
+//! crate.
+//!
+//! ```no_run
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use edge_net_inference::{Embedder, ModelReader, Settings, Tokenizer};
+//!
+//! let bytes = std::fs::read("model.onnx")?;
+//! let mut reader = ModelReader::new(bytes.len() as u64);
+//! for piece in bytes.chunks(1 << 20) {
+//!     reader.push(piece)?;
+//! }
+//! let tokenizer = Tokenizer::read(&std::fs::read("tokenizer.json")?)?;
+//! let settings = Settings::read(|_name| None)?;
+//! let embedder = Embedder::new(reader.finish()?, tokenizer, settings);
+//! let tokens = embedder.encode("a sentence")?;
+//! let vectors = embedder.embed(&[tokens])?;
+//! assert_eq!(vectors[0].len(), embedder.dimensions());
+//! # Ok(())
+//! # }
+//! ```
 
 mod embedder;
 mod file;

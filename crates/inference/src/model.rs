@@ -10,21 +10,26 @@ use tract_onnx::tract_hir::internal::{DimLike, expand};
 use crate::file::{FileReader, ReadError};
 use crate::fuse::{PLACEHOLDER, fuse};
 
-/// Why a file is no model that can be run here.
+/// Why a file cannot be run as a model.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ModelError {
-    /// It could not be read.
+    /// The file cannot be read.
     #[error(transparent)]
     Unread(#[from] ReadError),
-    /// It is not of the BERT family.
+    /// The model is not of the BERT family.
     #[error(
-        "this model has an input {0:?}; models that are run here have input_ids, attention_mask, and perhaps token_type_ids"
+        "this model has an input {0:?}; the supported inputs are input_ids, attention_mask, \
+         token_type_ids and position_ids"
     )]
     Input(String),
-    /// It gives nothing that can be pooled.
+    /// The model has no `input_ids`.
+    #[error("this model has no input input_ids")]
+    NoTokens,
+    /// The model has no output that can be pooled.
     #[error("this model has no output of batch × sequence × width, such as last_hidden_state")]
     Output,
-    /// It asks for what cannot be run.
+    /// The graph has operators or shapes that cannot be run.
     #[error("this model cannot be run: {0}")]
     Graph(String),
 }
@@ -34,17 +39,18 @@ pub enum ModelError {
 #[error("the model failed: {0}")]
 pub struct RunError(pub String);
 
-/// Reads a model, piece by piece.
+/// Reads a model file in pieces.
+#[derive(Debug)]
 pub struct ModelReader(FileReader);
 
 impl ModelReader {
-    /// For a file of `size` bytes.
+    /// A reader of a file of `size` bytes.
     #[must_use]
     pub fn new(size: u64) -> Self {
         Self(FileReader::new(size))
     }
 
-    /// Takes in the next bytes of the file.
+    /// Takes the next bytes of the file.
     ///
     /// # Errors
     /// [`ModelError::Unread`].
@@ -52,7 +58,7 @@ impl ModelReader {
         Ok(self.0.push(piece)?)
     }
 
-    /// The model, when all bytes came.
+    /// The model, after all bytes were pushed.
     ///
     /// # Errors
     /// [`ModelError`].
@@ -61,7 +67,7 @@ impl ModelReader {
         let graph = file.model.graph.as_mut().ok_or(ModelError::Output)?;
         check(graph).map_err(ModelError::Graph)?;
         let fused = fuse(graph, file.large);
-        let made = guarded(|| {
+        let model = guarded(|| {
             let mut model =
                 tract_onnx::onnx().model_for_proto_model(&file.model).map_err(cannot_run)?;
             drop(file.model);
@@ -69,25 +75,23 @@ impl ModelReader {
                 if let Some(op) = fused.get(&node.name) {
                     node.op = expand(op.clone());
                 } else if node.name.starts_with(PLACEHOLDER) {
-                    return Err(ModelError::Graph(format!(
-                        "{:?} is no name for a node",
-                        node.name
-                    )));
+                    let name = &node.name;
+                    return Err(ModelError::Graph(format!("the node name {name:?} is reserved")));
                 }
             }
             drop(fused);
             Model::of(model)
         });
-        made.unwrap_or_else(|panic| Err(ModelError::Graph(panic)))
+        model.unwrap_or_else(|panic| Err(ModelError::Graph(panic)))
     }
 }
 
-#[allow(clippy::needless_pass_by_value)] // As `map_err` gives it.
+#[allow(clippy::needless_pass_by_value)] // The type that `map_err` passes.
 fn cannot_run(error: TractError) -> ModelError {
     ModelError::Graph(format!("{error:#}"))
 }
 
-/// What of a foreign graph would keep tract from coming to an end.
+/// Checks the attributes with which tract does not terminate if they are wrong.
 fn check(graph: &GraphProto) -> Result<(), String> {
     for node in &graph.node {
         let Some(perm) = node.attribute.iter().find(|attribute| attribute.name == "perm") else {
@@ -95,14 +99,15 @@ fn check(graph: &GraphProto) -> Result<(), String> {
         };
         let places: BTreeSet<i64> = perm.ints.iter().copied().collect();
         if !places.into_iter().eq(0..i64::try_from(perm.ints.len()).unwrap_or_default()) {
-            return Err(format!("{:?}: {:?} is no order of dimensions", node.name, perm.ints));
+            let (name, order) = (&node.name, &perm.ints);
+            return Err(format!("{name:?}: {order:?} is not a permutation of dimensions"));
         }
     }
     Ok(())
 }
 
-/// Runs `act`; a panic of tract about a graph that it did not expect is an error like others, where panics can be caught: in WASM
-/// they cannot, and whoever runs this there starts anew.
+/// Runs `act` and returns a panic as an error: tract panics on some invalid graphs. In WASM panics
+/// cannot be caught, and the host replaces the instance.
 fn guarded<T>(act: impl FnOnce() -> T) -> Result<T, String> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(act)).map_err(|panic| {
         let said = panic.downcast_ref::<String>().cloned();
@@ -111,7 +116,7 @@ fn guarded<T>(act: impl FnOnce() -> T) -> Result<T, String> {
     })
 }
 
-/// What an input of a model is given.
+/// Meaning of an input of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Input {
     Tokens,
@@ -120,7 +125,8 @@ enum Input {
     Positions,
 }
 
-/// See the [module](self).
+/// A model of the BERT family, ready to run.
+#[derive(Debug)]
 pub struct Model {
     plan: Arc<TypedRunnableModel>,
     inputs: Vec<Input>,
@@ -148,7 +154,7 @@ impl Model {
                 .map_err(failed)?;
         }
         if !inputs.contains(&Input::Tokens) {
-            return Err(ModelError::Input("something else than input_ids".to_owned()));
+            return Err(ModelError::NoTokens);
         }
         let output = model.output_outlets().map_err(failed)?.iter().position(|outlet| {
             let label = model.outlet_label(*outlet).unwrap_or_default();
@@ -156,7 +162,7 @@ impl Model {
         });
         let output = model.output_outlets().map_err(failed)?[output.unwrap_or(0)];
         model.select_output_outlets(&[output]).map_err(failed)?;
-        // What exporters say of the output's shape may name its dimensions otherwise.
+        // The declared shape may have other names for the same dimensions.
         model.set_output_fact(0, InferenceFact::default()).map_err(failed)?;
         let model = model.into_typed().and_then(TypedModel::into_decluttered).map_err(failed)?;
         let fact = model.output_fact(0).map_err(failed)?;
@@ -170,7 +176,8 @@ impl Model {
         Ok(Self { plan, inputs, width })
     }
 
-    /// How many operators of each name it is made of: those of ours are Linear8, Lookup8, LayerNorm and Attention.
+    /// Number of operators by name. Those of this crate are Linear8, Lookup8, LayerNorm and
+    /// Attention.
     #[must_use]
     pub fn operators(&self) -> BTreeMap<String, usize> {
         let mut operators = BTreeMap::new();
@@ -180,13 +187,14 @@ impl Model {
         operators
     }
 
-    /// Width of what it gives for each token.
+    /// Length of a token's vector.
     #[must_use]
     pub const fn width(&self) -> usize {
         self.width
     }
 
-    /// What it gives for the tokens of `sequences` sequences of one length: rows of [`width`](Self::width), one after the other.
+    /// The vectors of the tokens of `sequences` sequences of equal length: one row of
+    /// [`width`](Self::width) numbers per token.
     ///
     /// # Errors
     /// [`RunError`].
@@ -216,7 +224,7 @@ impl Model {
             .map_err(failed)?;
         if out.len() != sequences * length * self.width {
             return Err(RunError(format!(
-                "it gave {} numbers for {sequences} × {length} tokens",
+                "the output has {} numbers for {sequences} × {length} tokens",
                 out.len()
             )));
         }

@@ -1,10 +1,10 @@
-//! The kernels as operators of tract: what [`crate::fuse`] puts in place of parts of a graph.
+//! The kernels as operators of tract, which replace recognized parts of a graph.
 
 use std::sync::Arc;
 
 use tract_onnx::tract_core::broadcast::multi_broadcast;
 use tract_onnx::tract_core::{as_op, not_out_of_plan, op_as_typed_op};
-#[allow(clippy::wildcard_imports)] // Its macros want nearly all of it.
+#[allow(clippy::wildcard_imports)] // Its macros expect nearly all of the module's names.
 use tract_onnx::tract_hir::internal::*;
 
 use crate::file::integer;
@@ -12,72 +12,74 @@ use crate::kernel::attention::{Heads, Shape, attention};
 use crate::kernel::linear::{Activation, Rounded, Rounding, Weights, linear};
 use crate::kernel::norm::layer_norm;
 
-/// An operator of ours.
+/// An operator of this crate.
 #[derive(Clone)]
 pub enum Fused {
     /// `activation(x × weights + bias)`.
     Linear(Arc<Linear>),
-    /// Rows of a table of 8-bit integers, by their numbers.
+    /// Look-up of rows in a table of 8-bit integers.
     Lookup(Arc<Table>),
-    /// Layer normalisation of one input, or of the sum of two.
+    /// Layer normalization of one input, or of the sum of two.
     Norm(Arc<Norm>),
-    /// `softmax(scale × q kᵀ + mask) v`, of `q`, `k`, `v`, and a mask if there is a fourth input.
+    /// `softmax(scale × q kᵀ + mask) v` of the inputs `q`, `k`, `v` and optionally `mask`.
     Attention(Attention),
 }
 
-/// See [`linear`].
+/// A product with a constant matrix; see [`linear`].
 pub struct Linear {
     /// The matrix.
     pub weights: Weights,
-    /// How `x` is made integers.
+    /// How `x` is rounded to integers.
     pub rounding: Rounding,
-    /// Of as many as the matrix has columns.
+    /// One number for each column of the matrix.
     pub bias: Option<Box<[f32]>>,
-    /// What follows.
+    /// The activation after the product.
     pub activation: Activation,
 }
 
-/// A table of `rows` × `width` values of `(q - zero) × scale` each.
+/// A table of `rows` × `width` values, `(q - zero) × scale` each.
 pub struct Table {
-    /// Columns.
+    /// Number of columns.
     pub width: usize,
-    /// The values of `q`, row by row, as bytes of what may be signed.
+    /// The values of `q`, row by row.
     pub values: Vec<u8>,
-    /// Whether they are signed.
+    /// Whether the values are signed.
     pub signed: bool,
-    /// What one is worth: one for all, or one for each row.
+    /// One scale for all rows, or one for each.
     pub scales: Vec<f32>,
-    /// What stands for 0.
+    /// The integer for 0.
     pub zero: i16,
 }
 
-/// See [`layer_norm`].
+/// Layer normalization; see [`layer_norm`].
 pub struct Norm {
-    /// Of a row's length.
+    /// Factors, one for each column.
     pub scale: Vec<f32>,
-    /// The same.
+    /// Summands, one for each column.
     pub bias: Vec<f32>,
     /// Added to the variance.
     pub epsilon: f32,
 }
 
-/// How an attention's inputs lie.
+/// Attention: factor and layout of the inputs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Attention {
-    /// What scores are multiplied by.
+    /// The factor of the scores.
     pub scale: f32,
-    /// With a number of heads, all are batch × sequence × (heads × width); without, batch × heads × sequence × width, but the
-    /// keys batch × heads × width × sequence.
+    /// The layout: with a number of heads, all inputs are batch × sequence × (heads × width);
+    /// without, they are batch × heads × sequence × width, and the keys are
+    /// batch × heads × width × sequence.
     pub heads: Option<usize>,
 }
 
 impl Table {
-    /// Rows.
+    /// Number of rows.
     #[must_use]
     pub fn rows(&self) -> usize {
         self.values.len().checked_div(self.width).unwrap_or(0)
     }
 
+    /// Writes a row to `out`.
     fn read(&self, row: usize, out: &mut [f32]) {
         let scale = if self.scales.len() == 1 { self.scales[0] } else { self.scales[row] };
         let zero = self.zero;
@@ -161,7 +163,7 @@ impl TypedOp for Fused {
         if !matches!(self, Self::Lookup(_)) {
             ensure!(
                 inputs.iter().all(|fact| fact.datum_type == f32::datum_type()),
-                "{} is of single floats",
+                "{} needs single floats",
                 Op::name(self)
             );
         }
@@ -196,11 +198,11 @@ impl TypedOp for Fused {
                 let rank = if op.heads.is_some() { 3 } else { 4 };
                 ensure!(
                     inputs[..3].iter().all(|fact| fact.rank() == rank),
-                    "Attention of other than {rank} dimensions"
+                    "Attention needs inputs of {rank} dimensions"
                 );
                 ensure!(
                     key.shape[0] == value.shape[0] && shape[0] == key.shape[0],
-                    "Attention of different batches"
+                    "Attention needs inputs of one batch size"
                 );
                 shape[rank - 1] = value.shape[rank - 1].clone();
             }
@@ -220,7 +222,7 @@ impl Expansion for Fused {
         inputs: &'p [TensorProxy],
         outputs: &'p [TensorProxy],
     ) -> InferenceResult {
-        // Shapes are told by `output_facts`, of which `wire` hears.
+        // `output_facts` gives the shapes when the node is wired.
         check_output_arity(outputs, 1)?;
         s.equals(&outputs[0].datum_type, f32::datum_type())?;
         match self {
@@ -240,11 +242,16 @@ impl Expansion for Fused {
     }
 }
 
+/// The values of a tensor of single floats.
 fn floats(tensor: &Tensor) -> TractResult<&[f32]> {
     tensor.try_as_plain_ram()?.as_slice()
 }
 
-fn made(shape: &[usize], fill: impl FnOnce(&mut [f32]) -> TractResult<()>) -> TractResult<Tensor> {
+/// A tensor of this shape, filled by `fill`.
+fn filled(
+    shape: &[usize],
+    fill: impl FnOnce(&mut [f32]) -> TractResult<()>,
+) -> TractResult<Tensor> {
     let mut out = Tensor::zero::<f32>(shape)?;
     fill(out.try_as_plain_ram_mut()?.as_slice_mut()?)?;
     Ok(out)
@@ -262,7 +269,7 @@ impl Linear {
         *last = self.weights.outputs();
         let length = if shape.len() > 1 { shape[shape.len() - 2] } else { 1 };
         let rounded = Rounded::of(floats(x)?, self.weights.inputs(), length, self.rounding);
-        made(&shape, |out| {
+        filled(&shape, |out| {
             linear(&rounded, &self.weights, self.bias.as_deref(), self.activation, out);
             Ok(())
         })
@@ -276,7 +283,7 @@ impl Table {
         let numbers = numbers.cast_to::<i64>()?;
         let numbers = numbers.try_as_plain_ram()?.as_slice::<i64>()?;
         let rows = self.rows();
-        made(&shape, |out| {
+        filled(&shape, |out| {
             for (number, out) in numbers.iter().zip(out.chunks_exact_mut(self.width)) {
                 let row = usize::try_from(*number).ok().filter(|row| *row < rows);
                 self.read(row.with_context(|| format!("row {number} of a table of {rows}"))?, out);
@@ -288,15 +295,15 @@ impl Table {
 
 impl Norm {
     fn eval(&self, inputs: &[TValue]) -> TractResult<Tensor> {
-        let [x, rest @ ..] = inputs else { bail!("LayerNorm of nothing") };
+        let [x, rest @ ..] = inputs else { bail!("LayerNorm has no input") };
         let shape: TVec<usize> = match rest {
             [] => x.shape().into(),
             [y, ..] => multi_broadcast(&[x.shape(), y.shape()])?,
         };
-        made(&shape, |out| {
-            out.copy_from_slice(floats(&*repeated(x, &shape)?)?);
+        filled(&shape, |out| {
+            out.copy_from_slice(floats(&*broadcast(x, &shape)?)?);
             if let [y, ..] = rest {
-                let y = repeated(y, &shape)?;
+                let y = broadcast(y, &shape)?;
                 out.iter_mut().zip(floats(&y)?).for_each(|(out, y)| *out += y);
             }
             layer_norm(out, &self.scale, &self.bias, self.epsilon);
@@ -305,8 +312,8 @@ impl Norm {
     }
 }
 
-/// `x` in a shape that it can be repeated to.
-fn repeated<'a>(x: &'a Tensor, shape: &[usize]) -> TractResult<std::borrow::Cow<'a, Tensor>> {
+/// `x`, broadcast to `shape`.
+fn broadcast<'a>(x: &'a Tensor, shape: &[usize]) -> TractResult<std::borrow::Cow<'a, Tensor>> {
     if x.shape() == shape {
         return Ok(std::borrow::Cow::Borrowed(x));
     }
@@ -317,7 +324,7 @@ fn repeated<'a>(x: &'a Tensor, shape: &[usize]) -> TractResult<std::borrow::Cow<
 
 impl Attention {
     fn eval(&self, inputs: &[TValue]) -> TractResult<Tensor> {
-        let [q, k, v, mask @ ..] = inputs else { bail!("Attention of too little") };
+        let [q, k, v, mask @ ..] = inputs else { bail!("Attention has too few inputs") };
         let size = |tensor: &Tensor, keys: bool| -> TractResult<[usize; 4]> {
             match (tensor.shape(), self.heads) {
                 (&[batch, sequence, all], Some(heads)) if heads > 0 && all % heads == 0 => {
@@ -351,7 +358,7 @@ impl Attention {
         } else {
             of_out.into()
         };
-        made(&out, |out| {
+        filled(&out, |out| {
             let q = Heads { values: floats(q)?, strides: strides(of_q, false) };
             let k = Heads { values: floats(k)?, strides: strides(of_k, true) };
             let v = Heads { values: floats(v)?, strides: strides(of_v, false) };
@@ -361,7 +368,7 @@ impl Attention {
     }
 }
 
-/// A mask that is repeated to `all`; none where it changes nothing.
+/// The mask broadcast to `all` by strides; `None` if it is 0 everywhere.
 fn mask(mask: &Tensor, all: [usize; 4]) -> TractResult<Option<Heads<'_>>> {
     let values = floats(mask)?;
     if values.iter().all(|value| *value == 0.0) {

@@ -1,36 +1,37 @@
-//! What a model's own files say of how a text's tokens become one vector, as
-//! [sentence-transformers](https://sbert.net/docs/package_reference/sentence_transformer/models.html) lays them out.
+//! Pooling, normalization and length limit of a model, from its own files in the layout of
+//! [sentence-transformers](https://sbert.net/docs/package_reference/sentence_transformer/models.html).
 
 use serde::Deserialize;
 
-/// Tokens of a text at the most where no file says it: what BERT has positions for.
+/// Limit for the tokens of a text where no file sets one: the positions of BERT.
 const POSITIONS: usize = 512;
 
 /// How the vectors of a text's tokens become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Pooling {
-    /// Their mean.
+    /// The mean.
     Mean,
-    /// Their sum by the square root of their number.
+    /// The sum, divided by the square root of the number of tokens.
     MeanSqrt,
-    /// The first.
+    /// The vector of the first token.
     First,
-    /// The largest in each dimension.
+    /// The maximum in each dimension.
     Max,
 }
 
-/// See the [module](self).
+/// Settings of a model; see the [module](self).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// How vectors of tokens become one.
+    /// Pooling.
     pub pooling: Pooling,
-    /// Whether that is made of length 1.
+    /// Whether the pooled vector is scaled to length 1.
     pub normalize: bool,
-    /// Tokens of a text at the most, with those that the tokenizer adds.
+    /// Limit for the tokens of a text, including those that the tokenizer adds.
     pub max_tokens: usize,
 }
 
-/// A file that asks for what is not done here, or that cannot be read.
+/// A settings file that is malformed or asks for something unsupported.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{file}: {reason}")]
 pub struct SettingsError {
@@ -60,10 +61,11 @@ struct Module {
 }
 
 impl Settings {
-    /// The files that are asked for. None of them has to be there.
+    /// Names of the files that [`read`](Self::read) asks for. All are optional.
     pub const FILES: [&'static str; 4] = [CONFIG, SENTENCE, MODULES, POOLING];
 
-    /// Reads them; `file` gives their bytes. Where none says otherwise, a text's vector is the mean of its tokens', of length 1.
+    /// Reads the settings from the files that `file` returns by name. The default is the mean of
+    /// the tokens' vectors, scaled to length 1.
     ///
     /// # Errors
     /// [`SettingsError`].
@@ -77,7 +79,7 @@ impl Settings {
         if max_tokens < 3 {
             return Err(SettingsError {
                 file: SENTENCE,
-                reason: format!("texts of {max_tokens} tokens have no word in them"),
+                reason: format!("max_seq_length {max_tokens} leaves no room for a word"),
             });
         }
         let mut normalize = modules.is_none();
@@ -88,12 +90,12 @@ impl Settings {
                 other => {
                     return Err(SettingsError {
                         file: MODULES,
-                        reason: format!("{other:?} is not done here"),
+                        reason: format!("the module {other:?} is not supported"),
                     });
                 }
             }
         }
-        let pooling = pooling.map_or(Ok(Pooling::Mean), |said| pooling_of(&said))?;
+        let pooling = pooling.map_or(Ok(Pooling::Mean), |config| pooling_of(&config))?;
         Ok(Self { pooling, normalize, max_tokens })
     }
 }
@@ -109,13 +111,16 @@ fn read<'a, T: serde::de::DeserializeOwned>(
     file(name).map(parse).transpose()
 }
 
-/// What `1_Pooling/config.json` says: `pooling_mode_mean_tokens` and the like, or `pooling_mode`.
-fn pooling_of(said: &serde_json::Map<String, serde_json::Value>) -> Result<Pooling, SettingsError> {
+/// The pooling in `1_Pooling/config.json`: one of the flags `pooling_mode_mean_tokens` and so on,
+/// or the name `pooling_mode`.
+fn pooling_of(
+    config: &serde_json::Map<String, serde_json::Value>,
+) -> Result<Pooling, SettingsError> {
     let modes: Vec<&str> =
-        if let Some(mode) = said.get("pooling_mode").and_then(|mode| mode.as_str()) {
+        if let Some(mode) = config.get("pooling_mode").and_then(|mode| mode.as_str()) {
             vec![mode]
         } else {
-            let set = said.iter().filter(|(_, value)| **value == serde_json::Value::Bool(true));
+            let set = config.iter().filter(|(_, value)| **value == serde_json::Value::Bool(true));
             set.filter_map(|(name, _)| name.strip_prefix("pooling_mode_")).collect()
         };
     match *modes {
@@ -125,7 +130,9 @@ fn pooling_of(said: &serde_json::Map<String, serde_json::Value>) -> Result<Pooli
         ["max" | "max_tokens"] => Ok(Pooling::Max),
         _ => Err(SettingsError {
             file: POOLING,
-            reason: format!("{modes:?} is not done here; mean, mean_sqrt_len, cls and max are"),
+            reason: format!(
+                "the pooling {modes:?} is not supported; mean, mean_sqrt_len, cls and max are"
+            ),
         }),
     }
 }
@@ -141,10 +148,16 @@ mod tests {
     }
 
     #[test]
-    fn files_of_sentence_transformers_are_followed() {
-        let modules = r#"[{"idx":0,"name":"0","path":"","type":"sentence_transformers.models.Transformer"},
-            {"idx":1,"name":"1","path":"1_Pooling","type":"sentence_transformers.models.Pooling"}]"#;
-        let cls = r#"{"word_embedding_dimension":384,"pooling_mode_cls_token":true,"pooling_mode_mean_tokens":false}"#;
+    fn settings_are_read_from_the_files_of_sentence_transformers() {
+        let modules = r#"[
+            {"idx":0,"name":"0","path":"","type":"sentence_transformers.models.Transformer"},
+            {"idx":1,"name":"1","path":"1_Pooling","type":"sentence_transformers.models.Pooling"}
+        ]"#;
+        let cls = r#"{
+            "word_embedding_dimension":384,
+            "pooling_mode_cls_token":true,
+            "pooling_mode_mean_tokens":false
+        }"#;
         let files = [
             (CONFIG, r#"{"max_position_embeddings":512,"model_type":"bert"}"#),
             (SENTENCE, r#"{"max_seq_length":256,"do_lower_case":false}"#),
@@ -166,11 +179,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_done_is_named() {
+    fn unsupported_settings_are_named() {
         let dense = r#"[{"type":"sentence_transformers.models.Dense"}]"#;
         assert_eq!(
             settings(&[(MODULES, dense)]),
-            Err(r#"modules.json: "Dense" is not done here"#.to_owned())
+            Err(r#"modules.json: the module "Dense" is not supported"#.to_owned())
         );
         assert!(
             settings(&[(POOLING, r#"{"pooling_mode_lasttoken":true}"#)])

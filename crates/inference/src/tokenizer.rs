@@ -1,21 +1,24 @@
-//! Text to tokens, as the model's own `tokenizer.json` says.
+//! Text to tokens, by the model's `tokenizer.json`.
 
-/// Why a `tokenizer.json` cannot be used, or a text cannot be cut into tokens.
+/// Why a `tokenizer.json` cannot be used, or a text cannot be split into tokens.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum TokenizerError {
-    /// The file is not a tokenizer.
+    /// The file is not a valid tokenizer.
     #[error("tokenizer.json cannot be used: {0}")]
     Unread(String),
-    /// The tokenizer refuses a text.
-    #[error("the text cannot be cut into tokens: {0}")]
+    /// The tokenizer rejects a text.
+    #[error("the text cannot be split into tokens: {0}")]
     Refused(String),
 }
 
-/// A tokenizer (the crate of Hugging Face).
+/// A tokenizer of the `tokenizers` crate.
+#[derive(Debug)]
 pub struct Tokenizer(tokenizers::Tokenizer);
 
 impl Tokenizer {
-    /// Reads `tokenizer.json`. What it says of padding and of cutting off is left aside: no text loses a word unnoticed here.
+    /// Reads `tokenizer.json`. Padding and truncation are turned off: no text is cut
+    /// silently.
     ///
     /// # Errors
     /// [`TokenizerError::Unread`].
@@ -27,7 +30,7 @@ impl Tokenizer {
         Ok(Self(tokenizer))
     }
 
-    /// The tokens of a text, with those that the model wants at its ends.
+    /// The tokens of a text, including the special ones at its ends.
     ///
     /// # Errors
     /// [`TokenizerError::Refused`].
@@ -39,7 +42,7 @@ impl Tokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// How many tokens there are.
+    /// Size of the vocabulary.
     #[must_use]
     pub fn size(&self) -> usize {
         self.0.get_vocab_size(true)

@@ -1,4 +1,4 @@
-//! A small BERT in the words of different exporters: what our operators do in place of its parts, beside tract alone.
+//! A small BERT as different exporters write it, compared with tract alone.
 
 mod bert;
 
@@ -17,8 +17,8 @@ fn read(bytes: &[u8]) -> Result<Model, ModelError> {
     reader.finish()
 }
 
-/// What tract makes of the same file.
-fn alone(bytes: &[u8], tokens: &[u32]) -> Vec<f32> {
+/// The output of tract alone for the same file.
+fn by_tract(bytes: &[u8], tokens: &[u32]) -> Vec<f32> {
     let model = tract_onnx::onnx().model_for_read(&mut &*bytes).unwrap();
     let inputs = [0, 1, 2].map(|input| {
         let values = tokens.iter().map(|token| [i64::from(*token), 1, 0][input]);
@@ -43,7 +43,7 @@ fn furthest(a: &[f32], b: &[f32]) -> f32 {
 }
 
 #[test]
-fn every_dialect_is_recognised_and_gives_what_tract_alone_gives() {
+fn all_exporters_are_recognized_with_the_result_of_tract() {
     for style in [Style::Dynamo, Style::Script] {
         for weights in [Weights::Cast, Weights::Dequantized, Weights::Unsigned, Weights::Dynamic] {
             let bytes = Bert::bytes(weights, style);
@@ -59,8 +59,8 @@ fn every_dialect_is_recognised_and_gives_what_tract_alone_gives() {
                     .any(|name| name.contains("MatMul") || name.contains("EinSum")),
                 "{weights:?}, {style:?}"
             );
-            let far = furthest(&model.run(&TOKENS, 1).unwrap(), &alone(&bytes, &TOKENS));
-            // Bytes are rounded alike, but what lies near the middle of two may go either way.
+            let far = furthest(&model.run(&TOKENS, 1).unwrap(), &by_tract(&bytes, &TOKENS));
+            // Both round to bytes, but values near the middle of two may go either way.
             let bound = if weights == Weights::Dynamic { 0.08 } else { 2e-3 };
             assert!(far < bound, "{weights:?}, {style:?}: {far}");
         }
@@ -68,17 +68,17 @@ fn every_dialect_is_recognised_and_gives_what_tract_alone_gives() {
 }
 
 #[test]
-fn floats_are_left_to_tract_but_for_norms_and_attention() {
+fn float_products_are_left_to_tract() {
     let bytes = Bert::bytes(Weights::Floats, Style::Script);
     let model = read(&bytes).unwrap();
     assert_eq!(model.operators().get("LayerNorm"), Some(&(2 * LAYERS + 1)));
     assert_eq!(model.operators().get("Linear8"), None);
-    let far = furthest(&model.run(&TOKENS, 1).unwrap(), &alone(&bytes, &TOKENS));
+    let far = furthest(&model.run(&TOKENS, 1).unwrap(), &by_tract(&bytes, &TOKENS));
     assert!(far < 1e-4, "{far}");
 }
 
 #[test]
-fn a_sequence_does_not_depend_on_what_it_is_run_with() {
+fn a_sequence_does_not_depend_on_others_in_the_batch() {
     for weights in [Weights::Cast, Weights::Dynamic] {
         let model = read(&Bert::bytes(weights, Style::Dynamo)).unwrap();
         let other: Vec<u32> = TOKENS.iter().rev().copied().collect();
@@ -89,7 +89,7 @@ fn a_sequence_does_not_depend_on_what_it_is_run_with() {
 }
 
 #[test]
-fn a_number_that_is_no_token_is_an_error() {
+fn unknown_tokens_and_positions_are_errors() {
     let model = read(&Bert::bytes(Weights::Cast, Style::Dynamo)).unwrap();
     let error = model.run(&[1, 100], 1).unwrap_err().to_string();
     assert!(error.contains("row 100 of a table of 100"), "{error}");
@@ -97,8 +97,8 @@ fn a_number_that_is_no_token_is_an_error() {
 }
 
 #[test]
-fn a_matrix_that_two_share_is_there_once() {
-    // What follows the first attention has the matrix that its queries have.
+fn a_shared_matrix_is_recognized_in_each_product() {
+    // The product after the first attention gets the matrix of its queries.
     let mut model = ModelProto::decode(&*Bert::bytes(Weights::Cast, Style::Script)).unwrap();
     let graph = model.graph.as_mut().unwrap();
     let products: Vec<usize> =
@@ -107,12 +107,12 @@ fn a_matrix_that_two_share_is_there_once() {
     let bytes = model.encode_to_vec();
     let model = read(&bytes).unwrap();
     assert_eq!(model.operators().get("Linear8"), Some(&(6 * LAYERS)), "{:?}", model.operators());
-    let far = furthest(&model.run(&TOKENS, 1).unwrap(), &alone(&bytes, &TOKENS));
+    let far = furthest(&model.run(&TOKENS, 1).unwrap(), &by_tract(&bytes, &TOKENS));
     assert!(far < 2e-3, "{far}");
 }
 
 #[test]
-fn what_is_no_bert_is_named() {
+fn unsupported_models_are_named() {
     let rename = |from: &str, to: &str| {
         let mut model = ModelProto::decode(&*Bert::bytes(Weights::Cast, Style::Dynamo)).unwrap();
         let graph = model.graph.as_mut().unwrap();
@@ -137,7 +137,7 @@ fn what_is_no_bert_is_named() {
 }
 
 #[test]
-fn what_is_no_onnx_file_is_named() {
+fn malformed_files_are_named() {
     let error = |bytes: &[u8]| read(bytes).map(|_| ()).unwrap_err().to_string();
     assert_eq!(error(b"<!doctype html>"), "not an ONNX file: malformed Protocol Buffers at byte 1");
     assert_eq!(error(b""), "the ONNX file ends early, after 0 bytes");
@@ -146,7 +146,7 @@ fn what_is_no_onnx_file_is_named() {
     reader.push(&bytes[..5000]).unwrap();
     let early = reader.finish().map(|_| ()).unwrap_err().to_string();
     assert_eq!(early, "the ONNX file ends early, after 5000 bytes");
-    // A length that there is no room for, nor memory.
+    // A length above that of the file.
     assert!(
         error(&[0x3a, 0xff, 0xff, 0xff, 0xff, 0x7f, 0x2a])
             .ends_with("malformed Protocol Buffers at byte 6")
@@ -175,7 +175,7 @@ proptest! {
     // PROPTEST_CASES=20000 tries more.
     #![proptest_config(ProptestConfig::default())]
 
-    /// Whatever is wrong with a file, it is an error, or another model: never a panic.
+    /// Wrong bytes are an error, or another model, but never a panic.
     #[test]
     fn a_file_with_wrong_bytes_is_no_panic(
         weights in prop::sample::select(vec![Weights::Cast, Weights::Dynamic, Weights::Floats]),
@@ -183,7 +183,7 @@ proptest! {
         cut in prop::option::of(any::<prop::sample::Index>()),
     ) {
         let mut bytes = Bert::bytes(weights, Style::Script);
-        // Names, shapes and operators come before the weights, in which nearly all bytes are.
+        // Names, shapes and operators come before the weights, which have nearly all bytes.
         let graph = bytes.len() / 8;
         for (at, byte) in wrong {
             let at = at.index(graph);

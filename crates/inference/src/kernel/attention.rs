@@ -1,10 +1,11 @@
-//! Scaled dot-product attention, four queries at a time: the scores of a whole sequence are never in memory at once.
+//! Scaled dot-product attention, four queries at a time: memory holds the scores of four queries,
+//! not of a whole sequence.
 
 use wide::f32x4;
 
 use super::float::exp_of_negative;
 
-/// Columns that are multiplied at once.
+/// Columns that are multiplied together.
 const COLUMNS: usize = 8;
 
 /// One value for each of four queries.
@@ -12,39 +13,41 @@ type Four = [f32; 4];
 /// A row of [`COLUMNS`] columns.
 type Panel = [f32; COLUMNS];
 
-/// A tensor of four dimensions, batch × heads × sequence × width, wherever its values lie; a stride of 0 repeats them.
-#[derive(Clone, Copy)]
+/// A tensor of four dimensions, batch × heads × sequence × width, in any memory layout.
+#[derive(Clone, Copy, Debug)]
 pub struct Heads<'a> {
     /// The values.
     pub values: &'a [f32],
-    /// The distance between neighbours in each dimension.
+    /// The distance between neighbours in each dimension; 0 repeats a value.
     pub strides: [usize; 4],
 }
 
 impl Heads<'_> {
+    /// Index of the first value of a head.
     fn base(&self, batch: usize, head: usize) -> usize {
         batch * self.strides[0] + head * self.strides[1]
     }
 }
 
 /// The sizes of an attention.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Shape {
-    /// Sequences.
+    /// Number of sequences.
     pub batch: usize,
-    /// Heads.
+    /// Number of heads.
     pub heads: usize,
-    /// Queries of a sequence.
+    /// Number of queries of a sequence.
     pub queries: usize,
-    /// Keys, and values, of a sequence.
+    /// Number of keys, and of values, of a sequence.
     pub keys: usize,
-    /// Width of a query and of a key.
+    /// Length of a query and of a key.
     pub width: usize,
-    /// Width of a value.
+    /// Length of a value.
     pub value_width: usize,
 }
 
-/// What is multiplied by four queries, or four rows of probabilities: eight columns by eight columns, filled up by zeros.
+/// The right side of a product with four queries, or four rows of probabilities: panels of eight
+/// columns, the last one padded with zeros.
 struct Panels {
     rows: usize,
     columns: usize,
@@ -56,7 +59,8 @@ impl Panels {
         Self { rows: 0, columns: 0, all: Vec::new() }
     }
 
-    /// Takes in `rows` × `columns` values of `from`, whose neighbours are `strides` apart, in place of what was there.
+    /// Replaces the content by `rows` × `columns` values of `from`, whose neighbours are `strides`
+    /// apart.
     fn pack(&mut self, from: &[f32], strides: [usize; 2], rows: usize, columns: usize) {
         (self.rows, self.columns) = (rows, columns);
         self.all.clear();
@@ -75,7 +79,7 @@ impl Panels {
         }
     }
 
-    /// The product of `left`, of as many fours as there are rows, and the columns; `take` gets each column's four.
+    /// Passes the product of `left`, one four for each row, with each column to `take`.
     fn product(&self, left: &[Four], mut take: impl FnMut(usize, f32x4)) {
         for (index, panels) in self.all.chunks_exact(self.rows.max(1)).enumerate() {
             let mut sums = [f32x4::ZERO; COLUMNS];
@@ -94,8 +98,8 @@ impl Panels {
     }
 }
 
-/// `softmax(scale × q kᵀ + mask) v` for each head. A query all of whose keys are masked by minus infinity gets zeros.
-/// `out` is laid out by `strides`, as [`Heads`] are.
+/// `softmax(scale × q kᵀ + mask) v` for each head. If minus infinity masks all keys of a query, the
+/// result for it is 0. `strides` is the layout of `out`, as in [`Heads`].
 pub fn attention(
     shape: Shape,
     (q, k, v): (Heads, Heads, Heads),
@@ -141,7 +145,7 @@ pub fn attention(
                 most = most.fast_max(score);
                 scores[key] = score.to_array();
             });
-            // Minus infinity less itself would be no number.
+            // Minus infinity less itself is NaN.
             let most = most.fast_max(f32x4::splat(f32::MIN));
             let mut total = f32x4::ZERO;
             for four in &mut scores {

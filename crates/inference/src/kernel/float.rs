@@ -1,4 +1,4 @@
-//! Functions of four single floats at once.
+//! Functions on four single floats.
 
 use wide::{bytemuck, f32x4, i32x4};
 
@@ -11,7 +11,8 @@ pub fn gelu(x: f32x4) -> f32x4 {
     x * half * (f32x4::ONE + erf)
 }
 
-/// The error function, within 2e-7: the rational approximation of Eigen's `erf` for single floats, odd / even on [-4, 4].
+/// The error function, within 2e-7: the rational approximation of Eigen's `erf` for single floats,
+/// odd / even on [-4, 4].
 #[inline]
 #[must_use]
 pub fn erf(x: f32x4) -> f32x4 {
@@ -36,11 +37,12 @@ pub fn erf(x: f32x4) -> f32x4 {
     x * at(&ODD) / at(&EVEN)
 }
 
-/// e^x for x of 0 or less, within 2e-7 of the result: 2^n e^r with |r| at most ln(2) / 2. What is below the smallest normal number is 0.
+/// e^x for x of 0 or less, with a relative error below 2e-7: 2^n e^r with |r| at most ln(2) / 2.
+/// Results below the smallest normal number are 0.
 #[inline]
 #[must_use]
 pub fn exp_of_negative(x: f32x4) -> f32x4 {
-    /// ln(2) in two parts, the first of which has few bits: its product with n is exact.
+    /// ln(2) in two parts. The first has few bits: its product with n is exact.
     const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
     const SERIES: [f32; 6] = [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0];
     let least = f32x4::splat(-87.0);
@@ -58,7 +60,7 @@ pub fn exp_of_negative(x: f32x4) -> f32x4 {
     gone.bitselect(f32x4::ZERO, e * power)
 }
 
-/// The sum of the four.
+/// The sum of the four numbers.
 #[inline]
 #[must_use]
 pub fn sum(x: f32x4) -> f32 {
@@ -71,7 +73,7 @@ mod tests {
 
     #[test]
     fn erf_is_the_error_function() {
-        // Of the C library, by way of tables: erf(0.5), erf(1), erf(2), erf(3.5).
+        // Tabulated erf(0.5), erf(1), erf(2), erf(3.5).
         let found = erf(f32x4::from([0.5, 1.0, -2.0, 3.5])).to_array();
         for (found, wanted) in
             found.into_iter().zip([0.520_499_9, 0.842_700_8, -0.995_322_3, 0.999_999_3])

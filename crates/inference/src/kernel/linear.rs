@@ -1,19 +1,20 @@
 //! Multiplication by a matrix of 8-bit integers.
 //!
-//! Activations are rounded to integers of up to 16 bits and multiplied by the weights as they are stored: two products at a time into
-//! 32 bits (`i32x4.dot_i16x8_s`, `pmaddwd`), twice what single floats give. Sums of a stretch of them become single floats.
+//! Activations are rounded to integers of up to 16 bits and multiplied by the weights as stored:
+//! an instruction sums two products into 32 bits (`i32x4.dot_i16x8_s`, `pmaddwd`), twice the rate
+//! of single floats. The sums of a stretch are converted to single floats.
 
 use wide::{bytemuck, f32x4, i16x8, i32x4};
 
 use super::float::gelu;
 
-/// Rows of activations that are multiplied at once.
+/// Rows of activations that are multiplied together.
 const ROWS: usize = 4;
-/// Columns of weights that are multiplied at once.
+/// Columns of weights that are multiplied together.
 const COLUMNS: usize = 8;
 /// Inputs whose products are summed as integers: 32,767 × 128 × 512 is less than 2^31.
 const STRETCH: usize = 512;
-/// Blocks of rows that stay in the first-level cache while the weights pass.
+/// Blocks of rows that stay in the first-level cache while the weights are read.
 const GROUP: usize = 8;
 
 /// Two successive activations of each of [`ROWS`] rows, the first in the low half.
@@ -21,21 +22,23 @@ type Pairs = [i32; ROWS];
 /// Two successive weights of each of [`COLUMNS`] columns.
 type Panel = [i8; 2 * COLUMNS];
 
-/// A matrix of `inputs` × `outputs` weights, `q × scale` each, in the order in which they are multiplied.
+/// A matrix of `inputs` × `outputs` weights, `q × scale` each, in the order of multiplication.
+#[derive(Debug)]
 pub struct Weights {
     inputs: usize,
     outputs: usize,
-    /// For each eight columns, `inputs / 2` rounded up.
+    /// `inputs / 2` panels, rounded up, for each eight columns.
     panels: Box<[Panel]>,
-    /// One for each column.
+    /// One scale for each column.
     scales: Box<[f32]>,
 }
 
 impl Weights {
-    /// Packs `values`, row by row as ONNX has them, of which `value` makes weights; `scales` are one for each column.
+    /// Packs `values`, row by row as in ONNX; `value` turns each into a weight. `scales` has one
+    /// number for each column.
     ///
     /// # Panics
-    /// Where there are not as many values as `inputs` rows of as many columns have.
+    /// If there are not `inputs` × `scales.len()` values.
     #[must_use]
     pub fn pack(
         values: &[u8],
@@ -59,50 +62,54 @@ impl Weights {
         Self { inputs, outputs, panels: panels.into(), scales }
     }
 
-    /// Columns.
+    /// Number of columns.
     #[must_use]
     pub const fn outputs(&self) -> usize {
         self.outputs
     }
 
-    /// Rows.
+    /// Number of rows.
     #[must_use]
     pub const fn inputs(&self) -> usize {
         self.inputs
     }
 }
 
-/// What follows the product.
+/// The activation after a product.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Activation {
-    /// Nothing.
+    /// None.
     None,
-    /// x Φ(x), exactly: the one by `erf`.
+    /// GELU, x Φ(x), by `erf` (not the approximation by `tanh`).
     Gelu,
 }
 
-/// How activations are made integers.
+/// How activations are rounded to integers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Rounding {
-    /// Each stretch of a row to 16 bits: as good as single floats for a model whose weights have 8.
+    /// Each stretch of a row to 16 bits: as precise as single floats for weights of 8 bits.
     Rows,
-    /// Each sequence to 8 bits, as ONNX's DynamicQuantizeLinear says: for models that were made and measured with it.
+    /// Each sequence to 8 bits, as in ONNX's DynamicQuantizeLinear: for models that were exported
+    /// and measured with it.
     Bytes,
 }
 
-/// The largest activation, as an integer: of [`STRETCH`] products of it with weights of 8 bits, no sum has more than 31 bits.
+/// The largest activation, as an integer: the sum of [`STRETCH`] products with weights of 8 bits
+/// stays below 2^31.
 const MOST: f32 = 32_767.0;
 
 /// Activations as integers.
+#[derive(Debug)]
 pub struct Rounded {
     /// Block by block of [`ROWS`] rows.
     blocks: Vec<Pairs>,
-    /// What one is worth, for each stretch of each block; rows that fill the last block are 0.
+    /// Value of one step, for each stretch of each block; 0 for the padding rows of the last block.
     scales: Vec<[f32; ROWS]>,
 }
 
 impl Rounded {
-    /// Rounds sequences of `length` rows of `inputs` activations. What is not finite becomes so: a sum of it would be no number either.
+    /// Rounds sequences of `length` rows of `inputs` activations. Infinite ones become the largest
+    /// finite ones: a sum with them has no meaning in either case.
     #[must_use]
     pub fn of(x: &[f32], inputs: usize, length: usize, rounding: Rounding) -> Self {
         let count = x.len().checked_div(inputs).unwrap_or(0);
@@ -134,19 +141,20 @@ impl Rounded {
 /// The integers that activations are rounded to.
 #[derive(Clone, Copy)]
 struct Steps {
-    /// What one is worth.
+    /// Value of one step.
     size: f32,
-    /// The smallest and the largest.
+    /// The smallest and the largest integer.
     ends: [f32; 2],
 }
 
 impl Steps {
+    /// Steps of 16 bits for a stretch of a row.
     fn of_row(row: &[f32]) -> Self {
         let [low, high] = ends(row);
         Self { size: high.max(-low) / MOST, ends: [-MOST, MOST] }
     }
 
-    /// 0 to 255, less what stands for 0.
+    /// The integers 0 to 255, less the zero point.
     fn of_bytes(x: &[f32]) -> Self {
         let [low, high] = ends(x);
         let size = (high - low) / 255.0;
@@ -154,7 +162,7 @@ impl Steps {
         Self { size, ends: [-zero, 255.0 - zero] }
     }
 
-    /// Writes a row into its place of a block.
+    /// Writes a row to its place in a block.
     fn round(self, row: &[f32], block: &mut [Pairs], place: usize) {
         if self.size <= 0.0 {
             return;
@@ -195,7 +203,7 @@ fn ends(x: &[f32]) -> [f32; 2] {
     [least.max(f32::MIN), most.min(f32::MAX)]
 }
 
-/// The sums of products of a block with eight columns of a stretch.
+/// The sums of the products of a block with eight columns, for one stretch.
 #[inline]
 fn products(block: &[Pairs], panels: &[Panel]) -> [[i32x4; 2]; ROWS] {
     let mut sums = [[i32x4::ZERO; 2]; ROWS];
@@ -211,7 +219,7 @@ fn products(block: &[Pairs], panels: &[Panel]) -> [[i32x4; 2]; ROWS] {
     sums
 }
 
-/// The sums of what products of a block with eight columns are worth, but for the columns' own scales.
+/// The sums of the products of a block with eight columns, without the scales of the columns.
 #[inline]
 fn tile(block: &[Pairs], panels: &[Panel], scales: &[[f32; ROWS]]) -> [[f32x4; 2]; ROWS] {
     let mut totals = [[f32x4::ZERO; 2]; ROWS];
@@ -228,7 +236,7 @@ fn tile(block: &[Pairs], panels: &[Panel], scales: &[[f32; ROWS]]) -> [[f32x4; 2
     totals
 }
 
-/// `activation(x × weights + bias)` for rows of `x`, into rows of `out`.
+/// Writes `activation(x × weights + bias)` for the rows of `x` to the rows of `out`.
 pub fn linear(
     x: &Rounded,
     weights: &Weights,

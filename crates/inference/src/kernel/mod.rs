@@ -1,4 +1,4 @@
-//! The loops that take the time, on vectors of 128 bits: the same source for WASM SIMD, SSE2 and NEON.
+//! The inner loops, on vectors of 128 bits: one source for WASM SIMD, SSE2 and NEON.
 
 pub mod attention;
 pub mod float;

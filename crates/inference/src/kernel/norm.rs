@@ -1,11 +1,12 @@
-//! Layer normalisation.
+//! Layer normalization.
 
 use wide::f32x4;
 
 use super::float::sum;
 
-/// Normalises each row of `x` to mean 0 and variance 1, then multiplies by `scale` and adds `bias`, which are of a row's length.
-/// The mean is taken first, and the variance of what remains, as ONNX's LayerNormalization says.
+/// Normalizes each row of `x` to mean 0 and variance 1, then multiplies by `scale` and adds `bias`,
+/// which have the length of a row. The variance is that of the differences from the mean, as in
+/// ONNX's LayerNormalization.
 pub fn layer_norm(x: &mut [f32], scale: &[f32], bias: &[f32], epsilon: f32) {
     let width = scale.len();
     #[allow(clippy::cast_precision_loss)] // Widths are small.
@@ -13,7 +14,7 @@ pub fn layer_norm(x: &mut [f32], scale: &[f32], bias: &[f32], epsilon: f32) {
     for row in x.chunks_exact_mut(width) {
         let mean = total(row, |x| x) * share;
         let variance = total(row, |x| (x - f32x4::splat(mean)) * (x - f32x4::splat(mean))) * share;
-        // What fills up the last four was 0, not the mean.
+        // The padding of the last four is 0, not the mean: its share is subtracted.
         let filled = (4 - width % 4) % 4;
         #[allow(clippy::cast_precision_loss)]
         let variance = variance - filled as f32 * mean * mean * share;
@@ -31,7 +32,7 @@ pub fn layer_norm(x: &mut [f32], scale: &[f32], bias: &[f32], epsilon: f32) {
     }
 }
 
-/// The sum of `of` over a row; the last four are filled up by zeros.
+/// The sum of `of` over a row; the last four are padded with zeros.
 fn total(row: &[f32], of: impl Fn(f32x4) -> f32x4) -> f32 {
     let (fours, rest) = row.as_chunks::<4>();
     let mut sums = fours.iter().fold(f32x4::ZERO, |sums, four| sums + of(f32x4::from(*four)));

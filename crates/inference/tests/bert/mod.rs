@@ -1,4 +1,4 @@
-//! A small BERT with weights of no meaning, written as different exporters write it.
+//! A small BERT with random weights, as different exporters write it.
 
 use std::collections::BTreeMap;
 
@@ -18,12 +18,12 @@ const HEADS: usize = 4;
 const TOKENS: usize = 100;
 const POSITIONS: usize = 96;
 
-/// How weights are written.
+/// How weights are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weights {
-    /// As they are, single floats.
+    /// Single floats.
     Floats,
-    /// 8-bit integers, a cast and a factor for each column.
+    /// 8-bit integers, a cast, and a factor for each column.
     Cast,
     /// 8-bit integers and DequantizeLinear.
     Dequantized,
@@ -36,9 +36,9 @@ pub enum Weights {
 /// How everything else is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
-    /// As torch's newer exporter does.
+    /// As by the newer exporter of torch.
     Dynamo,
-    /// As its older one did, and optimum.
+    /// As by its older one, and by optimum.
     Script,
 }
 
@@ -64,7 +64,7 @@ fn attribute(name: &str, value: &[i64]) -> AttributeProto {
 }
 
 impl Bert {
-    /// The file.
+    /// The model file.
     pub fn bytes(weights: Weights, style: Style) -> Vec<u8> {
         let graph = GraphProto { name: "bert".to_owned(), ..GraphProto::default() };
         let mut this = Self { weights, style, graph, seed: 7, names: 0 };
@@ -140,8 +140,8 @@ impl Bert {
         self.floats(&[length], &values)
     }
 
-    /// A matrix of 8-bit integers, and what they are worth: one for all, or one for each column or row.
-    fn quantised(&mut self, dims: [usize; 2], scales: usize) -> (Vec<i8>, Vec<f32>) {
+    /// A matrix of 8-bit integers, and `scales` scales.
+    fn quantized(&mut self, dims: [usize; 2], scales: usize) -> (Vec<i8>, Vec<f32>) {
         #[allow(clippy::cast_possible_truncation)]
         let q = (0..dims[0] * dims[1]).map(|_| (self.random() * 127.0) as i8).collect();
         (q, (0..scales).map(|_| 0.0015 + 0.0005 * self.random()).collect())
@@ -163,7 +163,7 @@ impl Bert {
 
     fn table(&mut self, rows: usize, numbers: &str) -> String {
         let (q, scales) =
-            self.quantised([rows, WIDTH], if self.weights == Weights::Cast { rows } else { 1 });
+            self.quantized([rows, WIDTH], if self.weights == Weights::Cast { rows } else { 1 });
         if self.weights == Weights::Floats {
             let values: Vec<f32> = q.iter().map(|q| f32::from(*q) * scales[0]).collect();
             let table = self.floats(&[rows, WIDTH], &values);
@@ -182,7 +182,7 @@ impl Bert {
     }
 
     fn linear(&mut self, x: &str, inputs: usize, outputs: usize) -> String {
-        let (q, scales) = self.quantised([inputs, outputs], outputs);
+        let (q, scales) = self.quantized([inputs, outputs], outputs);
         let product = match self.weights {
             Weights::Floats => {
                 let values: Vec<f32> = q
@@ -370,7 +370,7 @@ impl Bert {
     }
 }
 
-/// What all of it becomes.
+/// Number of each of this crate's operators, if all parts are recognized.
 pub fn all_ours() -> BTreeMap<String, usize> {
     [("Linear8", 6 * LAYERS), ("Attention", LAYERS), ("LayerNorm", 2 * LAYERS + 1), ("Lookup8", 2)]
         .into_iter()
