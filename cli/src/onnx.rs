@@ -1,13 +1,14 @@
-//! What an ONNX file says of itself, read without its weights: only the heads of the messages are looked at.
-//!
-//! The format is [`onnx.proto`](https://github.com/onnx/onnx/blob/main/onnx/onnx.proto); numbers below are its field numbers.
+//! Facts that a manifest takes from an ONNX file: operator set, outputs, metadata, quantization.
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::path::Path;
 
-/// What was found.
+use edge_net_onnx::messages::{DataType, GraphProto, ModelProto, NodeProto, TensorProto};
+use edge_net_onnx::{Error, Event, Message};
+use prost::Message as _;
+
+/// Facts about an ONNX file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Onnx {
     /// Version of the default operator set.
@@ -16,236 +17,172 @@ pub struct Onnx {
     pub outputs: Vec<String>,
     /// `metadata_props`.
     pub metadata: BTreeMap<String, String>,
-    /// Bits of blockwise quantized weights (`MatMulNBits`), if there are any.
+    /// Bits of block-quantized weights (`MatMulNBits`), if the graph has any.
     bits: Option<u64>,
     /// Bytes of weights by data type.
-    weights: BTreeMap<u64, u64>,
+    weights: BTreeMap<i32, u64>,
 }
 
-/// Longest text that is read.
-const MAX_TEXT: u64 = 4096;
+/// Longest field that is looked at, in bytes: longer ones are constants inside nodes.
+const MAX_FIELD: usize = 16 << 20;
+/// Longest metadata value that is kept, in bytes.
+const MAX_TEXT: usize = 4096;
 
-/// Skims a file; `None` where it is no ONNX.
+/// Reads a file without its weights; `None` if it is not an ONNX file.
 pub fn skim(path: &Path) -> Option<Onnx> {
-    let file = File::open(path).ok()?;
-    let length = file.metadata().ok()?.len();
-    let mut found = Onnx::default();
-    let mut reader = Skimmer { reader: BufReader::with_capacity(64 << 10, file), at: 0 };
-    reader.model(length, &mut found).ok()?;
-    // A model has a graph and says which operators it means.
-    found.opset.is_some().then_some(found)
+    let mut file = File::open(path).ok()?;
+    let mut onnx = Onnx::default();
+    let mut tensor = TensorProto::default();
+    edge_net_onnx::skim(&mut file, MAX_FIELD, |event| onnx.add(event, &mut tensor)).ok()?;
+    // Every model names the operator sets of its nodes.
+    onnx.opset.is_some().then_some(onnx)
 }
 
 impl Onnx {
-    /// The quantization that most of the weights have, by the names that the registry knows.
+    /// The quantization of most of the weights, by the names of the registry.
     pub fn quantization(&self) -> Option<&'static str> {
-        // TensorProto.DataType
-        let share =
-            |types: &[u64]| types.iter().filter_map(|kind| self.weights.get(kind)).sum::<u64>();
         match self.bits {
             Some(4) => return Some("INT4"),
             Some(8) => return Some("INT8"),
             _ => {}
         }
+        let share = |types: &[DataType]| {
+            types.iter().filter_map(|kind| self.weights.get(&i32::from(*kind))).sum::<u64>()
+        };
         let kinds = [
-            ("INT4", share(&[21, 22])),
-            ("INT8", share(&[2, 3])),
-            ("FP16", share(&[10, 16])),
-            ("FP32", share(&[1])),
+            ("INT4", share(&[DataType::Uint4, DataType::Int4])),
+            ("INT8", share(&[DataType::Uint8, DataType::Int8])),
+            ("FP16", share(&[DataType::Float16, DataType::Bfloat16])),
+            ("FP32", share(&[DataType::Float])),
         ];
         let (name, bytes) = kinds.into_iter().max_by_key(|(_, bytes)| *bytes)?;
         (bytes > 0).then_some(name)
     }
-}
 
-struct Skimmer {
-    reader: BufReader<File>,
-    at: u64,
-}
-
-/// A field's number and its value.
-enum Value {
-    Number(u64),
-    /// Bytes that follow: they have to be read or skipped.
-    Bytes(u64),
-    Other,
-}
-
-impl Skimmer {
-    fn bad<T>() -> io::Result<T> {
-        Err(io::ErrorKind::InvalidData.into())
-    }
-
-    fn varint(&mut self) -> io::Result<u64> {
-        let mut value = 0;
-        for shift in (0..64).step_by(7) {
-            let byte = *self.reader.fill_buf()?.first().ok_or(io::ErrorKind::UnexpectedEof)?;
-            self.reader.consume(1);
-            self.at += 1;
-            value |= u64::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                return Ok(value);
+    /// Adds an event; `tensor` holds shape and type of the tensor that is open.
+    fn add(&mut self, event: &Event<'_>, tensor: &mut TensorProto) -> Result<(), Error> {
+        let undecodable = |message| move |error| Error::undecodable(message, error);
+        match *event {
+            Event::Field { message: message @ Message::Model, encoded, .. } => {
+                self.add_model(ModelProto::decode(encoded).map_err(undecodable(message))?);
             }
+            Event::Field { message: message @ Message::Graph, encoded, .. } => {
+                self.add_graph(GraphProto::decode(encoded).map_err(undecodable(message))?);
+            }
+            Event::Start { message: Message::Tensor, .. } => *tensor = TensorProto::default(),
+            // Dimensions and data type.
+            Event::Field { message: message @ Message::Tensor, number: 1 | 2, encoded } => {
+                tensor.merge(encoded).map_err(undecodable(message))?;
+            }
+            Event::End { message: Message::Tensor } => self.add_tensor(tensor),
+            _ => {}
         }
-        Self::bad()
-    }
-
-    fn skip(&mut self, length: u64) -> io::Result<()> {
-        self.reader.seek_relative(i64::try_from(length).or_else(|_| Self::bad())?)?;
-        self.at += length;
         Ok(())
     }
 
-    /// The next field of a message that ends at `end`.
-    fn field(&mut self, end: u64) -> io::Result<Option<(u64, Value)>> {
-        if self.at >= end {
-            return Ok(None);
-        }
-        let tag = self.varint()?;
-        let value = match tag & 7 {
-            0 => Value::Number(self.varint()?),
-            1 => self.skip(8).map(|()| Value::Other)?,
-            2 => {
-                let length = self.varint()?;
-                if length > end.saturating_sub(self.at) {
-                    return Self::bad();
-                }
-                Value::Bytes(length)
+    /// Adds the fields that were read of the model.
+    fn add_model(&mut self, model: ModelProto) {
+        for set in model.opset_import {
+            if matches!(set.domain(), "" | "ai.onnx") {
+                self.opset = Some(set.version().cast_unsigned());
             }
-            5 => self.skip(4).map(|()| Value::Other)?,
-            _ => return Self::bad(),
+        }
+        for entry in model.metadata_props {
+            let value = entry.value.filter(|value| value.len() <= MAX_TEXT).unwrap_or_default();
+            self.metadata.insert(entry.key.unwrap_or_default(), value);
+        }
+    }
+
+    /// Adds the fields that were read of the graph.
+    fn add_graph(&mut self, graph: GraphProto) {
+        self.outputs.extend(graph.output.into_iter().map(|output| output.name.unwrap_or_default()));
+        for node in graph.node.iter().filter(|node| node.op_type() == "MatMulNBits") {
+            self.bits = bits(node).or(Some(4));
+        }
+    }
+
+    fn add_tensor(&mut self, tensor: &TensorProto) {
+        let kind = tensor.data_type.unwrap_or_default();
+        let bits = DataType::try_from(kind).map_or(32, DataType::bits);
+        let weights = self.weights.entry(kind).or_default();
+        let bytes = tensor.elements().saturating_mul(bits.into()) / 8;
+        *weights = weights.saturating_add(bytes);
+    }
+}
+
+/// The attribute `bits` of a node.
+fn bits(node: &NodeProto) -> Option<u64> {
+    let attribute = node.attribute.iter().rfind(|attribute| attribute.name() == "bits")?;
+    Some(attribute.i?.cast_unsigned())
+}
+
+#[cfg(test)]
+mod tests {
+    use edge_net_onnx::Model;
+    use edge_net_onnx::messages::{AttributeProto, OperatorSetIdProto, StringStringEntryProto};
+
+    use super::*;
+
+    /// A model with `attributes` at its `MatMulNBits` and a constant of 100 elements of `kind`.
+    fn skimmed(operator: &str, attributes: &[(&str, i64)], kind: DataType) -> Onnx {
+        let attribute = |(name, i): &(&str, i64)| AttributeProto {
+            name: Some((*name).to_owned()),
+            i: Some(*i),
+            ..AttributeProto::default()
         };
-        Ok(Some((tag >> 3, value)))
-    }
-
-    fn text(&mut self, length: u64) -> io::Result<String> {
-        if length > MAX_TEXT {
-            self.skip(length)?;
-            return Ok(String::new());
-        }
-        let mut bytes = Vec::new();
-        self.reader.by_ref().take(length).read_to_end(&mut bytes)?;
-        self.at += length;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
-    }
-
-    fn model(&mut self, end: u64, found: &mut Onnx) -> io::Result<()> {
-        while let Some((number, value)) = self.field(end)? {
-            match (number, value) {
-                (7, Value::Bytes(length)) => self.graph(self.at + length, found)?,
-                (8, Value::Bytes(length)) => self.operator_set(self.at + length, found)?,
-                (14, Value::Bytes(length)) => {
-                    let (key, value) = self.pair(self.at + length)?;
-                    found.metadata.insert(key, value);
-                }
-                (_, Value::Bytes(length)) => self.skip(length)?,
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn operator_set(&mut self, end: u64, found: &mut Onnx) -> io::Result<()> {
-        let (mut domain, mut version) = (String::new(), 0);
-        while let Some((number, value)) = self.field(end)? {
-            match (number, value) {
-                (1, Value::Bytes(length)) => domain = self.text(length)?,
-                (2, Value::Number(number)) => version = number,
-                (_, Value::Bytes(length)) => self.skip(length)?,
-                _ => {}
-            }
-        }
-        if domain.is_empty() || domain == "ai.onnx" {
-            found.opset = Some(version);
-        }
-        Ok(())
-    }
-
-    fn pair(&mut self, end: u64) -> io::Result<(String, String)> {
-        let mut pair = (String::new(), String::new());
-        while let Some((number, value)) = self.field(end)? {
-            match (number, value) {
-                (1, Value::Bytes(length)) => pair.0 = self.text(length)?,
-                (2, Value::Bytes(length)) => pair.1 = self.text(length)?,
-                (_, Value::Bytes(length)) => self.skip(length)?,
-                _ => {}
-            }
-        }
-        Ok(pair)
-    }
-
-    fn graph(&mut self, end: u64, found: &mut Onnx) -> io::Result<()> {
-        while let Some((number, value)) = self.field(end)? {
-            match (number, value) {
-                (1, Value::Bytes(length)) => self.node(self.at + length, found)?,
-                (5, Value::Bytes(length)) => self.tensor(self.at + length, found)?,
-                (12, Value::Bytes(length)) => {
-                    let (name, _) = self.pair(self.at + length)?;
-                    found.outputs.push(name);
-                }
-                (_, Value::Bytes(length)) => self.skip(length)?,
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn node(&mut self, end: u64, found: &mut Onnx) -> io::Result<()> {
-        let (mut operator, mut bits) = (String::new(), None);
-        while let Some((number, value)) = self.field(end)? {
-            match (number, value) {
-                (4, Value::Bytes(length)) => operator = self.text(length)?,
-                (5, Value::Bytes(length)) => bits = self.bits(self.at + length)?.or(bits),
-                (_, Value::Bytes(length)) => self.skip(length)?,
-                _ => {}
-            }
-        }
-        if operator == "MatMulNBits" {
-            found.bits = bits.or(Some(4));
-        }
-        Ok(())
-    }
-
-    /// The attribute `bits`, if it is that.
-    fn bits(&mut self, end: u64) -> io::Result<Option<u64>> {
-        let (mut name, mut number) = (String::new(), None);
-        while let Some((field, value)) = self.field(end)? {
-            match (field, value) {
-                (1, Value::Bytes(length)) => name = self.text(length)?,
-                (3, Value::Number(value)) => number = Some(value),
-                (_, Value::Bytes(length)) => self.skip(length)?,
-                _ => {}
-            }
-        }
-        Ok(number.filter(|_| name == "bits"))
-    }
-
-    fn tensor(&mut self, end: u64, found: &mut Onnx) -> io::Result<()> {
-        let (mut elements, mut kind) = (1_u64, 0);
-        while let Some((number, value)) = self.field(end)? {
-            match (number, value) {
-                (1, Value::Number(dimension)) => elements = elements.saturating_mul(dimension),
-                (1, Value::Bytes(length)) => {
-                    let packed = self.at + length;
-                    while self.at < packed {
-                        elements = elements.saturating_mul(self.varint()?);
-                    }
-                }
-                (2, Value::Number(number)) => kind = number,
-                (_, Value::Bytes(length)) => self.skip(length)?,
-                _ => {}
-            }
-        }
-        // Half bytes, of which the whole is what counts.
-        let bits = match kind {
-            21 | 22 => 4,
-            2 | 3 | 9 => 8,
-            4 | 5 | 10 | 16 => 16,
-            7 | 11 | 13 => 64,
-            _ => 32,
+        let node = NodeProto {
+            op_type: Some(operator.to_owned()),
+            attribute: attributes.iter().map(attribute).collect(),
+            ..NodeProto::default()
         };
-        let weights = found.weights.entry(kind).or_default();
-        *weights = weights.saturating_add(elements.saturating_mul(bits) / 8);
-        Ok(())
+        let weights = TensorProto {
+            dims: vec![10, 10],
+            data_type: Some(kind.into()),
+            ..TensorProto::default()
+        };
+        let set = OperatorSetIdProto { domain: None, version: Some(21) };
+        let license = StringStringEntryProto {
+            key: Some("license".to_owned()),
+            value: Some("MIT".to_owned()),
+        };
+        let head = ModelProto {
+            opset_import: vec![set],
+            metadata_props: vec![license],
+            ..ModelProto::default()
+        };
+        let graph =
+            GraphProto { node: vec![node], initializer: vec![weights], ..GraphProto::default() };
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let model = Model { head, graph: Some(graph), ..Model::default() };
+        model.outline().write(&mut file.as_file(), |_, _, _| Ok(())).unwrap();
+        skim(file.path()).unwrap()
+    }
+
+    #[test]
+    fn quantization_is_that_of_most_weights_or_of_blocks() {
+        let of =
+            |operator, attributes: &[_], kind| skimmed(operator, attributes, kind).quantization();
+        assert_eq!(of("MatMul", &[("bits", 8)], DataType::Float), Some("FP32"));
+        assert_eq!(of("MatMul", &[], DataType::Uint4), Some("INT4"));
+        assert_eq!(of("MatMul", &[], DataType::Bfloat16), Some("FP16"));
+        assert_eq!(of("MatMul", &[], DataType::Int64), None);
+        assert_eq!(of("MatMulNBits", &[("bits", 8), ("K", 9)], DataType::Float), Some("INT8"));
+        assert_eq!(of("MatMulNBits", &[("K", 9)], DataType::Float), Some("INT4"));
+    }
+
+    #[test]
+    fn operator_set_and_metadata_are_read() {
+        let onnx = skimmed("MatMul", &[], DataType::Float);
+        assert_eq!(onnx.opset, Some(21));
+        assert_eq!(onnx.metadata["license"], "MIT");
+    }
+
+    #[test]
+    fn other_files_are_not_onnx() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "<!doctype html>").unwrap();
+        assert_eq!(skim(file.path()), None);
+        std::fs::write(file.path(), "").unwrap();
+        assert_eq!(skim(file.path()), None);
     }
 }
