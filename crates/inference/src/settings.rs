@@ -20,7 +20,7 @@ pub enum Pooling {
     Max,
 }
 
-/// Settings of a model; see the [module](self).
+/// Settings of a model, from its own files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Pooling.
