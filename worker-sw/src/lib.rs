@@ -1,9 +1,9 @@
 //! The service worker: answers `fetch('/models/…')` with verified bytes. The same module serves a page
 //! that has no service worker.
 
+mod answering;
 mod artifact;
 mod config;
-mod models;
 mod reports;
 mod store;
 
@@ -13,7 +13,7 @@ use web_sys::{Request, Response};
 
 /// What the script drives. One for each service worker or page.
 #[wasm_bindgen]
-pub struct Models(std::rc::Rc<models::Models>);
+pub struct Models(std::rc::Rc<answering::Models>);
 
 #[wasm_bindgen]
 impl Models {
@@ -24,7 +24,7 @@ impl Models {
     /// When the options cannot be used.
     pub fn open(options: &JsValue, tell: Function) -> Result<Models, JsError> {
         console_error_panic_hook::set_once();
-        models::Models::open(options, tell)
+        answering::Models::open(options, tell)
             .map(|models| Self(models.into()))
             .map_err(|error| JsError::new(&error))
     }
