@@ -1,21 +1,22 @@
-//! What the page configured: the options of `register()` in `web/edge-net.js`.
+//! The configuration: the options of `register()` in `web/edge-net.js`.
 
 use edge_net_core::transfer::source::{Source, SourceKind};
 use edge_net_core::trust::signature::PinnedKeys;
+use edge_net_driver::lookup::{Places, Public};
 use js_sys::{Array, Object, Reflect};
 use wasm_bindgen::prelude::*;
 
 /// Configuration of the service worker.
 pub struct Config {
-    /// Where things come from, in the order they are asked.
+    /// The sources, in the order they are asked.
     pub sources: Vec<Source>,
-    /// Whose manifests are accepted.
+    /// The publishers whose manifests are accepted.
     pub keys: PinnedKeys,
-    /// Path prefix that is answered, with a slash at both ends.
+    /// The path prefix of the requests that are answered; starts and ends with a slash.
     pub path: String,
-    /// Bytes kept at the most; without, the browser decides.
+    /// Bytes stored at most; `None`: as many as the browser allows.
     pub budget: Option<u64>,
-    /// Requests under way at once for each artifact.
+    /// Concurrent requests for each artifact.
     pub lanes: usize,
 }
 
@@ -23,7 +24,7 @@ impl Config {
     /// Reads the options object.
     ///
     /// # Errors
-    /// A text that names the option at fault.
+    /// A text that names the invalid option.
     pub fn read(options: &JsValue) -> Result<Self, String> {
         let edge = text(options, "edge")?.unwrap_or_default();
         let edge = format!("{}/models", edge.trim_end_matches('/'));
@@ -55,6 +56,21 @@ impl Config {
         let lanes = count(options, "lanes", 1, 6)?.unwrap_or(4);
         Ok(Self { sources, keys, path, budget, lanes: usize::try_from(lanes).unwrap_or(4) })
     }
+
+    /// The sources for a lookup that adds `init` to every `fetch`.
+    pub fn places<'a>(&'a self, init: &'a Object) -> Places<'a, Public> {
+        Places { sources: &self.sources, init, access: &Public }
+    }
+}
+
+/// The options of every `fetch`: no credentials, and no second copy in the browser's own cache.
+pub fn fetch_options() -> Object {
+    let options = Object::new();
+    for (name, value) in [("credentials", "omit"), ("cache", "no-store"), ("mode", "cors")] {
+        // Fails for frozen objects only.
+        let _ = Reflect::set(&options, &name.into(), &value.into());
+    }
+    options
 }
 
 fn option(options: &JsValue, name: &str) -> Option<JsValue> {
@@ -63,13 +79,13 @@ fn option(options: &JsValue, name: &str) -> Option<JsValue> {
         .filter(|value| !value.is_undefined() && !value.is_null())
 }
 
-/// A whole number from `least` to `most`.
+/// An option that is a whole number from `least` to `most`.
 #[allow(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     clippy::cast_precision_loss,
     clippy::float_cmp
-)] // Checked.
+)] // The casts are checked by the comparison.
 fn count(options: &JsValue, name: &str, least: u64, most: u64) -> Result<Option<u64>, String> {
     let Some(value) = option(options, name) else { return Ok(None) };
     match value.as_f64().map(|value| (value, value as u64)) {

@@ -1,40 +1,60 @@
-//! The service worker: answers `fetch('/models/…')` with verified bytes. The same module serves a page
-//! that has no service worker.
+//! The service worker: answers `fetch('/models/…')` with verified bytes. The same module serves a
+//! page that has no service worker.
 
+mod acceptance;
 mod answering;
 mod artifact;
 mod config;
+mod delivery;
+mod keeping;
 mod reports;
 mod store;
+mod turns;
+
+use std::rc::Rc;
 
 use js_sys::Function;
 use wasm_bindgen::prelude::*;
 use web_sys::{Request, Response};
 
-/// What the script drives. One for each service worker or page.
+use acceptance::Manifests;
+use answering::Responder;
+use config::Config;
+use keeping::Artifacts;
+use reports::Teller;
+
+/// What the script calls. There is one for each service worker or page.
 #[wasm_bindgen]
-pub struct Models(std::rc::Rc<answering::Models>);
+pub struct Models {
+    manifests: Rc<Manifests>,
+    artifacts: Rc<Artifacts>,
+    responder: Responder,
+}
 
 #[wasm_bindgen]
 impl Models {
-    /// Opens the models that `options`, those of `register()`, configure. `tell` is called with the type
-    /// and the detail of each event.
+    /// Opens the models that `options`, the options of `register()`, configure. `tell` is called
+    /// with the type and the detail of each event.
     ///
     /// # Errors
     /// When the options cannot be used.
     pub fn open(options: &JsValue, tell: Function) -> Result<Models, JsError> {
         console_error_panic_hook::set_once();
-        answering::Models::open(options, tell)
-            .map(|models| Self(models.into()))
-            .map_err(|error| JsError::new(&error))
+        let config = Rc::new(Config::read(options).map_err(|error| JsError::new(&error))?);
+        let teller = Teller(tell.into());
+        let manifests = Rc::new(Manifests::new(Rc::clone(&config), teller.clone()));
+        let artifacts = Rc::new(Artifacts::new(Rc::clone(&config)));
+        let responder =
+            Responder::new(config, teller, Rc::clone(&manifests), Rc::clone(&artifacts));
+        Ok(Self { manifests, artifacts, responder })
     }
 
-    /// The answer to a GET or HEAD below the configured path.
+    /// The response to a GET or HEAD below the configured path.
     ///
     /// # Errors
-    /// When no good bytes can be had; the message says why, and what each source did.
+    /// When no source has good bytes; the message says why, and what each source did.
     pub async fn answer(&self, request: Request) -> Result<Response, JsError> {
-        std::rc::Rc::clone(&self.0).answer(request).await.map_err(|error| JsError::new(&error))
+        self.responder.answer(request).await.map_err(|error| JsError::new(&error))
     }
 
     /// The text of the accepted manifest of a model.
@@ -42,51 +62,57 @@ impl Models {
     /// # Errors
     /// When there is none, or it is refused.
     pub async fn manifest(&self, id: String) -> Result<String, JsError> {
-        let accepted = self.0.manifest(&id, None).await;
-        accepted
-            .map(|accepted| accepted.text.clone())
-            .map_err(|error| JsError::new(&error.to_string()))
+        Ok(self.manifests.find(&id, None).await?.text.clone())
     }
 
-    /// What is kept: `[{model, version, file, cid, size, cachedBytes, lastUsed, pinned}]`.
+    /// The stored artifacts: `[{model, version, file, cid, size, cachedBytes, lastUsed, pinned}]`.
     pub async fn list(&self) -> js_sys::Array {
-        self.0.list().await
+        self.artifacts.list(&acceptance::stored().await).await
     }
 
-    /// Forgets the kept bytes of a model, pinned or not.
+    /// Deletes the stored bytes of a model, pinned or not.
     pub async fn remove(&self, id: String) {
-        self.0.remove(&id).await;
+        for manifest in acceptance::stored().await.iter().filter(|manifest| manifest.id == id) {
+            for file in &manifest.artifacts {
+                self.artifacts.remove(file).await;
+            }
+        }
     }
 
-    /// Forgets the kept bytes of all models. The manifests stay: nothing goes back behind them.
+    /// Deletes the stored bytes of all models. The manifests stay: older versions remain refused.
     pub async fn clear(&self) {
-        self.0.clear().await;
+        self.artifacts.clear().await;
     }
 
-    /// Whether the files of a model's newest version are never let go for others.
+    /// Pins or unpins the files of a model's newest version: pinned files are never evicted.
     ///
     /// # Errors
-    /// When there is no manifest that says which they are.
+    /// When there is no manifest that names the files.
     pub async fn pin(&self, id: String, pinned: bool) -> Result<(), JsError> {
-        self.0.pin(&id, pinned).await.map_err(|error| JsError::new(&error.to_string()))
+        self.artifacts.pin(&self.manifests.find(&id, None).await?.manifest, pinned).await;
+        Ok(())
     }
 
-    /// Reads what is kept of a model's newest version again: `[{file, segments, good, bad}]`. What is not good is dropped.
+    /// Verifies the stored bytes of a model's newest version: `[{file, segments, good, bad}]`. Bad
+    /// segments are deleted.
     ///
     /// # Errors
     /// When there is no manifest or leaf table to verify against.
     pub async fn verify(&self, id: String) -> Result<js_sys::Array, JsError> {
-        self.0.verify(&id).await.map_err(|error| JsError::new(&error))
+        let accepted = self.manifests.find(&id, None).await?;
+        let rows = self.artifacts.verify(&accepted.manifest).await;
+        rows.map_err(|error| JsError::new(&error))
     }
 
-    /// `{bytes, budget, quota, usage}`: what is kept, what may be, and what the browser says of its storage.
+    /// `{bytes, budget, quota, usage}`: bytes stored, bytes allowed, and the browser's own
+    /// estimate.
     pub async fn usage(&self) -> JsValue {
-        self.0.usage().await
+        self.artifacts.usage().await
     }
 
-    /// The CIDs of the artifacts that are being downloaded, or of which bytes are still being kept.
+    /// The CIDs of the artifacts that are being downloaded or stored.
     #[must_use]
     pub fn downloads(&self) -> js_sys::Array {
-        self.0.downloads()
+        self.artifacts.in_use()
     }
 }
