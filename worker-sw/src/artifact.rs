@@ -1,4 +1,5 @@
-//! One artifact while this worker lives: its leaf table, its download, and what is kept of it and was verified.
+//! One artifact in the memory of this worker: its leaf table, its download, and the stored entries
+//! that were verified.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -17,31 +18,32 @@ use web_sys::Blob;
 
 use crate::store::{self, Budget, Piece, number};
 
-/// How long an artifact is left alone before it is packed, in milliseconds: whoever loaded it is busy with it first.
+/// The wait before an artifact is packed, in milliseconds: the page that loaded it gets the CPU
+/// first.
 const REST: u64 = 2_000;
 
-/// See the [module](self).
+/// An artifact whose leaf table is known.
 pub struct Artifact {
     /// Its CID.
     pub cid: String,
     /// Its leaf table.
     pub table: Arc<LeafTable>,
-    /// Its download, which all readers share; over when nobody reads.
+    /// Its download, which all readers share. It ends when it has no readers.
     pub download: RefCell<Option<Session<Segments>>>,
-    /// Entries of the store that were verified since this worker started. A blob is of the entry as it was then, so what is
-    /// changed in the store later is not handed on.
+    /// Stored entries that were verified since this worker started. A blob keeps the bytes that
+    /// were verified, whatever is written to the store later.
     verified: RefCell<Vec<Piece>>,
-    /// One verifies, the others wait for it.
+    /// Held by the task that verifies; the others wait for its result.
     verifying: Mutex<()>,
 }
 
-/// Where a blob's bytes lie: in the browser's storage, not on a heap.
+/// Reads a blob's bytes out of the browser's storage.
 async fn bytes(blob: &Blob) -> Option<Uint8Array> {
     Some(Uint8Array::new(&JsFuture::from(blob.array_buffer()).await.ok()?))
 }
 
 impl Artifact {
-    /// An artifact of which nothing is known but its leaf table.
+    /// An artifact without a download and without verified entries.
     pub fn new(cid: String, table: Arc<LeafTable>) -> Self {
         Self {
             cid,
@@ -52,7 +54,7 @@ impl Artifact {
         }
     }
 
-    /// Whether somebody reads from its download, or what was read is still being kept.
+    /// Whether its download has readers, or segments are still being stored.
     pub fn is_in_use(&self) -> bool {
         self.download
             .borrow()
@@ -60,7 +62,7 @@ impl Artifact {
             .is_some_and(|download| !download.is_idle() || download.is_storing())
     }
 
-    /// Forgets what was verified: it is to be read from the store again.
+    /// Forgets the verified entries: they are read from the store and verified again.
     pub fn forget_verified(&self) {
         self.verified.borrow_mut().clear();
     }
@@ -69,7 +71,8 @@ impl Artifact {
         self.table.layout().size()
     }
 
-    /// A byte range, composed of verified entries, if all of it is kept; notes the use. The browser hands it on without a copy on any heap.
+    /// A byte range as a blob, composed of verified entries, if all of it is stored. Records the
+    /// use. The browser sends the blob without a copy in script or WASM memory.
     pub async fn kept(self: &Rc<Self>, range: &Range<u64>) -> Option<Blob> {
         if !store::note_use(&self.cid, number(self.size())).await.is_truthy() {
             self.forget_verified();
@@ -78,7 +81,7 @@ impl Artifact {
             return Some(blob);
         }
         let _turn = self.verifying.lock().await;
-        // Whoever had the turn may have verified just this.
+        // The task that held the lock may have verified this range.
         if let Some(blob) = self.compose(range) {
             return Some(blob);
         }
@@ -117,7 +120,7 @@ impl Artifact {
         Blob::new_with_blob_sequence(&parts).ok()
     }
 
-    /// Verifies entries; those segments that are not good are dropped from the store, and returned.
+    /// Verifies entries. Bad segments are deleted from the store and returned.
     async fn verify(&self, pieces: &[Piece]) -> Vec<u64> {
         let queue = pieces
             .iter()
@@ -131,7 +134,7 @@ impl Artifact {
                 bad.borrow_mut().push(segment);
             }
         };
-        // Reading waits for the disk, and hashing runs beside it.
+        // Three lanes: one hashes while others wait for the disk.
         join!(lane(), lane(), lane());
         bad.into_inner()
     }
@@ -149,7 +152,8 @@ impl Artifact {
         found.await.unwrap_or(false)
     }
 
-    /// Reads all that is kept of it again: how many segments are good, and which were not.
+    /// Verifies all of its stored segments again: the number of good ones, and the bad ones, which
+    /// are deleted.
     pub async fn verify_now(&self) -> (u64, Vec<u64>) {
         let _turn = self.verifying.lock().await;
         self.forget_verified();
@@ -165,7 +169,7 @@ impl Artifact {
         (all - bad.len() as u64, bad)
     }
 
-    /// Packs what is kept of it, when nobody reads it any more.
+    /// Packs its stored segments after a wait, unless it is in use then.
     pub fn pack_later(self: &Rc<Self>) {
         let this = Rc::clone(self);
         spawn_local(async move {
@@ -178,7 +182,7 @@ impl Artifact {
     }
 }
 
-/// The bytes of a segment in the entry that holds it.
+/// The bytes of a segment, sliced out of the entry that holds it.
 fn slice(piece: &Piece, table: &LeafTable, segment: u64) -> Option<Blob> {
     let layout = table.layout();
     let start = layout.bytes_of_segment(piece.segments.start).start;
@@ -186,15 +190,15 @@ fn slice(piece: &Piece, table: &LeafTable, segment: u64) -> Option<Blob> {
     piece.blob.slice_with_f64_and_f64(number(bytes.start - start), number(bytes.end - start)).ok()
 }
 
-/// The segments of one artifact, for its download.
+/// The store of one artifact's segments, for its download.
 pub struct Segments {
     /// CID of the artifact.
     pub cid: String,
     /// Its leaf table.
     pub table: Arc<LeafTable>,
-    /// How much may be kept.
+    /// The storage budget, shared by all artifacts.
     pub budget: Rc<Budget>,
-    /// Whether an artifact is in use.
+    /// Whether the artifact with this CID is in use; it is not evicted then.
     pub in_use: Rc<dyn Fn(&str) -> bool>,
 }
 

@@ -127,7 +127,7 @@ impl Artifacts {
         if let Some(artifact) = known {
             artifact.forget_verified();
         }
-        store::let_go(&cid, number(file.size)).await;
+        store::delete(&cid, number(file.size)).await;
     }
 
     /// Deletes the stored bytes of all artifacts.

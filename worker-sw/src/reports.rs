@@ -1,4 +1,4 @@
-//! What the page is told: the events of `web/edge-net.js`.
+//! The events for pages, as documented in `web/edge-net.js`.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -11,7 +11,7 @@ use wasm_bindgen::prelude::*;
 
 use crate::store::number;
 
-/// How often a page hears of progress, in milliseconds.
+/// The interval between `progress` events, in milliseconds.
 const EVERY: f64 = 100.0;
 
 /// A JavaScript object with these members.
@@ -24,19 +24,20 @@ pub fn object(members: &[(&str, JsValue)]) -> JsValue {
     object.into()
 }
 
-/// Calls the script with the type and the detail of an event.
+/// Sends events: a script function that takes the type and the detail.
 #[derive(Clone)]
 pub struct Teller(pub Rc<Function>);
 
 impl Teller {
     /// Sends an event.
     pub fn tell(&self, kind: &str, detail: &[(&str, JsValue)]) {
-        // A page that does not listen is no failure of the download.
+        // A failed event does not fail the download.
         let _ = self.0.call2(&JsValue::NULL, &kind.into(), &object(detail));
     }
 }
 
-/// Turns the reports of one download into events; `complete` is called when all of the artifact was verified.
+/// Turns the reports of one download into events. `names` are the names of its sources; `complete`
+/// is called once, when all segments were verified.
 pub fn of_download(
     teller: Teller,
     manifest: &Manifest,
@@ -117,7 +118,8 @@ pub fn of_download(
     }
 }
 
-/// The sources that were asked, and where they had it from: `edge:gcs` is the edge, which asked the bucket.
+/// The sources that delivered the bytes, and the origins that those sources had them from:
+/// `edge:gcs` is the edge, which read from the bucket.
 fn where_from(origins: &[String]) -> (String, String) {
     if origins.is_empty() {
         return ("cache".into(), "cache".into());

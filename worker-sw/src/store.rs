@@ -1,4 +1,4 @@
-//! What is kept on this device: `js/store.js`, and how much of it may be.
+//! The store on this device (`js/store.js`), and its budget.
 
 use std::ops::Range;
 
@@ -10,7 +10,7 @@ use js_sys::{Array, Reflect};
 use wasm_bindgen::prelude::*;
 use web_sys::Blob;
 
-/// `js/store.js`. None of its functions fails: where nothing can be kept, nothing is there.
+// `js/store.js`. Its functions do not throw: without storage they store nothing and find nothing.
 #[wasm_bindgen(module = "/js/store.js")]
 extern "C" {
     pub async fn get(store: &str, name: &str) -> JsValue;
@@ -26,23 +26,23 @@ extern "C" {
     pub async fn forget(cid: &str, size: f64, segment: f64);
     pub async fn pack(cid: &str, size: f64) -> JsValue;
     #[wasm_bindgen(js_name = drop)]
-    pub async fn let_go(cid: &str, size: f64);
+    pub async fn delete(cid: &str, size: f64);
     pub async fn clear();
     pub async fn estimate() -> JsValue;
 }
 
-/// The stores of the index that hold single values.
+/// The object store of manifests: see `js/store.js`.
 pub const MANIFESTS: &str = "manifests";
-/// See `js/store.js`.
+/// The object store of leaf tables: see `js/store.js`.
 pub const LEAF_TABLES: &str = "leaf-tables";
 
-/// A number of bytes or of segments, below 2^53.
+/// A count of bytes or segments, below 2^53, as a JavaScript number.
 #[allow(clippy::cast_precision_loss)]
 pub const fn number(n: u64) -> f64 {
     n as f64
 }
 
-/// The same back; what is no number is 0.
+/// A JavaScript number as a count; 0 for other values.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Saturates.
 fn whole(value: &JsValue) -> u64 {
     value.as_f64().unwrap_or_default() as u64
@@ -58,11 +58,11 @@ pub struct Row {
     pub cid: String,
     /// Its size in bytes.
     pub size: u64,
-    /// Bytes kept of it.
+    /// Bytes of it that are stored.
     pub bytes: u64,
     /// When it was last used, in milliseconds since the Unix epoch.
     pub used: u64,
-    /// Whether it must stay.
+    /// Whether it is pinned: never evicted.
     pub pinned: bool,
 }
 
@@ -86,12 +86,12 @@ pub async fn index() -> Vec<Row> {
     Array::from(&rows().await).iter().filter_map(read).collect()
 }
 
-/// Consecutive segments in one entry, not to be trusted before they are verified.
+/// A stored entry: consecutive segments, not yet verified.
 #[derive(Clone)]
 pub struct Piece {
-    /// Which.
+    /// The segments.
     pub segments: Range<u64>,
-    /// Their bytes, which stay in the browser's storage.
+    /// Their bytes, still in the browser's storage.
     pub blob: Blob,
 }
 
@@ -107,23 +107,26 @@ impl Piece {
         Self::read(&piece(cid, number(size), number(segment)).await)
     }
 
-    /// The entries that hold these segments, if all are there.
+    /// The entries that hold these segments; `None` when one is missing.
     pub async fn all(cid: &str, size: u64, segments: &Range<u64>) -> Option<Vec<Self>> {
         let found = pieces(cid, number(size), number(segments.start), number(segments.end)).await;
         found.dyn_into::<Array>().ok()?.iter().map(|piece| Self::read(&piece)).collect()
     }
 }
 
-/// How much may be kept.
+/// The limit on stored bytes.
 pub struct Budget {
-    /// Bytes; without, the browser decides.
+    /// Bytes; `None`: as many as the browser allows.
     pub limit: Option<u64>,
-    /// With a limit one writes at a time: what is being written is in no row yet. Without, one makes room at a time.
+    /// With a limit, held while a segment is written, since the index does not count it yet.
+    /// Without, held while others are evicted.
     pub turn: Mutex<()>,
 }
 
 impl Budget {
-    /// Keeps a segment of the artifact `cid`, letting others go for it if it must and may. What `in_use` says is in use stays.
+    /// Stores a segment of the artifact `cid` and evicts others when needed. Pinned artifacts and
+    /// those for which `in_use` is true are not evicted; when the rest does not suffice, the
+    /// segment is not stored.
     pub async fn save(
         &self,
         cid: &str,
@@ -142,12 +145,13 @@ impl Budget {
             }
         }
         while !save(cid, size, number(segment), parts).await.is_truthy() {
-            // The disk is full before the budget is. Whoever had the turn before may have made room for this too.
+            // The browser's quota is reached before the budget. The task that held the lock may
+            // have made room already.
             if turn.is_none() {
                 turn = Some(self.turn.lock().await);
                 continue;
             }
-            // Others go one by one.
+            // Evict one artifact at a time.
             let kept: u64 = index().await.iter().map(|row| row.bytes).sum();
             if kept == 0 || !make_room(kept - 1, 0, &in_use).await {
                 break;
@@ -156,7 +160,7 @@ impl Budget {
     }
 }
 
-/// Lets go of what has to go so that `need` more bytes fit into `budget`. Whether they do.
+/// Evicts artifacts until `need` more bytes fit into `budget`; false when they cannot.
 async fn make_room(budget: u64, need: u64, in_use: &impl Fn(&str) -> bool) -> bool {
     let rows = index().await;
     let kept = rows.iter().map(|row| Kept {
@@ -168,7 +172,7 @@ async fn make_room(budget: u64, need: u64, in_use: &impl Fn(&str) -> bool) -> bo
         return false;
     };
     for victim in victims {
-        let_go(&rows[victim].cid, number(rows[victim].size)).await;
+        delete(&rows[victim].cid, number(rows[victim].size)).await;
     }
     true
 }
