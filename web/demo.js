@@ -7,7 +7,8 @@ const BASE = `/models/${MODEL}/`;
 
 /** @param {string} id @returns {any} */
 const $ = (id) => document.getElementById(id);
-const megabytes = (bytes) => `${(bytes / 1e6).toLocaleString('en', { maximumFractionDigits: 1 })} MB`;
+const megabytes = (bytes) =>
+  `${(bytes / 1e6).toLocaleString('en', { maximumFractionDigits: 1 })} MB`;
 const size = (bytes) => (bytes < 1e5 ? `${bytes.toLocaleString('en')} bytes` : megabytes(bytes));
 
 /** Adds a line to the log. @param {string} text @param {boolean} [bad] */
@@ -42,7 +43,10 @@ async function options() {
     return told;
   }
   const remembered = localStorage.getItem('dev.json');
-  if (!remembered) throw new Error('There is no /dev.json here. Start this page with `make serve`, or put your own options of register() into demo.js.');
+  if (!remembered)
+    throw new Error(
+      'There is no /dev.json here. Start this page with `make serve`, or put your own options of register() into demo.js.',
+    );
   return JSON.parse(remembered);
 }
 
@@ -54,7 +58,10 @@ const configured = await options().catch((error) => {
 const { edge, gcs, ipfs, keys, gcsFault } = configured;
 const edgeNet = await register({ edge, gcs, ipfs, keys });
 globalThis.edgeNet = edgeNet;
-$('mode').textContent = edgeNet.mode === 'service-worker' ? 'verified by the service worker' : 'verified in this page (no service worker)';
+$('mode').textContent =
+  edgeNet.mode === 'service-worker'
+    ? 'verified by the service worker'
+    : 'verified in this page (no service worker)';
 
 const showOnline = () => {
   $('online').textContent = navigator.onLine ? 'online' : 'offline';
@@ -69,16 +76,21 @@ async function showModel() {
   const manifest = await edgeNet.manifest(MODEL);
   const kept = new Map((await edgeNet.list()).map((row) => [row.cid, row.cachedBytes]));
   $('model-title').textContent = `${manifest.name} ${manifest.version}`;
-  $('model-about').textContent = `${manifest.id}, ${manifest.license ?? 'no licence given'}, signed by “${manifest.signature.keyId}” on ${manifest.timestamp.slice(0, 10)}`;
+  $('model-about').textContent =
+    `${manifest.id}, ${manifest.license ?? 'no licence given'}, signed by “${manifest.signature.keyId}” on ${manifest.timestamp.slice(0, 10)}`;
   const rows = Object.values(manifest.artifacts).map((artifact) => {
     const row = document.createElement('li');
     const cid = document.createElement('button');
     cid.textContent = `${artifact.cid.slice(0, 9)}…${artifact.cid.slice(-5)}`;
     cid.title = `Copy the CID ${artifact.cid}`;
-    cid.addEventListener('click', () => navigator.clipboard.writeText(artifact.cid).then(() => log(`copied ${artifact.cid}`)));
+    cid.addEventListener('click', () =>
+      navigator.clipboard.writeText(artifact.cid).then(() => log(`copied ${artifact.cid}`)),
+    );
     const cached = kept.get(artifact.cid);
     const told = document.createElement('span');
-    told.textContent = cached ? `${size(artifact.size)}, ${cached >= artifact.size ? 'kept' : `${size(cached)} kept`}` : size(artifact.size);
+    told.textContent = cached
+      ? `${size(artifact.size)}, ${cached >= artifact.size ? 'kept' : `${size(cached)} kept`}`
+      : size(artifact.size);
     row.append(artifact.filename, told, cid);
     return row;
   });
@@ -90,7 +102,9 @@ async function showModel() {
 function showSegments(bytes) {
   const count = Math.ceil(bytes / 4_194_304);
   if ($('progress').childElementCount === count) return;
-  $('progress').replaceChildren(...Array.from({ length: count }, () => document.createElement('i')));
+  $('progress').replaceChildren(
+    ...Array.from({ length: count }, () => document.createElement('i')),
+  );
 }
 
 let verified = 0;
@@ -100,17 +114,22 @@ edgeNet.addEventListener('segment', ({ detail }) => {
   const cell = $('progress').children[detail.segment];
   cell.dataset.from = detail.origin.includes('ipfs') ? 'ipfs' : detail.origin;
   cell.textContent = '✓';
-  const via = detail.source === detail.origin ? detail.origin : `${detail.source} ← ${detail.origin}`;
+  const via =
+    detail.source === detail.origin ? detail.origin : `${detail.source} ← ${detail.origin}`;
   cell.title = `segment ${detail.segment}: ${via}, verified`;
   verified += detail.end - detail.start;
   const share = Math.round((100 * verified) / detail.size);
   $('progress').setAttribute('aria-valuenow', String(Math.min(100, share)));
   const rate = detail.ms > 0 ? `, ${megabytes(verified / (detail.ms / 1000))}/s` : '';
-  $('status').textContent = `${megabytes(Math.min(verified, detail.size))} of ${megabytes(detail.size)} verified${rate}`;
+  $('status').textContent =
+    `${megabytes(Math.min(verified, detail.size))} of ${megabytes(detail.size)} verified${rate}`;
   log(`segment ${detail.segment + 1} of ${detail.segments}: ${via}, verified`);
 });
 edgeNet.addEventListener('refused', ({ detail }) => {
-  const what = detail.segment === undefined ? detail.reason : `segment ${detail.segment + 1}: ${detail.source}: ${detail.reason}; asking elsewhere`;
+  const what =
+    detail.segment === undefined
+      ? detail.reason
+      : `segment ${detail.segment + 1}: ${detail.source}: ${detail.reason}; asking elsewhere`;
   log(what, true);
 });
 edgeNet.addEventListener('failed', ({ detail }) => log(`${detail.file}: ${detail.message}`, true));
@@ -129,7 +148,9 @@ onClick('download', async () => {
   const started = performance.now();
   const response = await edgeNet.fetch(`${BASE}model.onnx`);
   const bytes = await response.arrayBuffer();
-  log(`model.onnx: ${size(bytes.byteLength)} in ${((performance.now() - started) / 1000).toFixed(1)} s, every leaf verified`);
+  log(
+    `model.onnx: ${size(bytes.byteLength)} in ${((performance.now() - started) / 1000).toFixed(1)} s, every leaf verified`,
+  );
   await showModel();
 });
 
@@ -150,17 +171,24 @@ onClick('compare', async () => {
   const cosine = similarity(a, b);
   $('similarity').textContent = cosine.toFixed(3);
   $('meter').value = Math.max(0, cosine);
-  $('timing').textContent = `model open after ${Math.round(opened - started)} ms, two embeddings of ${a.length} numbers in ${Math.round(performance.now() - opened)} ms`;
+  $('timing').textContent =
+    `model open after ${Math.round(opened - started)} ms, two embeddings of ${a.length} numbers in ${Math.round(performance.now() - opened)} ms`;
   await showModel();
 });
 
 // Breaking things.
 async function setFault(fault, said) {
-  await fetch(gcsFault, { method: 'PUT', headers: { 'content-type': 'application/json' }, body: JSON.stringify(fault) });
+  await fetch(gcsFault, {
+    method: 'PUT',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify(fault),
+  });
   $('fault').textContent = said;
   log(said);
 }
-onClick('corrupt', () => setFault({ mode: 'corrupt', offset: 9_000_000 }, 'The bucket now flips a byte in segment 3.'));
+onClick('corrupt', () =>
+  setFault({ mode: 'corrupt', offset: 9_000_000 }, 'The bucket now flips a byte in segment 3.'),
+);
 onClick('cut', () => setFault({ mode: 'down' }, 'The bucket no longer answers.'));
 onClick('repair', () => setFault({ mode: 'none' }, 'The bucket is well again.'));
 onClick('forget', async () => {

@@ -41,7 +41,9 @@ export async function register(options) {
       const worker = await controlling(container, registration, url.href);
       if (worker) return new EdgeNet('service-worker', throughWorker(container));
     } catch (error) {
-      console.warn(`edge-net: no service worker here (${error.message}); EdgeNet.fetch works in the page`);
+      console.warn(
+        `edge-net: no service worker here (${error.message}); EdgeNet.fetch works in the page`,
+      );
     }
   }
   return new EdgeNet('page', await inPage(script, inUrl));
@@ -84,9 +86,11 @@ export class EdgeNet extends EventTarget {
     this.#backend = backend;
     const channel = new BroadcastChannel('edge-net');
     channel.onmessage = (/** @type {MessageEvent<Message>} */ { data: { type, detail } }) => {
-      if (type === 'refused' && detail.file === 'manifest.json') console.warn(`edge-net: ${detail.model}: ${detail.reason}`);
+      if (type === 'refused' && detail.file === 'manifest.json')
+        console.warn(`edge-net: ${detail.model}: ${detail.reason}`);
       if (type === 'request') return this.#keepAlive();
-      if (type === 'failed') console.error(`edge-net: ${detail.model}/${detail.file}: ${detail.message}`);
+      if (type === 'failed')
+        console.error(`edge-net: ${detail.model}/${detail.file}: ${detail.message}`);
       this.dispatchEvent(new CustomEvent(type, { detail }));
     };
   }
@@ -103,7 +107,11 @@ export class EdgeNet extends EventTarget {
     /** @type {string | undefined} */
     let reason;
     const listen = (/** @type {any} */ { detail }) => {
-      if (pathname.includes(`/${detail.model}/`) && pathname.endsWith(`/${detail.file.toLowerCase()}`)) reason = detail.message;
+      if (
+        pathname.includes(`/${detail.model}/`) &&
+        pathname.endsWith(`/${detail.file.toLowerCase()}`)
+      )
+        reason = detail.message;
     };
     this.addEventListener('failed', listen);
     try {
@@ -143,7 +151,13 @@ export class EdgeNet extends EventTarget {
   async isCached(id, file) {
     const { version } = await this.manifest(id);
     const rows = await this.list();
-    return rows.some((row) => row.model === id && row.version === version && row.file === file && row.cachedBytes === row.size);
+    return rows.some(
+      (row) =>
+        row.model === id &&
+        row.version === version &&
+        row.file === file &&
+        row.cachedBytes === row.size,
+    );
   }
 
   /**
@@ -247,7 +261,9 @@ async function controlling(container, registration, script) {
   const { active } = registration;
   // A worker registered earlier with other options has another URL; it rules until the new one is installed.
   if (container.controller?.scriptURL === script) return container.controller;
-  const changed = new Promise((resolve) => container.addEventListener('controllerchange', resolve, { once: true }));
+  const changed = new Promise((resolve) =>
+    container.addEventListener('controllerchange', resolve, { once: true }),
+  );
   // An active worker that does not control this page was bypassed on purpose; it takes over a moment after an update only.
   const patience = active && !registration.installing && !registration.waiting ? 500 : TAKE_OVER;
   await Promise.race([changed, new Promise((resolve) => setTimeout(resolve, patience))]);
@@ -266,7 +282,8 @@ function throughWorker(container) {
       const worker = container.controller ?? (await container.ready).active;
       const { port1, port2 } = new MessageChannel();
       return new Promise((resolve, reject) => {
-        port1.onmessage = ({ data }) => (data.error === undefined ? resolve(data.result) : reject(new Error(data.error)));
+        port1.onmessage = ({ data }) =>
+          data.error === undefined ? resolve(data.result) : reject(new Error(data.error));
         worker?.postMessage({ edgeNet: what, id }, [port2]);
       });
     },
@@ -284,7 +301,12 @@ async function inPage(script, options) {
       const element = document.createElement('script');
       element.src = script.href;
       element.onload = resolve;
-      element.onerror = () => reject(new Error(`edge-net: the script ${script.href} could not be loaded; serve edge-net-sw.js there`));
+      element.onerror = () =>
+        reject(
+          new Error(
+            `edge-net: the script ${script.href} could not be loaded; serve edge-net-sw.js there`,
+          ),
+        );
       document.head.append(element);
     });
   }

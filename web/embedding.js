@@ -22,7 +22,10 @@ export async function createEmbedder({ base, fetch = globalThis.fetch }) {
   };
   const tokenizer = new Tokenizer(await (await file('tokenizer.json')).json(), {});
   // With a service worker the runtime opens the URL itself; without, it is handed the bytes.
-  const model = fetch === globalThis.fetch ? base + 'model.onnx' : new Uint8Array(await (await file('model.onnx')).arrayBuffer());
+  const model =
+    fetch === globalThis.fetch
+      ? base + 'model.onnx'
+      : new Uint8Array(await (await file('model.onnx')).arrayBuffer());
   const session = await ort.InferenceSession.create(model);
 
   return {

@@ -23,7 +23,9 @@ function open(options) {
   const start = () => {
     started ??= (async () => {
       // The first where the browser has it: ten times quicker.
-      const wasm = Uint8Array.fromBase64?.(wasmBase64) ?? Uint8Array.from(atob(wasmBase64), (character) => character.charCodeAt(0));
+      const wasm =
+        Uint8Array.fromBase64?.(wasmBase64) ??
+        Uint8Array.from(atob(wasmBase64), (character) => character.charCodeAt(0));
       await initialise({ module_or_path: wasm });
       return Models.open(options, (type, detail) => channel.postMessage({ type, detail }));
     })();
@@ -40,13 +42,17 @@ function open(options) {
       const models = await start();
       if (what === 'manifest') return JSON.parse(await models.manifest(id));
       if (what === 'pin' || what === 'unpin') return models.pin(id, what === 'pin');
-      if (['list', 'remove', 'clear', 'verify', 'usage', 'downloads'].includes(what)) return models[what](id);
+      if (['list', 'remove', 'clear', 'verify', 'usage', 'downloads'].includes(what))
+        return models[what](id);
       throw new TypeError(`edge-net has no message ${JSON.stringify(what)}`);
     },
   };
 }
 
-if (typeof ServiceWorkerGlobalScope === 'undefined' || !(self instanceof ServiceWorkerGlobalScope)) {
+if (
+  typeof ServiceWorkerGlobalScope === 'undefined' ||
+  !(self instanceof ServiceWorkerGlobalScope)
+) {
   // A page without a service worker: web/edge-net.js takes it from here.
   self.edgeNetOpen = open;
 } else {
@@ -62,7 +68,8 @@ if (typeof ServiceWorkerGlobalScope === 'undefined' || !(self instanceof Service
    * that it was sending ends short and looks complete: the pages' questions prevent that. Chromium ends one whose event lasts 5 minutes.
    */
   const untilIdle = async () => {
-    for (let seconds = 0; seconds < 240 && (await models.ask('downloads')).length > 0; seconds++) await new Promise((resolve) => setTimeout(resolve, 1000));
+    for (let seconds = 0; seconds < 240 && (await models.ask('downloads')).length > 0; seconds++)
+      await new Promise((resolve) => setTimeout(resolve, 1000));
   };
 
   self.addEventListener('fetch', (event) => {
@@ -96,8 +103,15 @@ if (typeof ServiceWorkerGlobalScope === 'undefined' || !(self instanceof Service
       // Ready before the first request. A browser that cannot start it says so when it is asked.
       event.waitUntil(models.start().catch(() => {}));
       // Everything but models goes past without waking this worker, where the browser can.
-      const others = { condition: { not: { urlPattern: { pathname: `${path}*` } } }, source: 'network' };
-      event.waitUntil(Promise.resolve().then(() => event.addRoutes?.(others)).catch(() => {}));
+      const others = {
+        condition: { not: { urlPattern: { pathname: `${path}*` } } },
+        source: 'network',
+      };
+      event.waitUntil(
+        Promise.resolve()
+          .then(() => event.addRoutes?.(others))
+          .catch(() => {}),
+      );
     });
     self.addEventListener('activate', (event) => event.waitUntil(self.clients.claim()));
   }

@@ -70,10 +70,13 @@ async function transact(name, mode, act) {
 
 /** A text of `manifests`, or the bytes of a leaf table. */
 export const get = (store, name) => transact(store, 'readonly', (of) => of.get(name));
-export const put = (store, name, value) => transact(store, 'readwrite', (of) => of.put(value, name));
-export const manifests = async () => (await transact('manifests', 'readonly', (of) => of.getAll())) ?? [];
+export const put = (store, name, value) =>
+  transact(store, 'readwrite', (of) => of.put(value, name));
+export const manifests = async () =>
+  (await transact('manifests', 'readonly', (of) => of.getAll())) ?? [];
 /** @returns {Promise<Row[]>} */
-export const rows = async () => (await transact('artifacts', 'readonly', (of) => of.getAll())) ?? [];
+export const rows = async () =>
+  (await transact('artifacts', 'readonly', (of) => of.getAll())) ?? [];
 
 /** The segments that each artifact's row names, as this context saw it last: what it does not name need not be looked for. */
 const named = new Map();
@@ -95,7 +98,9 @@ function change(cid, size, alter) {
  * @returns {Promise<boolean>} whether the browser still has the cache: a user may clear it at any time
  */
 export async function use(cid, size) {
-  const intact = Promise.resolve().then(() => caches.has(CACHE)).catch(() => false);
+  const intact = Promise.resolve()
+    .then(() => caches.has(CACHE))
+    .catch(() => false);
   await change(cid, size, (row) => ({ ...row, used: Date.now() }));
   return intact;
 }
@@ -105,9 +110,13 @@ export const pin = (cid, size, pinned) => change(cid, size, (row) => ({ ...row, 
 
 /** Notes that segments are kept, or are not. */
 const note = (cid, size, kept, lost) =>
-  change(cid, size, (row) => ({ ...row, have: [...new Set([...row.have, ...kept])].filter((segment) => !lost.includes(segment)) }));
+  change(cid, size, (row) => ({
+    ...row,
+    have: [...new Set([...row.have, ...kept])].filter((segment) => !lost.includes(segment)),
+  }));
 
-const segmentsOfPack = (pack, size) => Array.from({ length: Math.min(PACK, segmentsOf(size) - pack * PACK) }, (_, i) => pack * PACK + i);
+const segmentsOfPack = (pack, size) =>
+  Array.from({ length: Math.min(PACK, segmentsOf(size) - pack * PACK) }, (_, i) => pack * PACK + i);
 
 /**
  * The entry that holds a segment, not to be trusted.
@@ -119,7 +128,12 @@ export async function piece(cid, size, segment) {
     const cache = await caches.open(CACHE);
     const pack = Math.floor(segment / PACK);
     const packed = size > SEGMENT && (await cache.match(key(cid, `pack-${pack}`)));
-    if (packed) return { first: pack * PACK, count: segmentsOfPack(pack, size).length, blob: await packed.blob() };
+    if (packed)
+      return {
+        first: pack * PACK,
+        count: segmentsOfPack(pack, size).length,
+        blob: await packed.blob(),
+      };
     const single = await cache.match(key(cid, segment));
     return single && { first: segment, count: 1, blob: await single.blob() };
   } catch {
@@ -164,7 +178,9 @@ export async function forget(cid, size, segment) {
     const cache = await caches.open(CACHE);
     const bad = await piece(cid, size, segment);
     if (bad && bad.count > 1) {
-      for (const other of segmentsOfPack(bad.first / PACK, size).filter((other) => other !== segment)) {
+      for (const other of segmentsOfPack(bad.first / PACK, size).filter(
+        (other) => other !== segment,
+      )) {
         const at = (other - bad.first) * SEGMENT;
         await cache.put(key(cid, other), new Response(bad.blob.slice(at, at + SEGMENT)));
       }
@@ -194,7 +210,8 @@ export async function pack(cid, size) {
     }
   } catch {} // No room for both at once: it stays as it is.
   // It may have been let go meanwhile; what no row knows of would stay for ever.
-  if (packed && !(await transact('artifacts', 'readonly', (of) => of.get(cid)))) await drop(cid, size);
+  if (packed && !(await transact('artifacts', 'readonly', (of) => of.get(cid))))
+    await drop(cid, size);
   return packed;
 }
 
@@ -214,10 +231,16 @@ export async function drop(cid, size) {
 
 /** Lets go of all bytes. The manifests stay: they are the floor. */
 export async function clear() {
-  await Promise.resolve().then(() => caches.delete(CACHE)).catch(() => {});
+  await Promise.resolve()
+    .then(() => caches.delete(CACHE))
+    .catch(() => {});
   named.clear();
-  for (const name of ['artifacts', 'leaf-tables']) await transact(name, 'readwrite', (of) => of.clear());
+  for (const name of ['artifacts', 'leaf-tables'])
+    await transact(name, 'readwrite', (of) => of.clear());
 }
 
 /** What the browser says of its storage; it may promise what is not there. */
-export const estimate = () => Promise.resolve().then(() => navigator.storage.estimate()).catch(() => ({}));
+export const estimate = () =>
+  Promise.resolve()
+    .then(() => navigator.storage.estimate())
+    .catch(() => ({}));
