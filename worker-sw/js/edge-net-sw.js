@@ -1,15 +1,18 @@
-// The service worker's script: registers its events when it is first run, as browsers require, and
-// starts the WASM module on the first request for a model. Bundled into one classic script, so that
-// `importScripts` and a plain `<script>` work too.
+// The script of the service worker. It registers its event listeners when it first runs, as
+// browsers require, and starts the WASM module on the first request for a model. It is bundled into
+// one classic script, so `importScripts` and a plain `<script>` work too.
 import initialise, { Models } from '../build/edge_net_worker_sw.js';
 import wasmBase64 from '../build/edge_net_worker_sw_bg.wasm';
 
 /**
  * @typedef {import('../../web/edge-net.js').Options} Options
- * @typedef {{start(): Promise<unknown>, fetch(request: Request): Promise<Response>, ask(what: string, id?: string): Promise<unknown>}} EdgeNet
+ * @typedef {object} EdgeNet
+ * @property {() => Promise<unknown>} start
+ * @property {(request: Request) => Promise<Response>} fetch
+ * @property {(what: string, id?: string) => Promise<unknown>} ask
  */
 
-/** Events go to every page of the origin, whichever asked for the model. */
+/** Events go to all pages of the origin, not only to the one that requested the model. */
 const channel = new BroadcastChannel('edge-net');
 
 /**
@@ -22,14 +25,14 @@ function open(options) {
   let started;
   const start = () => {
     started ??= (async () => {
-      // The first where the browser has it: ten times quicker.
+      // `fromBase64`, where the browser has it, is ten times faster.
       const wasm =
         Uint8Array.fromBase64?.(wasmBase64) ??
         Uint8Array.from(atob(wasmBase64), (character) => character.charCodeAt(0));
       await initialise({ module_or_path: wasm });
       return Models.open(options, (type, detail) => channel.postMessage({ type, detail }));
     })();
-    // A start that failed is tried again by the next request.
+    // The next request retries a start that failed.
     started.catch(() => (started = undefined));
     return started;
   };
@@ -37,7 +40,7 @@ function open(options) {
     start,
     fetch: async (request) => (await start()).answer(request),
     async ask(what, id) {
-      // Whether it is worth staying alive is no reason to start.
+      // A question about downloads does not start the module.
       if (what === 'downloads' && !started) return [];
       const models = await start();
       if (what === 'manifest') return JSON.parse(await models.manifest(id));
@@ -53,10 +56,11 @@ if (
   typeof ServiceWorkerGlobalScope === 'undefined' ||
   !(self instanceof ServiceWorkerGlobalScope)
 ) {
-  // A page without a service worker: web/edge-net.js takes it from here.
+  // A page without a service worker: web/edge-net.js calls this.
   self.edgeNetOpen = open;
 } else {
-  // Options come in the script's own URL (register() puts them there), or from a worker that imports this script.
+  // The options are in the script's URL, set by register(), or in a global of the worker that
+  // imports this script.
   const inUrl = new URL(self.location.href).searchParams.get('edge-net');
   /** @type {Options} */
   const options = self.EDGE_NET ?? JSON.parse(inUrl ?? '{"keys":{}}');
@@ -64,8 +68,9 @@ if (
   const models = open(options);
 
   /**
-   * Resolves when nothing is downloaded any more. Firefox ends a worker 30 s after its last event, 60 s with this, and then the body
-   * that it was sending ends short and looks complete: the pages' questions prevent that. Chromium ends one whose event lasts 5 minutes.
+   * Resolves when no download runs. Firefox stops a worker 30 s after its last event, or 60 s with
+   * this promise; a body cut off by that looks complete. The messages of pages prevent it. Chromium
+   * stops a worker whose event lasts 5 minutes.
    */
   const untilIdle = async () => {
     for (let seconds = 0; seconds < 240 && (await models.ask('downloads')).length > 0; seconds++)
@@ -78,7 +83,7 @@ if (
     const ours = url.origin === self.location.origin && url.pathname.startsWith(path);
     if (!ours || !['GET', 'HEAD'].includes(request.method)) return;
     channel.postMessage({ type: 'request', detail: {} });
-    // Not a 5xx: libraries take any status but 404 for content. The pages are told why by message.
+    // Not a 5xx: libraries take any status but 404 for content. Pages get the reason as an event.
     const answer = models.fetch(request).catch(() => Response.error());
     event.respondWith(answer);
     event.waitUntil(answer.then(untilIdle));
@@ -88,7 +93,7 @@ if (
     const { edgeNet: what, id } = event.data ?? {};
     const [port] = event.ports;
     if (!what || !port) return;
-    // Each message is an event, and each event keeps the worker alive for a while: pages ask for `downloads` for that.
+    // Each event keeps the worker alive for a while: pages send `downloads` for that.
     const answer = models.ask(what, id).then(
       (result) => port.postMessage({ result }),
       (error) => port.postMessage({ error: String(error.message ?? error) }),
@@ -96,13 +101,13 @@ if (
     event.waitUntil(answer);
   });
 
-  // A worker that imports this script has its own life cycle and its own routes.
+  // A worker that imports this script handles its own life cycle and routes.
   if (inUrl !== null) {
     self.addEventListener('install', (event) => {
       self.skipWaiting();
-      // Ready before the first request. A browser that cannot start it says so when it is asked.
+      // Start before the first request. A failure is reported by that request.
       event.waitUntil(models.start().catch(() => {}));
-      // Everything but models goes past without waking this worker, where the browser can.
+      // Other requests bypass this worker, where the browser has routes.
       const others = {
         condition: { not: { urlPattern: { pathname: `${path}*` } } },
         source: 'network',

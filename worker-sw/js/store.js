@@ -1,37 +1,46 @@
-// What is kept on this device: bytes in the Cache API, keyed by content, so that versions and URLs share them and none goes
-// stale; the index in IndexedDB. Reading and writing only: what is good, and what is kept, is decided in Rust.
-// Everything here may be missing or wrong, since browsers evict, and private windows may have neither: then nothing is kept,
-// and all else works.
+// The store on this device: bytes in the Cache API, keyed by CID, so that versions and URLs share
+// them and no entry goes stale; the index in IndexedDB. This file reads and writes; Rust verifies,
+// and decides what to store and to evict. Entries may be missing or altered, since browsers evict,
+// and private windows may have no storage: then nothing is stored, and downloads still work.
 
-/** @typedef {{cid: string, size: number, have: number[], used: number, pinned: boolean}} Row  `have`: the segments kept */
+/**
+ * @typedef {object} Row
+ * @property {string} cid
+ * @property {number} size
+ * @property {number[]} have  the segments stored
+ * @property {number} used  the last use, in milliseconds since the Unix epoch
+ * @property {boolean} pinned
+ */
 
 const CACHE = 'edge-net-segments-v1';
 const DATABASE = 'edge-net';
-/** Bytes in a segment. */
+/** Bytes of a segment. */
 const SEGMENT = 4_194_304;
 /**
- * Segments in a pack. A browser reads one large entry twice as fast as many of 4 MiB (benches/README.md), so finished artifacts
- * are packed; by 64 MiB, so that packing needs little room and loses little when it is interrupted.
+ * Segments of a pack. A browser reads one large entry twice as fast as many of 4 MiB
+ * (benches/README.md), so complete artifacts are packed. Packs are 64 MiB: packing needs little
+ * extra space, and an interruption loses little.
  */
 const PACK = 16;
 
-/** Keys of the Cache API are URLs; these are never fetched. */
+/** The key of an entry. The Cache API requires a URL; this one is never fetched. */
 const key = (cid, name) => `https://edge-net.invalid/${cid}/${name}`;
 const segmentsOf = (size) => Math.max(1, Math.ceil(size / SEGMENT));
 
 /** @type {Promise<IDBDatabase> | undefined} */
 let opened;
 
-/** The database; opened again after the browser or another context closed it. */
+/** The database. It is opened again after the browser or another context closed it. */
 function database() {
   opened ??= new Promise((resolve, reject) => {
     const request = indexedDB.open(DATABASE, 2);
     request.onupgradeneeded = ({ oldVersion }) => {
       if (oldVersion === 1) request.result.deleteObjectStore('segments');
       if (oldVersion < 1) {
-        // Key: `{id}` for the newest, which is also the floor below which none is accepted; `{id}@{version}` for each. Value: the text.
+        // Key: `{id}` for the newest, below which no version is accepted; `{id}@{version}` for a
+        // version. Value: the JSON text.
         request.result.createObjectStore('manifests');
-        // Key: CID. Value: the leaf table's bytes.
+        // Key: the CID. Value: the bytes of the leaf table.
         request.result.createObjectStore('leaf-tables');
       }
       request.result.createObjectStore('artifacts', { keyPath: 'cid' });
@@ -49,11 +58,12 @@ function database() {
 }
 
 /**
- * One transaction; resolves when it is done, to the result of the request that `act` returns.
+ * Runs one transaction. Resolves when it is complete, with the result of the request that `act`
+ * returns.
  * @param {string} name
  * @param {IDBTransactionMode} mode
  * @param {(store: IDBObjectStore) => IDBRequest | void} act
- * @returns {Promise<any>} undefined where there is no IndexedDB
+ * @returns {Promise<any>} undefined without IndexedDB, or when the transaction fails
  */
 async function transact(name, mode, act) {
   try {
@@ -68,7 +78,7 @@ async function transact(name, mode, act) {
   }
 }
 
-/** A text of `manifests`, or the bytes of a leaf table. */
+/** Reads a text of `manifests`, or the bytes of a leaf table. */
 export const get = (store, name) => transact(store, 'readonly', (of) => of.get(name));
 export const put = (store, name, value) =>
   transact(store, 'readwrite', (of) => of.put(value, name));
@@ -78,10 +88,13 @@ export const manifests = async () =>
 export const rows = async () =>
   (await transact('artifacts', 'readonly', (of) => of.getAll())) ?? [];
 
-/** The segments that each artifact's row names, as this context saw it last: what it does not name need not be looked for. */
+/**
+ * For each CID, the segments of its row as this context last saw it. The cache is not asked for
+ * others.
+ */
 const named = new Map();
 
-/** Changes the row of an artifact, in one transaction: other contexts change it too. */
+/** Changes the row of an artifact in one transaction, since other contexts change it too. */
 function change(cid, size, alter) {
   return transact('artifacts', 'readwrite', (of) => {
     const request = of.get(cid);
@@ -94,8 +107,8 @@ function change(cid, size, alter) {
 }
 
 /**
- * Notes a use of an artifact.
- * @returns {Promise<boolean>} whether the browser still has the cache: a user may clear it at any time
+ * Records a use of an artifact.
+ * @returns {Promise<boolean>} whether the cache still exists: a user may clear it at any time
  */
 export async function use(cid, size) {
   const intact = Promise.resolve()
@@ -105,10 +118,10 @@ export async function use(cid, size) {
   return intact;
 }
 
-/** Notes whether an artifact is pinned. */
+/** Records whether an artifact is pinned. */
 export const pin = (cid, size, pinned) => change(cid, size, (row) => ({ ...row, pinned }));
 
-/** Notes that segments are kept, or are not. */
+/** Records segments as stored, or as lost. */
 const note = (cid, size, kept, lost) =>
   change(cid, size, (row) => ({
     ...row,
@@ -119,7 +132,7 @@ const segmentsOfPack = (pack, size) =>
   Array.from({ length: Math.min(PACK, segmentsOf(size) - pack * PACK) }, (_, i) => pack * PACK + i);
 
 /**
- * The entry that holds a segment, not to be trusted.
+ * The entry that holds a segment. Its bytes are not verified.
  * @returns {Promise<{first: number, count: number, blob: Blob} | undefined>}
  */
 export async function piece(cid, size, segment) {
@@ -141,7 +154,7 @@ export async function piece(cid, size, segment) {
   }
 }
 
-/** The entries that hold the segments from `from` to before `to`; undefined when one is missing. */
+/** The entries that hold the segments `from` to `to - 1`; undefined when one is missing. */
 export async function pieces(cid, size, from, to) {
   const found = [];
   while (from < to) {
@@ -154,25 +167,26 @@ export async function pieces(cid, size, from, to) {
 }
 
 /**
- * Keeps a segment.
+ * Stores a segment.
  * @param {Array<Uint8Array | Blob>} parts
- * @returns {Promise<boolean>} false when there is no room for it
+ * @returns {Promise<boolean>} false when the quota is exceeded
  */
 export async function save(cid, size, segment, parts) {
   try {
     const cache = await caches.open(CACHE);
-    // A blob is in the browser's hands already: it is stored without another copy.
+    // The browser stores a blob without another copy.
     const whole = parts.length === 1 && parts[0] instanceof Blob ? parts[0] : new Blob(parts);
     await cache.put(key(cid, segment), new Response(whole));
   } catch (error) {
-    // Whatever estimate() promised. Any other failure (a private window) is not mended by letting others go.
+    // The quota may be less than estimate() said. Eviction does not help against other failures, as
+    // in a private window.
     return error.name !== 'QuotaExceededError';
   }
   await note(cid, size, [segment], []);
   return true;
 }
 
-/** Drops a segment that is not good; the others of its pack stay. */
+/** Deletes a bad segment; the others of its pack stay. */
 export async function forget(cid, size, segment) {
   try {
     const cache = await caches.open(CACHE);
@@ -187,13 +201,14 @@ export async function forget(cid, size, segment) {
       await cache.delete(key(cid, `pack-${bad.first / PACK}`));
     }
     await cache.delete(key(cid, segment));
-  } catch {} // What is there is verified when it is read.
+  } catch {} // Entries are verified when they are read.
   await note(cid, size, [], [segment]);
 }
 
 /**
- * Packs what is kept of an artifact. An entry appears whole or not at all, so this may be interrupted.
- * @returns {Promise<boolean>} whether there was something to pack
+ * Packs the stored segments of an artifact. The cache adds an entry whole or not at all, so an
+ * interruption is safe.
+ * @returns {Promise<boolean>} whether a pack was written
  */
 export async function pack(cid, size) {
   let packed = false;
@@ -208,14 +223,14 @@ export async function pack(cid, size) {
       packed = true;
       for (const segment of segments) await cache.delete(key(cid, segment));
     }
-  } catch {} // No room for both at once: it stays as it is.
-  // It may have been let go meanwhile; what no row knows of would stay for ever.
+  } catch {} // No space for both copies: the single entries stay.
+  // The artifact may have been deleted meanwhile; a pack without a row would stay for ever.
   if (packed && !(await transact('artifacts', 'readonly', (of) => of.get(cid))))
     await drop(cid, size);
   return packed;
 }
 
-/** Lets go of all bytes of an artifact. */
+/** Deletes all bytes of an artifact. */
 export async function drop(cid, size) {
   try {
     const cache = await caches.open(CACHE);
@@ -229,7 +244,7 @@ export async function drop(cid, size) {
   await transact('leaf-tables', 'readwrite', (of) => of.delete(cid));
 }
 
-/** Lets go of all bytes. The manifests stay: they are the floor. */
+/** Deletes all bytes. The manifests stay, so that older versions remain refused. */
 export async function clear() {
   await Promise.resolve()
     .then(() => caches.delete(CACHE))
@@ -239,7 +254,7 @@ export async function clear() {
     await transact(name, 'readwrite', (of) => of.clear());
 }
 
-/** What the browser says of its storage; it may promise what is not there. */
+/** The browser's estimate of its storage; the real quota may be less. */
 export const estimate = () =>
   Promise.resolve()
     .then(() => navigator.storage.estimate())
