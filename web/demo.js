@@ -20,7 +20,7 @@ function log(text, bad = false) {
   $('log').scrollTop = $('log').scrollHeight;
 }
 
-/** Runs an action of a button, which waits meanwhile; errors go to the log. */
+/** Runs `action` on a click. The button is disabled meanwhile; errors go to the log. */
 function onClick(id, action) {
   $(id).addEventListener('click', async () => {
     $(id).disabled = true;
@@ -34,18 +34,18 @@ function onClick(id, action) {
   });
 }
 
-/** What `make serve` tells a page; a site of your own writes its options here instead. */
+/** The options, which `make serve` serves as /dev.json. Your own site has constants instead. */
 async function options() {
   const response = await fetch('/dev.json').catch(() => undefined);
   if (response?.ok) {
-    const told = await response.json();
-    localStorage.setItem('dev.json', JSON.stringify(told));
-    return told;
+    const served = await response.json();
+    localStorage.setItem('dev.json', JSON.stringify(served));
+    return served;
   }
   const remembered = localStorage.getItem('dev.json');
   if (!remembered)
     throw new Error(
-      'There is no /dev.json here. Start this page with `make serve`, or put your own options of register() into demo.js.',
+      'There is no /dev.json. Start this page with `make serve`, or put your options into demo.js.',
     );
   return JSON.parse(remembered);
 }
@@ -76,8 +76,9 @@ async function showModel() {
   const manifest = await edgeNet.manifest(MODEL);
   const kept = new Map((await edgeNet.list()).map((row) => [row.cid, row.cachedBytes]));
   $('model-title').textContent = `${manifest.name} ${manifest.version}`;
-  $('model-about').textContent =
-    `${manifest.id}, ${manifest.license ?? 'no licence given'}, signed by “${manifest.signature.keyId}” on ${manifest.timestamp.slice(0, 10)}`;
+  const license = manifest.license ?? 'no licence given';
+  const signed = `signed by “${manifest.signature.keyId}” on ${manifest.timestamp.slice(0, 10)}`;
+  $('model-about').textContent = `${manifest.id}, ${license}, ${signed}`;
   const rows = Object.values(manifest.artifacts).map((artifact) => {
     const row = document.createElement('li');
     const cid = document.createElement('button');
@@ -87,11 +88,11 @@ async function showModel() {
       navigator.clipboard.writeText(artifact.cid).then(() => log(`copied ${artifact.cid}`)),
     );
     const cached = kept.get(artifact.cid);
-    const told = document.createElement('span');
-    told.textContent = cached
-      ? `${size(artifact.size)}, ${cached >= artifact.size ? 'kept' : `${size(cached)} kept`}`
+    const state = document.createElement('span');
+    state.textContent = cached
+      ? `${size(artifact.size)}, ${cached >= artifact.size ? 'stored' : `${size(cached)} stored`}`
       : size(artifact.size);
-    row.append(artifact.filename, told, cid);
+    row.append(artifact.filename, state, cid);
     return row;
   });
   $('files').replaceChildren(...rows);
@@ -129,7 +130,7 @@ edgeNet.addEventListener('refused', ({ detail }) => {
   const what =
     detail.segment === undefined
       ? detail.reason
-      : `segment ${detail.segment + 1}: ${detail.source}: ${detail.reason}; asking elsewhere`;
+      : `segment ${detail.segment + 1}: ${detail.source}: ${detail.reason}; trying another source`;
   log(what, true);
 });
 edgeNet.addEventListener('failed', ({ detail }) => log(`${detail.file}: ${detail.message}`, true));
@@ -144,13 +145,12 @@ function startBar() {
 
 onClick('download', async () => {
   startBar();
-  $('status').textContent = 'asking for the manifest…';
+  $('status').textContent = 'fetching the manifest…';
   const started = performance.now();
   const response = await edgeNet.fetch(`${BASE}model.onnx`);
   const bytes = await response.arrayBuffer();
-  log(
-    `model.onnx: ${size(bytes.byteLength)} in ${((performance.now() - started) / 1000).toFixed(1)} s, every leaf verified`,
-  );
+  const seconds = ((performance.now() - started) / 1000).toFixed(1);
+  log(`model.onnx: ${size(bytes.byteLength)} in ${seconds} s, every leaf verified`);
   await showModel();
 });
 
@@ -171,32 +171,33 @@ onClick('compare', async () => {
   const cosine = similarity(a, b);
   $('similarity').textContent = cosine.toFixed(3);
   $('meter').value = Math.max(0, cosine);
-  $('timing').textContent =
-    `model open after ${Math.round(opened - started)} ms, two embeddings of ${a.length} numbers in ${Math.round(performance.now() - opened)} ms`;
+  const open = `model open after ${Math.round(opened - started)} ms`;
+  const embedded = `${Math.round(performance.now() - opened)} ms`;
+  $('timing').textContent = `${open}, two embeddings of ${a.length} numbers in ${embedded}`;
   await showModel();
 });
 
-// Breaking things.
-async function setFault(fault, said) {
+// The faults of the bucket.
+async function setFault(fault, text) {
   await fetch(gcsFault, {
     method: 'PUT',
     headers: { 'content-type': 'application/json' },
     body: JSON.stringify(fault),
   });
-  $('fault').textContent = said;
-  log(said);
+  $('fault').textContent = text;
+  log(text);
 }
 onClick('corrupt', () =>
   setFault({ mode: 'corrupt', offset: 9_000_000 }, 'The bucket now flips a byte in segment 3.'),
 );
 onClick('cut', () => setFault({ mode: 'down' }, 'The bucket no longer answers.'));
-onClick('repair', () => setFault({ mode: 'none' }, 'The bucket is well again.'));
+onClick('repair', () => setFault({ mode: 'none' }, 'The bucket works again.'));
 onClick('forget', async () => {
   await edgeNet.remove(MODEL);
   embedder = undefined;
   startBar();
   $('status').textContent = '';
-  log('the cached copy is gone');
+  log('the stored copy was deleted');
   await showModel();
 });
 

@@ -1,30 +1,55 @@
-// What a page imports: registers the service worker, tells what happens, and gives the same verified
-// fetch where there is no service worker.
+// The module that a page imports. It registers the service worker, dispatches its events, and
+// offers the same verified fetch where there is no service worker.
 
 /**
  * @typedef {object} Options
- * @property {Record<string, string>} keys  pinned publishers: key id → base64 of the Ed25519 public key
- * @property {string} [edge]    base URL of the edge worker; empty is the page's own origin
- * @property {string} [gcs]     base URL of the bucket, asked when the edge is gone
- * @property {string[]} [ipfs]  base URLs of IPFS gateways, asked after it
- * @property {string} [path]    URL path that is answered; '/models/' if not given
- * @property {number} [budget]  bytes kept on the device at the most; the browser's own limit if not given
- * @property {number} [lanes]   requests under way at once for each file, 1 to 6; 4 if not given
+ * @property {Record<string, string>} keys  pinned keys: key id → base64 of the Ed25519 public key
+ * @property {string} [edge]    base URL of the edge worker; the page's origin if not given
+ * @property {string} [gcs]     base URL of the bucket, the second source
+ * @property {string[]} [ipfs]  base URLs of IPFS gateways, the last sources
+ * @property {string} [path]    URL path of model requests; '/models/' if not given
+ * @property {number} [budget]  bytes stored on the device at most; the browser's limit if not given
+ * @property {number} [lanes]   concurrent requests for each file, 1 to 6; 4 if not given
  * @property {string} [script]  URL of the service worker's script; '/edge-net-sw.js' if not given
  * @property {string} [scope]   scope of the service worker; the script's folder if not given
  *
- * @typedef {{type: string, detail: Record<string, unknown>}} Message  see the events of EdgeNet
+ * @typedef {{type: string, detail: Record<string, unknown>}} Message  an event of EdgeNet
+ *
+ * @typedef {object} Backend  the service worker, or the same code in this page
+ * @property {(request: Request) => Promise<Response>} fetch
+ * @property {(what: string, id?: string) => Promise<any>} ask
+ *
+ * @typedef {object} StoredFile
+ * @property {string} model
+ * @property {string} version
+ * @property {string} file
+ * @property {string} cid
+ * @property {number} size
+ * @property {number} cachedBytes
+ * @property {number} lastUsed  milliseconds since the Unix epoch
+ * @property {boolean} pinned
+ *
+ * @typedef {object} Usage
+ * @property {number} bytes
+ * @property {number} [budget]
+ * @property {number} [quota]
+ * @property {number} [usage]
+ * @property {boolean} persisted
  */
 
-/** How often a page asks after the downloads of its worker: browsers stop a worker that hears nothing for 30 s, in milliseconds. */
+/**
+ * The interval at which a page asks its worker for downloads, in milliseconds. Browsers stop a
+ * worker after 30 s without events.
+ */
 const ASK_AFTER = 10_000;
 
-/** How long a service worker may take to take over the page, in milliseconds. */
+/** The wait for a service worker to control the page, in milliseconds. */
 const TAKE_OVER = 10_000;
 
 /**
- * Registers the service worker. Resolves when verified fetches work: through the service worker, or,
- * where there is none (webview, private window, hard reload), through `EdgeNet.fetch` in the page.
+ * Registers the service worker. Resolves when verified fetches work: through the service worker,
+ * or, where there is none (webview, private window, hard reload), through `EdgeNet.fetch` in the
+ * page.
  * @param {Options} options
  * @returns {Promise<EdgeNet>}
  */
@@ -35,7 +60,7 @@ export async function register(options) {
   if (container) {
     try {
       const url = new URL(script);
-      // The worker reads its options before any page can speak to it, so they are part of its URL.
+      // The worker needs its options before a page can send it a message, so they are in its URL.
       url.searchParams.set('edge-net', JSON.stringify(inUrl));
       const registration = await container.register(url, { scope, updateViaCache: 'none' });
       const worker = await controlling(container, registration, url.href);
@@ -50,7 +75,8 @@ export async function register(options) {
 }
 
 /**
- * A page that has its own service worker, which imports ours, needs no registration.
+ * Connects a page to its own service worker, which imports `edge-net-sw.js`; no registration is
+ * needed.
  * @returns {Promise<EdgeNet>}
  */
 export async function connect() {
@@ -61,14 +87,17 @@ export async function connect() {
 /**
  * Verified model files.
  *
- * Events, each a CustomEvent whose `detail` is given here:
- * - `progress` {model, version, file, cid, size, received, verified, rate, ms}: at most ten times a second; `rate` is in bytes a second;
- * - `segment` {model, version, file, cid, segment, segments, start, end, size, source, origin, ms}: a verified
- *   segment was handed on; `source` is cache, edge, gcs or ipfs, `origin` is where the edge had it from;
- * - `refused` {model, version, file, segment, source, reason}: a source failed and another is asked; with the file
- *   manifest.json, an older manifest than the accepted one was offered, and the accepted one still holds;
- * - `complete` {model, version, file, size, ms}: all of it was verified, and handed on or kept;
- * - `failed` {model, file, message}: a fetch failed, and why.
+ * Events, each a CustomEvent with this `detail`:
+ * - `progress` {model, version, file, cid, size, received, verified, rate, ms}: bytes arrived; at
+ *   most ten times a second. `rate` is in bytes a second;
+ * - `segment` {model, version, file, cid, segment, segments, start, end, size, source, origin, ms}:
+ *   a segment was verified. `source` is cache, edge, gcs or ipfs; `origin` is where the edge read
+ *   it;
+ * - `refused` {model, version, file, segment, source, reason}: a source failed and another is
+ *   asked. With the file manifest.json: a source offered an older manifest than the accepted one,
+ *   which stays in use;
+ * - `complete` {model, version, file, size, ms}: all segments were verified;
+ * - `failed` {model, file, message}: a fetch failed; `message` is the reason.
  */
 export class EdgeNet extends EventTarget {
   #backend;
@@ -77,11 +106,11 @@ export class EdgeNet extends EventTarget {
 
   /**
    * @param {'service-worker' | 'page'} mode
-   * @param {{fetch(request: Request): Promise<Response>, ask(what: string, id?: string): Promise<any>}} backend
+   * @param {Backend} backend
    */
   constructor(mode, backend) {
     super();
-    /** How fetches are verified: by a service worker, or in this page. */
+    /** Whether a service worker or this page verifies fetches. */
     this.mode = mode;
     this.#backend = backend;
     const channel = new BroadcastChannel('edge-net');
@@ -96,14 +125,14 @@ export class EdgeNet extends EventTarget {
   }
 
   /**
-   * Fetches verified bytes in either mode.
+   * Fetches verified bytes, with or without a service worker.
    * @param {RequestInfo | URL} input
    * @param {RequestInit} [init]
-   * @returns {Promise<Response>} rejects with an Error that says what was wrong
+   * @returns {Promise<Response>} rejects with an Error that says the reason
    */
   async fetch(input, init) {
     const request = new Request(input, init);
-    const pathname = new URL(request.url).pathname.toLowerCase(); // the hub's paths have capitals
+    const pathname = new URL(request.url).pathname.toLowerCase(); // paths of the hub have capitals
     /** @type {string | undefined} */
     let reason;
     const listen = (/** @type {any} */ { detail }) => {
@@ -117,7 +146,7 @@ export class EdgeNet extends EventTarget {
     try {
       return await this.#backend.fetch(request);
     } catch (error) {
-      // fetch() says only that it failed; the worker's message may be a task behind.
+      // fetch() does not give the reason; the worker's event may arrive a moment later.
       await new Promise((resolve) => setTimeout(resolve, 50));
       throw reason ? new Error(reason, { cause: error }) : error;
     } finally {
@@ -135,15 +164,15 @@ export class EdgeNet extends EventTarget {
   }
 
   /**
-   * What is kept on this device, wholly or in part.
-   * @returns {Promise<Array<{model: string, version: string, file: string, cid: string, size: number, cachedBytes: number, lastUsed: number, pinned: boolean}>>}
+   * The files stored on this device, complete or in part.
+   * @returns {Promise<StoredFile[]>}
    */
   list() {
     return this.#backend.ask('list');
   }
 
   /**
-   * Whether a file of a model's newest known version is wholly on this device.
+   * Whether a file of a model's newest known version is complete on this device.
    * @param {string} id
    * @param {string} file
    * @returns {Promise<boolean>}
@@ -161,9 +190,9 @@ export class EdgeNet extends EventTarget {
   }
 
   /**
-   * Fetches a file so that it is on this device: pass the URL that it is going to be fetched by.
+   * Downloads a file to this device. Pass the URL that it will be fetched by later.
    * @param {RequestInfo | URL} input
-   * @param {RequestInit} [init] a `signal` stops it; what was verified stays
+   * @param {RequestInit} [init] a `signal` stops it; verified segments stay stored
    * @returns {Promise<void>}
    */
   async preload(input, init) {
@@ -175,8 +204,8 @@ export class EdgeNet extends EventTarget {
   }
 
   /**
-   * Resolves when nothing is being fetched or stored any more: readers get the last bytes before they are stored.
-   * @param {string} [cid]  of this artifact only
+   * Resolves when no download or write is left. Readers get the last bytes before they are stored.
+   * @param {string} [cid]  only this artifact
    * @returns {Promise<void>}
    */
   async idle(cid) {
@@ -188,7 +217,8 @@ export class EdgeNet extends EventTarget {
   }
 
   /**
-   * Keeps the files of a model's newest version when others have to go, and asks the browser not to evict this site's storage.
+   * Pins the files of a model's newest version: they are not evicted for others. Also asks the
+   * browser to persist the storage.
    * @param {string} id
    * @returns {Promise<boolean>} whether the browser agreed
    */
@@ -206,7 +236,7 @@ export class EdgeNet extends EventTarget {
   }
 
   /**
-   * Forgets the kept bytes of a model, pinned or not.
+   * Deletes the stored bytes of a model, pinned or not.
    * @param {string} id
    * @returns {Promise<void>}
    */
@@ -215,7 +245,8 @@ export class EdgeNet extends EventTarget {
   }
 
   /**
-   * Forgets the kept bytes of all models. What is the oldest version to be accepted stays known.
+   * Deletes the stored bytes of all models. The manifests stay, so that older versions remain
+   * refused.
    * @returns {Promise<void>}
    */
   clear() {
@@ -223,7 +254,7 @@ export class EdgeNet extends EventTarget {
   }
 
   /**
-   * Reads what is kept of a model's newest version again, and drops what is not good.
+   * Verifies the stored bytes of a model's newest version, and deletes bad segments.
    * @param {string} id
    * @returns {Promise<Array<{file: string, segments: number, good: number, bad: number[]}>>}
    */
@@ -232,15 +263,18 @@ export class EdgeNet extends EventTarget {
   }
 
   /**
-   * Bytes kept here, bytes that may be, and what the browser says of its storage; it may promise what is not there.
-   * @returns {Promise<{bytes: number, budget?: number, quota?: number, usage?: number, persisted: boolean}>}
+   * Bytes stored, the budget, and the browser's estimate; the real quota may be less.
+   * @returns {Promise<Usage>}
    */
   async usage() {
     const persisted = (await navigator.storage?.persisted?.()) ?? false;
     return { ...(await this.#backend.ask('usage')), persisted };
   }
 
-  /** Asks after the downloads for as long as there are any: a message keeps a worker alive, the bytes that it sends do not everywhere. */
+  /**
+   * Sends `downloads` while any download runs. Messages keep a worker alive in all browsers; the
+   * bytes that it sends do so only in some.
+   */
   #keepAlive() {
     if (this.mode !== 'service-worker') return;
     this.#asking ??= setInterval(async () => {
@@ -252,19 +286,21 @@ export class EdgeNet extends EventTarget {
 }
 
 /**
- * Waits until the worker controls this page; after a hard reload it never will.
+ * Waits until the worker controls this page; after a hard reload it never does.
  * @param {ServiceWorkerContainer} container
  * @param {ServiceWorkerRegistration} registration
  * @param {string} script  its URL
  */
 async function controlling(container, registration, script) {
   const { active } = registration;
-  // A worker registered earlier with other options has another URL; it rules until the new one is installed.
+  // A worker that was registered with other options has another URL; it controls the page until the
+  // new one is installed.
   if (container.controller?.scriptURL === script) return container.controller;
   const changed = new Promise((resolve) =>
     container.addEventListener('controllerchange', resolve, { once: true }),
   );
-  // An active worker that does not control this page was bypassed on purpose; it takes over a moment after an update only.
+  // An active worker that does not control this page was bypassed by the user; only after an update
+  // it takes control soon.
   const patience = active && !registration.installing && !registration.waiting ? 500 : TAKE_OVER;
   await Promise.race([changed, new Promise((resolve) => setTimeout(resolve, patience))]);
   return container.controller;
@@ -291,7 +327,7 @@ function throughWorker(container) {
 }
 
 /**
- * Runs the worker's script as a page script: the same code, without the events.
+ * Runs the worker's script as a page script: the same code without service worker events.
  * @param {URL} script
  * @param {object} options
  */

@@ -1,17 +1,18 @@
-// Sentence embeddings in the page: an unmodified onnxruntime-web and the model's own tokenizer, both fed from /models/.
+// Sentence embeddings in the page: unmodified onnxruntime-web and the model's tokenizer read their
+// files below /models/.
 
 import * as ort from './dist/ort/ort.wasm.min.mjs';
 import { Tokenizer } from './dist/tokenizers.mjs';
 
 ort.env.wasm.wasmPaths = new URL('./dist/ort/', import.meta.url).href;
-// More threads need a cross-origin isolated page, which a demo should not ask for.
+// More threads need a cross-origin isolated page, which the demo does not require.
 ort.env.wasm.numThreads = 1;
 
 /**
  * Opens a sentence-transformers model of the BERT family.
  * @param {object} options
  * @param {string} options.base  URL of the model's folder, such as '/models/minilm-l6-v2-q8/'
- * @param {typeof fetch} [options.fetch]  a verified fetch; the page's own where a service worker verifies
+ * @param {typeof fetch} [options.fetch]  a verified fetch; not needed with a service worker
  * @returns {Promise<{embed(text: string): Promise<Float32Array>}>} embeddings of length 1
  */
 export async function createEmbedder({ base, fetch = globalThis.fetch }) {
@@ -21,7 +22,7 @@ export async function createEmbedder({ base, fetch = globalThis.fetch }) {
     return response;
   };
   const tokenizer = new Tokenizer(await (await file('tokenizer.json')).json(), {});
-  // With a service worker the runtime opens the URL itself; without, it is handed the bytes.
+  // With a service worker the runtime opens the URL; without, it gets the bytes.
   const model =
     fetch === globalThis.fetch
       ? base + 'model.onnx'
