@@ -9,6 +9,8 @@ mod delivery;
 mod keeping;
 mod reports;
 mod store;
+#[cfg(all(test, target_arch = "wasm32"))]
+mod tests;
 mod turns;
 
 use std::rc::Rc;
