@@ -16,12 +16,13 @@ include .tools/env
 export PATH := $(RUST_BIN):$(PATH)
 
 WASM_CRATES := edge-net-driver edge-net-worker-edge edge-net-worker-inference edge-net-worker-sw
-CORE := Cargo.toml Cargo.lock .cargo/config.toml $(shell find src crates/driver -type f)
+WASM_TESTED := edge-net-driver edge-net-worker-sw
+CORE := Cargo.toml Cargo.lock .cargo/config.toml $(shell find src crates/driver -type f -not -path '*/tests/*')
 ORT := $(addprefix web/dist/ort/,ort.wasm.min.mjs ort-wasm-simd-threaded.mjs ort-wasm-simd-threaded.wasm)
 
 WRANGLER := WRANGLER_SEND_METRICS=false node_modules/.bin/wrangler
 
-.PHONY: serve test long bench bench-edge bench-inference setup build cli sw edge inference web lint fmt deploy logged-in deploy-dry-run npm bench-cli
+.PHONY: serve test test-wasm long bench bench-edge bench-inference setup build cli sw edge inference web lint fmt deploy logged-in deploy-dry-run npm bench-cli
 .DELETE_ON_ERROR:
 
 serve: setup build
@@ -29,7 +30,13 @@ serve: setup build
 
 test: setup lint build
 	cargo test --release
+	$(MAKE) test-wasm
 	node --test tests/*.test.mjs
+
+# The Rust tests of the driver and the service worker, in Node with a fake host.
+test-wasm: setup
+	CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=$(CURDIR)/.tools/bin/wasm-bindgen-test-runner \
+	  cargo test --target wasm32-unknown-unknown --lib --tests $(addprefix --package ,$(WASM_TESTED))
 
 npm: setup cli
 	node cli/npm.mjs
@@ -63,7 +70,7 @@ cli:
 	cargo build --release --package edge-net-cli
 
 sw: web/dist/edge-net-sw.js
-web/dist/edge-net-sw.js: $(CORE) $(shell find worker-sw -type f -not -path 'worker-sw/build/*')
+web/dist/edge-net-sw.js: $(CORE) $(shell find worker-sw -type f -not -path 'worker-sw/build/*' -not -path '*/tests/*')
 	worker-sw/build.sh
 
 edge: worker-edge/build/index.js # which worker-edge/entry.js imports as it stands
@@ -87,6 +94,7 @@ lint: # pedantic: see [workspace.lints] in Cargo.toml
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --target wasm32-unknown-unknown $(addprefix --package ,$(WASM_CRATES)) -- -D warnings
+	cargo clippy --target wasm32-unknown-unknown --tests $(addprefix --package ,$(WASM_TESTED)) -- -D warnings
 
 fmt:
 	cargo fmt --all
