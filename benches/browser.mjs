@@ -3,7 +3,17 @@
 
 import { execFileSync } from 'node:child_process';
 import { randomFillSync } from 'node:crypto';
-import { closeSync, mkdirSync, mkdtempSync, openSync, renameSync, rmSync, writeSync, readFileSync, copyFileSync } from 'node:fs';
+import {
+  closeSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  renameSync,
+  rmSync,
+  writeSync,
+  readFileSync,
+  copyFileSync,
+} from 'node:fs';
 import http from 'node:http';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -15,7 +25,13 @@ import { KEY, KEYS } from '../dev/stack.mjs';
 import { median } from './median.mjs';
 import { serveFolders } from './origin.mjs';
 
-const { values } = parseArgs({ options: { rounds: { type: 'string', default: '5' }, sizes: { type: 'string', default: '23,256,1024' }, only: { type: 'string' } } });
+const { values } = parseArgs({
+  options: {
+    rounds: { type: 'string', default: '5' },
+    sizes: { type: 'string', default: '23,256,1024' },
+    only: { type: 'string' },
+  },
+});
 const ROUNDS = Number(values.rounds);
 const SIZES = values.sizes.split(',').map(Number);
 const GIGABIT = 125_000_000;
@@ -35,14 +51,39 @@ function publish(size) {
   const file = openSync(join(draft, 'model.bin'), 'w');
   const bytes = size === 23 ? 22_928_619 : size * 1_048_576;
   const block = Buffer.alloc(8 * 1_048_576);
-  for (let left = bytes; left > 0; left -= block.length) writeSync(file, randomFillSync(block), 0, Math.min(left, block.length));
+  for (let left = bytes; left > 0; left -= block.length)
+    writeSync(file, randomFillSync(block), 0, Math.min(left, block.length));
   closeSync(file);
-  const flags = { id, version: '1.0.0', type: 'embedding', key: KEY.pem, 'key-id': KEY.id, out: version };
-  execFileSync(CLI, ['publish', draft, '--dry-run', ...Object.entries(flags).map(([name, value]) => `--${name}=${value}`)], { stdio: ['ignore', 'ignore', 'inherit'] });
+  const flags = {
+    id,
+    version: '1.0.0',
+    type: 'embedding',
+    key: KEY.pem,
+    'key-id': KEY.id,
+    out: version,
+  };
+  execFileSync(
+    CLI,
+    [
+      'publish',
+      draft,
+      '--dry-run',
+      ...Object.entries(flags).map(([name, value]) => `--${name}=${value}`),
+    ],
+    { stdio: ['ignore', 'ignore', 'inherit'] },
+  );
   renameSync(join(draft, 'model.bin'), join(version, 'model.bin'));
   copyFileSync(join(version, 'manifest.json'), join(version, '../manifest.json'));
-  const { cid } = Object.values(JSON.parse(readFileSync(join(version, 'manifest.json'), 'utf8')).artifacts)[0];
-  return { id, size: bytes, cid, path: `/models/${id}/v1.0.0/model.bin`, file: join(version, 'model.bin') };
+  const { cid } = Object.values(
+    JSON.parse(readFileSync(join(version, 'manifest.json'), 'utf8')).artifacts,
+  )[0];
+  return {
+    id,
+    size: bytes,
+    cid,
+    path: `/models/${id}/v1.0.0/model.bin`,
+    file: join(version, 'model.bin'),
+  };
 }
 
 /** Serves the block store that helia reads from. */
@@ -53,7 +94,10 @@ async function gateway(file) {
   const url = `http://127.0.0.1:${server.address().port}`;
   const form = new FormData();
   form.append('file', new Blob([readFileSync(file)]));
-  const added = await fetch(`${url}/api/v0/add?cid-version=1&raw-leaves=true&chunker=size-262144`, { method: 'POST', body: form });
+  const added = await fetch(`${url}/api/v0/add?cid-version=1&raw-leaves=true&chunker=size-262144`, {
+    method: 'POST',
+    body: form,
+  });
   if (!added.ok) throw new Error(await added.text());
   return url;
 }
@@ -82,14 +126,16 @@ const note = (what, way, ms) => ((times[what] ??= {})[way] ??= []).push(ms);
 
 async function compare(context, artifact, data, ways, options, label) {
   const pages = [];
-  for (const way of ways) pages.push(await open(context, way, { edge: data, keys: KEYS, ...options }));
+  for (const way of ways)
+    pages.push(await open(context, way, { edge: data, keys: KEYS, ...options }));
   const target = { ...artifact, url: `${data}${artifact.path}` };
   for (let round = 0; round < ROUNDS; round++) {
     for (let turn = 0; turn < pages.length; turn++) {
       const { way, page, endWorker } = pages[(turn + round) % pages.length];
       // As whoever waits for a model has it: browsers give the pages behind it less of the processor.
       await page.bringToFront();
-      const ask = (what, ...rest) => page.evaluate(([what, rest]) => bench[what](...rest), [what, rest]);
+      const ask = (what, ...rest) =>
+        page.evaluate(([what, rest]) => bench[what](...rest), [what, rest]);
       await ask('clear');
       await new Promise((resolve) => setTimeout(resolve, REST));
       if (way !== 'cache.match') {
@@ -124,7 +170,9 @@ function table(artifact) {
     const ours = median(byWay.ours ?? [NaN]);
     for (const [way, all] of Object.entries(byWay)) {
       const ratio = way === 'ours' ? '' : `${(median(all) / ours).toFixed(2)}×`;
-      console.log(`| ${(artifact.size / MB).toFixed(0)} MB | ${what} | ${way} | ${median(all).toFixed(0)} | ${(bytes / median(all) / 1000).toFixed(0)} | ${ratio} |`);
+      console.log(
+        `| ${(artifact.size / MB).toFixed(0)} MB | ${what} | ${way} | ${median(all).toFixed(0)} | ${(bytes / median(all) / 1000).toFixed(0)} | ${ratio} |`,
+      );
     }
     delete times[what];
   }
@@ -141,51 +189,124 @@ async function heap(context, artifact, data) {
       const usage = await session.send('Runtime.getHeapUsage').catch(() => undefined);
       if (usage) {
         peak[`${name}, JS heap`] = Math.max(peak[`${name}, JS heap`] ?? 0, usage.usedSize);
-        peak[`${name}, with buffers`] = Math.max(peak[`${name}, with buffers`] ?? 0, usage.usedSize + (usage.backingStorageSize ?? 0));
+        peak[`${name}, with buffers`] = Math.max(
+          peak[`${name}, with buffers`] ?? 0,
+          usage.usedSize + (usage.backingStorageSize ?? 0),
+        );
       }
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
   };
   const sessions = [['page', await page.createCDPSession()]];
   const { targetInfos } = await cdp.send('Target.getTargets');
-  const target = targetInfos.find(({ type, url }) => type === 'service_worker' && url.startsWith(new URL(page.url()).origin));
-  const { sessionId } = await cdp.send('Target.attachToTarget', { targetId: target.targetId, flatten: false });
+  const target = targetInfos.find(
+    ({ type, url }) => type === 'service_worker' && url.startsWith(new URL(page.url()).origin),
+  );
+  const { sessionId } = await cdp.send('Target.attachToTarget', {
+    targetId: target.targetId,
+    flatten: false,
+  });
   let id = 0;
   const answers = new Map();
   cdp.on('Target.receivedMessageFromTarget', ({ message }) => {
     const { id, result } = JSON.parse(message);
     answers.get(id)?.(result);
   });
-  const send = (method) => new Promise((resolve) => (answers.set(++id, resolve), cdp.send('Target.sendMessageToTarget', { sessionId, message: JSON.stringify({ id, method }) })));
+  const send = (method) =>
+    new Promise(
+      (resolve) => (
+        answers.set(++id, resolve),
+        cdp.send('Target.sendMessageToTarget', {
+          sessionId,
+          message: JSON.stringify({ id, method }),
+        })
+      ),
+    );
   sessions.push(['worker', { send }]);
   const watches = sessions.map(([name, session]) => watch(name, session));
-  await page.evaluate((target) => bench.cold(target), { ...artifact, url: `${data}${artifact.path}` });
+  await page.evaluate((target) => bench.cold(target), {
+    ...artifact,
+    url: `${data}${artifact.path}`,
+  });
   watching = false;
   await Promise.all(watches);
-  for (const [what, bytes] of Object.entries(peak)) console.log(`| ${(artifact.size / MB).toFixed(0)} MB | ${what} | ${(bytes / MB).toFixed(0)} MB |`);
+  for (const [what, bytes] of Object.entries(peak))
+    console.log(
+      `| ${(artifact.size / MB).toFixed(0)} MB | ${what} | ${(bytes / MB).toFixed(0)} MB |`,
+    );
 }
 
 try {
-  const bundle = (entry, outfile) => build({ ...entry, bundle: true, minify: true, outfile: `${folder}/built/${outfile}`, logLevel: 'error', define: { 'process.env.NODE_ENV': '"production"' } });
+  const bundle = (entry, outfile) =>
+    build({
+      ...entry,
+      bundle: true,
+      minify: true,
+      outfile: `${folder}/built/${outfile}`,
+      logLevel: 'error',
+      define: { 'process.env.NODE_ENV': '"production"' },
+    });
   await bundle({ entryPoints: ['benches/workbox.js'], format: 'iife' }, 'workbox.js');
-  await bundle({ stdin: { contents: `export { createVerifiedFetch } from '@helia/verified-fetch'`, resolveDir: 'benches' }, format: 'esm', platform: 'browser' }, 'helia.js');
+  await bundle(
+    {
+      stdin: {
+        contents: `export { createVerifiedFetch } from '@helia/verified-fetch'`,
+        resolveDir: 'benches',
+      },
+      format: 'esm',
+      platform: 'browser',
+    },
+    'helia.js',
+  );
   const artifacts = SIZES.map(publish);
   const fast = await serveFolders([`${folder}/data`]);
   const shaped = await serveFolders([`${folder}/data`], GIGABIT);
   stops.push(fast.stop, shaped.stop);
-  const executablePath = execFileSync('sh', ['-c', 'command -v chromium'], { encoding: 'utf8' }).trim();
+  const executablePath = execFileSync('sh', ['-c', 'command -v chromium'], {
+    encoding: 'utf8',
+  }).trim();
   // Without the network's instrumentation: reporting each packet to a debugger costs more than some of what is measured.
-  const args = ['--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking', '--disable-sync'];
-  const browser = await puppeteer.launch({ executablePath, headless: true, networkEnabled: false, userDataDir: join(folder, 'profile'), protocolTimeout: 600_000, args });
+  const args = [
+    '--no-sandbox',
+    '--disable-gpu',
+    '--no-first-run',
+    '--disable-background-networking',
+    '--disable-sync',
+  ];
+  const browser = await puppeteer.launch({
+    executablePath,
+    headless: true,
+    networkEnabled: false,
+    userDataDir: join(folder, 'profile'),
+    protocolTimeout: 600_000,
+    args,
+  });
   stops.push(() => browser.close());
-  console.log(`${await browser.version()}, Node ${process.version}, ${cpus().length} × ${cpus()[0].model}, ${ROUNDS} rounds\n`);
+  console.log(
+    `${await browser.version()}, Node ${process.version}, ${cpus().length} × ${cpus()[0].model}, ${ROUNDS} rounds\n`,
+  );
   console.log('| artifact | what | way | median, ms | MB/s | ours is |\n|---|---|---|---|---|---|');
-  const only = (ways) => ways.filter((way) => way === 'ours' || !values.only || values.only.split(',').includes(way));
+  const only = (ways) =>
+    ways.filter((way) => way === 'ours' || !values.only || values.only.split(',').includes(way));
   for (const artifact of artifacts) {
-    const ways = only(['ours', 'workbox', 'cache.match', 'native', 'transformers.js', ...(artifact.size < 100 * MB ? ['helia'] : [])]);
+    const ways = only([
+      'ours',
+      'workbox',
+      'cache.match',
+      'native',
+      'transformers.js',
+      ...(artifact.size < 100 * MB ? ['helia'] : []),
+    ]);
     const gate = ways.includes('helia') ? await gateway(artifact.file) : undefined;
     await compare(browser, artifact, fast.url, ways, { gateway: gate }, '');
-    await compare(browser, artifact, shaped.url, only(['ours', 'workbox', 'native']), {}, ', at 1 Gbit/s');
+    await compare(
+      browser,
+      artifact,
+      shaped.url,
+      only(['ours', 'workbox', 'native']),
+      {},
+      ', at 1 Gbit/s',
+    );
     table(artifact);
   }
   console.log('\n| artifact | peak while it is streamed, cold | |\n|---|---|---|');

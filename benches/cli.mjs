@@ -32,16 +32,26 @@ const root = await mkdtemp(join(values.dir, 'edge-net-bench-'));
 
 /** Runs a program: milliseconds, and, if it is `watched`, which takes time from it, the most memory it had, in MiB. */
 async function run(file, args, { env = {}, kill, watched = false } = {}) {
-  const child = spawn(file, args, { env: { PATH: process.env.PATH, HOME: join(root, 'home'), EDGE_NET_IPFS_GATEWAYS: ' ', ...env }, stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn(file, args, {
+    env: { PATH: process.env.PATH, HOME: join(root, 'home'), EDGE_NET_IPFS_GATEWAYS: ' ', ...env },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
   const began = performance.now();
   let said = '';
   child.stdout.on('data', (data) => (said += data));
   let peak = 0;
-  const watch = watched && setInterval(() => {
-    try {
-      peak = Math.max(peak, Number(/VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${child.pid}/status`, 'utf8'))?.[1] ?? 0));
-    } catch {} // it has ended
-  }, 10);
+  const watch =
+    watched &&
+    setInterval(() => {
+      try {
+        peak = Math.max(
+          peak,
+          Number(
+            /VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${child.pid}/status`, 'utf8'))?.[1] ?? 0,
+          ),
+        );
+      } catch {} // it has ended
+    }, 10);
   if (kill) sleep(kill).then(() => child.kill('SIGKILL'));
   const [code] = await once(child, 'close');
   clearInterval(watch);
@@ -67,7 +77,9 @@ async function compare(title, ways) {
   for (const name of names) {
     const ms = median(times[name]);
     const last = name === names[0] ? `${ratio.toFixed(2)}×` : '';
-    console.log(`| ${title} | ${name} | ${ms.toFixed(0)} | ${((mib * 1048.576) / ms).toFixed(0)} | ${peaks[name].toFixed(0)} | ${last} |`);
+    console.log(
+      `| ${title} | ${name} | ${ms.toFixed(0)} | ${((mib * 1048.576) / ms).toFixed(0)} | ${peaks[name].toFixed(0)} | ${last} |`,
+    );
   }
 }
 
@@ -88,20 +100,55 @@ try {
 
   const key = join(root, 'key.pem');
   const keys = (await run(CLI, ['keygen', '--key-id', 'bench', '--out', key])).said;
-  const publish = ['publish', file, '--id', 'big', '--version', '1.0.0', '--type', 'vision', '--key', key, '--key-id', 'bench', '--dry-run'];
+  const publish = [
+    'publish',
+    file,
+    '--id',
+    'big',
+    '--version',
+    '1.0.0',
+    '--type',
+    'vision',
+    '--key',
+    key,
+    '--key-id',
+    'bench',
+    '--dry-run',
+  ];
   await run(CLI, [...publish, '--out', folder]);
   await link(join(folder, 'manifest.json'), join(root, 'big/manifest.json'));
 
-  console.log('| what | way | median, ms | MB/s | peak, MiB | ours is |\n|---|---|---|---|---|---|');
-  await compare('hashing', { 'publish --dry-run': (watched) => run(CLI, publish, { watched }), sha256sum: (watched) => run('sha256sum', [file], { watched }) });
+  console.log(
+    '| what | way | median, ms | MB/s | peak, MiB | ours is |\n|---|---|---|---|---|---|',
+  );
+  await compare('hashing', {
+    'publish --dry-run': (watched) => run(CLI, publish, { watched }),
+    sha256sum: (watched) => run('sha256sum', [file], { watched }),
+  });
 
   const origin = await serveFolders([root]);
   const env = { EDGE_NET_CDN_ENDPOINT: origin.url, EDGE_NET_KEYS: keys };
   const out = join(root, 'out');
   const fresh = () => rm(out, { recursive: true, force: true }).then(() => mkdir(out));
   await compare('from loopback', {
-    pull: async (watched) => (await fresh(), run(CLI, ['pull', 'big', '--output', out], { env, watched })),
-    curl: async (watched) => (await fresh(), run('curl', ['--silent', '--fail', '--output', join(out, 'model.bin'), `${origin.url}/big/v1.0.0/model.bin`], { watched })),
+    pull: async (watched) => (
+      await fresh(),
+      run(CLI, ['pull', 'big', '--output', out], { env, watched })
+    ),
+    curl: async (watched) => (
+      await fresh(),
+      run(
+        'curl',
+        [
+          '--silent',
+          '--fail',
+          '--output',
+          join(out, 'model.bin'),
+          `${origin.url}/big/v1.0.0/model.bin`,
+        ],
+        { watched },
+      )
+    ),
   });
   origin.stop();
 
@@ -111,7 +158,8 @@ try {
   await fresh();
   let killed = 0;
   const pull = ['pull', 'big', '--output', out, '--json'];
-  for (let n = 0; n < kills; n++) killed += (await run(CLI, pull, { env, kill: 40 + Math.random() * 200 })).code === null;
+  for (let n = 0; n < kills; n++)
+    killed += (await run(CLI, pull, { env, kill: 40 + Math.random() * 200 })).code === null;
   await run(CLI, pull, { env });
   const again = slow.sent - mib * 1048576;
   const worst = again / Math.max(1, killed) / SEGMENT;
@@ -119,7 +167,9 @@ try {
   const got = createHash('sha256');
   for await (const chunk of createReadStream(join(out, 'big/model.bin'))) got.update(chunk);
   if (got.digest('hex') !== want) throw new Error('what was pulled is not what was published');
-  console.log(`\nkilled ${killed} times of ${kills}; the SHA-256 is right; ${(again / 1048576).toFixed(1)} MiB came again, ${worst.toFixed(2)} segments each time (${LANES} lanes)`);
+  console.log(
+    `\nkilled ${killed} times of ${kills}; the SHA-256 is right; ${(again / 1048576).toFixed(1)} MiB came again, ${worst.toFixed(2)} segments each time (${LANES} lanes)`,
+  );
   if (worst > LANES) process.exitCode = 1;
 } finally {
   await rm(root, { recursive: true, force: true });

@@ -3,7 +3,17 @@
 
 import { execFile, spawnSync } from 'node:child_process';
 import { randomFillSync } from 'node:crypto';
-import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, readdirSync, rmSync, writeFileSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs, promisify } from 'node:util';
@@ -12,7 +22,13 @@ import { startProgram } from '../dev/program.mjs';
 import { KEYS, freePort, startStack } from '../dev/stack.mjs';
 import { median } from './median.mjs';
 
-const { values } = parseArgs({ options: { rounds: { type: 'string', default: '5' }, seconds: { type: 'string', default: '5' }, connections: { type: 'string', default: '16' } } });
+const { values } = parseArgs({
+  options: {
+    rounds: { type: 'string', default: '5' },
+    seconds: { type: 'string', default: '5' },
+    connections: { type: 'string', default: '16' },
+  },
+});
 const ROUNDS = Number(values.rounds);
 const CONNECTIONS = Number(values.connections);
 const SIZE = 64 << 20;
@@ -26,7 +42,9 @@ const version = (program, flag) => {
 };
 const [WRK, NGINX] = [version('wrk', '-v'), version('nginx', '-v')];
 if (!WRK || !NGINX) {
-  console.error('make bench-edge needs wrk, and nginx with its slice module. Debian: apt-get install wrk nginx-light');
+  console.error(
+    'make bench-edge needs wrk, and nginx with its slice module. Debian: apt-get install wrk nginx-light',
+  );
   process.exit(1);
 }
 const WORKERD = JSON.parse(readFileSync('node_modules/workerd/package.json', 'utf8')).version;
@@ -40,28 +58,51 @@ function processor(group) {
   let ticks = 0;
   for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
     try {
-      const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ').at(-1).split(' ').map(Number);
+      const fields = readFileSync(`/proc/${pid}/stat`, 'utf8')
+        .split(') ')
+        .at(-1)
+        .split(' ')
+        .map(Number);
       if (fields[2] === group) ticks += fields[11] + fields[12];
     } catch {} // it has ended
   }
   return ticks * 10;
 }
 
-const REPORT = 'done = function(s, l, r) io.write(string.format("FIGURES %d %d %d %d %d %d\\n", s.requests, s.duration, l:percentile(50), l:percentile(99), s.errors.status + s.errors.read + s.errors.timeout + s.errors.connect, s.bytes)) end';
+const REPORT =
+  'done = function(s, l, r) io.write(string.format("FIGURES %d %d %d %d %d %d\\n", s.requests, s.duration, l:percentile(50), l:percentile(99), s.errors.status + s.errors.read + s.errors.timeout + s.errors.connect, s.bytes)) end';
 
 /** What wrk sends: the whole file, or ranges at random places. */
-const ranges = (length) => `request = function() local s = math.random(0, ${SIZE} - ${length}); return wrk.format("GET", nil, {["Range"] = "bytes=" .. s .. "-" .. (s + ${length - 1})}) end`;
+const ranges = (length) =>
+  `request = function() local s = math.random(0, ${SIZE} - ${length}); return wrk.format("GET", nil, {["Range"] = "bytes=" .. s .. "-" .. (s + ${length - 1})}) end`;
 
 /** Hits for some seconds. */
 async function hits(way, script) {
   const lua = join(folder, 'load.lua');
   writeFileSync(lua, `${script}\n${REPORT}\n`);
   const before = processor(way.pid);
-  const { stdout } = await run('wrk', ['-t1', `-c${values.connections}`, `-d${values.seconds}s`, '--timeout', '30s', '-s', lua, `${way.url}bench/v1.0.0/model.bin`]);
+  const { stdout } = await run('wrk', [
+    '-t1',
+    `-c${values.connections}`,
+    `-d${values.seconds}s`,
+    '--timeout',
+    '30s',
+    '-s',
+    lua,
+    `${way.url}bench/v1.0.0/model.bin`,
+  ]);
   const used = processor(way.pid) - before;
-  const [requests, duration, p50, p99, errors] = /FIGURES (.*)/.exec(stdout)[1].split(' ').map(Number);
+  const [requests, duration, p50, p99, errors] = /FIGURES (.*)/
+    .exec(stdout)[1]
+    .split(' ')
+    .map(Number);
   if (errors) throw new Error(`${way.name}: ${errors} errors\n${stdout}`);
-  return { rate: (requests / duration) * 1e6, p50: p50 / 1000, p99: p99 / 1000, cpu: used / requests };
+  return {
+    rate: (requests / duration) * 1e6,
+    p50: p50 / 1000,
+    p99: p99 / 1000,
+    cpu: used / requests,
+  };
 }
 
 /** Misses: a range of 64 KiB of each of so many segments that nobody has asked for. */
@@ -74,16 +115,24 @@ async function misses(way, _, round) {
     while (next < (round + 1) * MISSES) {
       const start = next++ * SEGMENT + 1000;
       const asked = performance.now();
-      const response = await fetch(`${way.url}misses/v1.0.0/model.bin`, { headers: { range: `bytes=${start}-${start + 65_535}` } });
+      const response = await fetch(`${way.url}misses/v1.0.0/model.bin`, {
+        headers: { range: `bytes=${start}-${start + 65_535}` },
+      });
       const { byteLength } = await response.arrayBuffer();
-      if (response.status !== 206 || byteLength !== 65_536) throw new Error(`${way.name}: ${response.status}, ${byteLength} bytes`);
+      if (response.status !== 206 || byteLength !== 65_536)
+        throw new Error(`${way.name}: ${response.status}, ${byteLength} bytes`);
       times.push(performance.now() - asked);
     }
   };
   await Promise.all(Array.from({ length: CONNECTIONS }, read));
   const seconds = (performance.now() - began) / 1000;
   times.sort((a, b) => a - b);
-  return { rate: MISSES / seconds, p50: median(times), p99: times[Math.floor(times.length * 0.99)], cpu: (processor(way.pid) - before) / MISSES };
+  return {
+    rate: MISSES / seconds,
+    p50: median(times),
+    p99: times[Math.floor(times.length * 0.99)],
+    cpu: (processor(way.pid) - before) / MISSES,
+  };
 }
 
 /** What is timed. */
@@ -92,14 +141,21 @@ const LOADS = [
   { what: '1 KiB ranges, kept', load: hits, script: ranges(1024) },
   { what: 'whole, 64 MiB, kept', load: hits, script: '' },
   // The shortest proxy would fetch all of the file for the first of them.
-  { what: '64 KiB ranges, each of another segment, not kept', load: misses, without: 'JavaScript, whole files' },
+  {
+    what: '64 KiB ranges, each of another segment, not kept',
+    load: misses,
+    without: 'JavaScript, whole files',
+  },
 ];
 
 const stack = await startStack();
 stops.push(() => stack.stop());
 try {
   const block = randomFillSync(Buffer.alloc(SEGMENT));
-  for (const [id, blocks] of [['bench', SIZE / SEGMENT], ['misses', ROUNDS * MISSES]]) {
+  for (const [id, blocks] of [
+    ['bench', SIZE / SEGMENT],
+    ['misses', ROUNDS * MISSES],
+  ]) {
     const dir = join(folder, id);
     mkdirSync(dir);
     const file = openSync(join(dir, 'model.bin'), 'w');
@@ -109,7 +165,11 @@ try {
   }
   const bytes = readFileSync(join(folder, 'bench/model.bin'));
 
-  const variables = { GCS_BASE: stack.urls.gcs, IPFS_GATEWAYS: '', PINNED_KEYS: JSON.stringify(KEYS) };
+  const variables = {
+    GCS_BASE: stack.urls.gcs,
+    IPFS_GATEWAYS: '',
+    PINNED_KEYS: JSON.stringify(KEYS),
+  };
   const worker = async (name, main) => {
     const data = mkdtempSync(join(folder, 'worker-'));
     const isolate = await startIsolate({ variables, data, main });
@@ -126,7 +186,11 @@ http { access_log off; client_body_temp_path ${folder}/b; proxy_temp_path ${fold
 proxy_cache_path ${folder}/nginx keys_zone=k:10m; server { listen 127.0.0.1:${port}; location /models/ { slice 4m; proxy_cache k; proxy_cache_key $uri$slice_range;
 proxy_set_header Range $slice_range; proxy_http_version 1.1; proxy_cache_valid 200 206 1h; proxy_pass ${stack.urls.gcs}/; } } }`,
     );
-    const program = startProgram(['nginx', '-c', conf, '-p', folder], { cwd: folder, log: join(folder, 'nginx.log'), died: console.error });
+    const program = startProgram(['nginx', '-c', conf, '-p', folder], {
+      cwd: folder,
+      log: join(folder, 'nginx.log'),
+      died: console.error,
+    });
     stops.push(program.stop);
     await program.answers(`http://127.0.0.1:${port}/`, new AbortController().signal);
     return { name, url: `http://127.0.0.1:${port}/models/`, pid: program.pid };
@@ -141,15 +205,23 @@ proxy_set_header Range $slice_range; proxy_http_version 1.1; proxy_cache_valid 2
   // All of it is kept from here on, and every segment was asked for by itself.
   for (const way of ways) {
     for (let segment = -1; segment < SIZE / SEGMENT; segment++) {
-      const [first, last] = segment < 0 ? [0, SIZE - 1] : [segment * SEGMENT, segment * SEGMENT + 99];
-      const response = await fetch(`${way.url}bench/v1.0.0/model.bin`, { headers: segment < 0 ? {} : { range: `bytes=${first}-${last}` } });
+      const [first, last] =
+        segment < 0 ? [0, SIZE - 1] : [segment * SEGMENT, segment * SEGMENT + 99];
+      const response = await fetch(`${way.url}bench/v1.0.0/model.bin`, {
+        headers: segment < 0 ? {} : { range: `bytes=${first}-${last}` },
+      });
       const body = Buffer.from(await response.arrayBuffer());
-      if (!body.equals(bytes.subarray(first, last + 1))) throw new Error(`${way.name} sends other bytes`);
+      if (!body.equals(bytes.subarray(first, last + 1)))
+        throw new Error(`${way.name} sends other bytes`);
     }
   }
 
-  console.log(`workerd ${WORKERD}, nginx ${NGINX}, wrk ${WRK} (one thread, ${CONNECTIONS} connections, ${values.seconds} s), ${ROUNDS} rounds, Node ${process.version}, ${cpus().length} × ${cpus()[0].model}\n`);
-  console.log('| what | way | requests/s | p50, ms | p99, ms | CPU a request, ms | ours is |\n|---|---|---|---|---|---|---|');
+  console.log(
+    `workerd ${WORKERD}, nginx ${NGINX}, wrk ${WRK} (one thread, ${CONNECTIONS} connections, ${values.seconds} s), ${ROUNDS} rounds, Node ${process.version}, ${cpus().length} × ${cpus()[0].model}\n`,
+  );
+  console.log(
+    '| what | way | requests/s | p50, ms | p99, ms | CPU a request, ms | ours is |\n|---|---|---|---|---|---|---|',
+  );
   for (const { what, load, script, without } of LOADS) {
     const timed = ways.filter(({ name }) => name !== without);
     const figures = new Map(timed.map(({ name }) => [name, []]));
@@ -159,8 +231,13 @@ proxy_set_header Range $slice_range; proxy_http_version 1.1; proxy_cache_valid 2
     }
     for (const [name, all] of figures) {
       const of = (key) => median(all.map((figure) => figure[key]));
-      const ratio = name === 'ours' ? '' : `${median(all.map((figure, round) => figures.get('ours')[round].rate / figure.rate)).toFixed(2)}×`;
-      console.log(`| ${what} | ${name} | ${of('rate').toFixed(0)} | ${of('p50').toFixed(1)} | ${of('p99').toFixed(1)} | ${of('cpu').toFixed(2)} | ${ratio} |`);
+      const ratio =
+        name === 'ours'
+          ? ''
+          : `${median(all.map((figure, round) => figures.get('ours')[round].rate / figure.rate)).toFixed(2)}×`;
+      console.log(
+        `| ${what} | ${name} | ${of('rate').toFixed(0)} | ${of('p50').toFixed(1)} | ${of('p99').toFixed(1)} | ${of('cpu').toFixed(2)} | ${ratio} |`,
+      );
     }
   }
 } finally {

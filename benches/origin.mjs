@@ -5,7 +5,12 @@ import { readFileSync, statSync } from 'node:fs';
 import http from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-const TYPES = { html: 'text/html', js: 'text/javascript', mjs: 'text/javascript', json: 'application/json' };
+const TYPES = {
+  html: 'text/html',
+  js: 'text/javascript',
+  mjs: 'text/javascript',
+  json: 'application/json',
+};
 
 /** Bytes written at once. */
 const CHUNK = 262_144;
@@ -34,8 +39,14 @@ export async function serveFolders(folders, rate = 0) {
   let sent = 0;
   const server = http.createServer(async (request, response) => {
     const path = decodeURIComponent(new URL(request.url, 'http://x').pathname);
-    const file = folders.map((folder) => folder + path).find((file) => statSync(file, { throwIfNoEntry: false })?.isFile());
-    const cors = { 'access-control-allow-origin': '*', 'access-control-allow-headers': 'range', 'access-control-expose-headers': 'content-range, content-length, etag' };
+    const file = folders
+      .map((folder) => folder + path)
+      .find((file) => statSync(file, { throwIfNoEntry: false })?.isFile());
+    const cors = {
+      'access-control-allow-origin': '*',
+      'access-control-allow-headers': 'range',
+      'access-control-expose-headers': 'content-range, content-length, etag',
+    };
     if (request.method === 'OPTIONS') return response.writeHead(204, cors).end();
     if (!file) return response.writeHead(404, cors).end();
     const { size } = statSync(file);
@@ -44,7 +55,14 @@ export async function serveFolders(folders, rate = 0) {
     const end = Math.min(last ? Number(last) : size - 1, size - 1);
     const range = first === undefined ? {} : { 'content-range': `bytes ${start}-${end}/${size}` };
     const type = TYPES[file.split('.').at(-1)] ?? 'application/octet-stream';
-    response.writeHead(first === undefined ? 200 : 206, { ...cors, ...range, 'accept-ranges': 'bytes', 'content-length': end - start + 1, 'content-type': type, 'cache-control': 'no-cache' });
+    response.writeHead(first === undefined ? 200 : 206, {
+      ...cors,
+      ...range,
+      'accept-ranges': 'bytes',
+      'content-length': end - start + 1,
+      'content-type': type,
+      'cache-control': 'no-cache',
+    });
     // From memory, since the bench shares its processors with this; of large files from there, which small ones do not take the place of.
     const small = size < 1 << 20;
     if (!small && memory.path !== file) memory = { path: file, bytes: readFileSync(file) };
@@ -55,10 +73,17 @@ export async function serveFolders(folders, rate = 0) {
       const chunk = bytes.subarray(at, Math.min(at + CHUNK, end + 1));
       await take(chunk.length);
       sent += chunk.length;
-      if (!response.write(chunk)) await once(response, 'drain', { signal: gone.signal }).catch(() => {});
+      if (!response.write(chunk))
+        await once(response, 'drain', { signal: gone.signal }).catch(() => {});
     }
     response.end();
   });
   await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
-  return { url: `http://127.0.0.1:${server.address().port}`, get sent() { return sent; }, stop: () => (server.closeAllConnections(), server.close()) };
+  return {
+    url: `http://127.0.0.1:${server.address().port}`,
+    get sent() {
+      return sent;
+    },
+    stop: () => (server.closeAllConnections(), server.close()),
+  };
 }

@@ -7,4 +7,7 @@ import { CacheFirst } from 'workbox-strategies';
 addEventListener('install', () => skipWaiting());
 addEventListener('activate', (event) => event.waitUntil(clients.claim()));
 const plugins = [new CacheableResponsePlugin({ statuses: [200] }), new RangeRequestsPlugin()];
-registerRoute(({ url }) => url.pathname.endsWith('.bin'), new CacheFirst({ cacheName: 'models', plugins }));
+registerRoute(
+  ({ url }) => url.pathname.endsWith('.bin'),
+  new CacheFirst({ cacheName: 'models', plugins }),
+);

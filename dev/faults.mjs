@@ -17,7 +17,8 @@ import { createGzip } from 'node:zlib';
 const MODES = {
   none: 'nothing',
   down: 'the connection is closed without an answer',
-  corrupt: 'the byte at `offset` of the artifact has all its bits flipped, whichever range is asked for',
+  corrupt:
+    'the byte at `offset` of the artifact has all its bits flipped, whichever range is asked for',
   html: '200 with a web page, as a captive portal answers',
   'ignore-range': '200 with the whole artifact where a range was asked for',
   'lie-range': 'Content-Range names a range that is one byte off',
@@ -53,7 +54,14 @@ export function faultyProxy(target, extra = {}) {
     }
     const odd = Math.floor(Date.now() / 1000) % 2 === 1;
     if (mode === 'down' || (mode === 'flap' && odd)) return request.socket.destroy();
-    const refuse = (status, fields) => response.writeHead(status, { 'access-control-allow-origin': '*', 'access-control-expose-headers': 'Retry-After', ...fields }).end();
+    const refuse = (status, fields) =>
+      response
+        .writeHead(status, {
+          'access-control-allow-origin': '*',
+          'access-control-expose-headers': 'Retry-After',
+          ...fields,
+        })
+        .end();
     if (mode === 'error') return refuse(503, {});
     if (mode === 'limit' && odd) return refuse(429, { 'retry-after': '1' });
     if (mode === 'redirect') return refuse(302, { location: request.url });
@@ -66,11 +74,25 @@ export function faultyProxy(target, extra = {}) {
     delete headers.connection;
     if (mode === 'ignore-range') delete headers.range;
     // `agent: false`: a connection of its own, since a kept one may be closed at the other end just when it is used.
-    const passed = http.request(target, { agent: false, method: request.method, path: request.url, headers });
+    const passed = http.request(target, {
+      agent: false,
+      method: request.method,
+      path: request.url,
+      headers,
+    });
     passed.on('error', (error) => {
       if (response.headersSent) return response.destroy();
-      response.writeHead(502, { 'content-type': 'application/problem+json', 'access-control-allow-origin': '*' });
-      response.end(JSON.stringify({ status: 502, title: 'Bad gateway', detail: `${target}: ${error.message}` }));
+      response.writeHead(502, {
+        'content-type': 'application/problem+json',
+        'access-control-allow-origin': '*',
+      });
+      response.end(
+        JSON.stringify({
+          status: 502,
+          title: 'Bad gateway',
+          detail: `${target}: ${error.message}`,
+        }),
+      );
     });
     passed.on('response', (answer) => pass(answer, mode, fault.state, extra, response));
     response.on('close', () => response.writableFinished || passed.destroy()); // the client has left
@@ -106,16 +128,24 @@ export function faultyProxy(target, extra = {}) {
 
 /** Checks a fault that was asked for; throws an Error that says what is wrong with it. */
 function parse({ mode, match, offset = 0, rate = 262_144 }) {
-  if (!Object.hasOwn(MODES, mode)) throw new Error(`mode must be one of ${Object.keys(MODES).join(', ')}; it is ${JSON.stringify(mode)}`);
+  if (!Object.hasOwn(MODES, mode))
+    throw new Error(
+      `mode must be one of ${Object.keys(MODES).join(', ')}; it is ${JSON.stringify(mode)}`,
+    );
   for (const [name, value] of Object.entries({ offset, rate })) {
     if (!Number.isSafeInteger(value) || value < 0)
-      throw new Error(`${name} must be a whole number, not negative; it is ${JSON.stringify(value)}`);
+      throw new Error(
+        `${name} must be a whole number, not negative; it is ${JSON.stringify(value)}`,
+      );
   }
   match ??= mode === 'down' ? '' : ARTIFACTS;
   const expression = new RegExp(match);
   return {
     state: { mode, match, offset, rate, hits: 0, open: 0, sent: 0 },
-    takes: ({ method, url }) => mode !== 'none' && (mode === 'down' || ['GET', 'HEAD'].includes(method)) && expression.test(url),
+    takes: ({ method, url }) =>
+      mode !== 'none' &&
+      (mode === 'down' || ['GET', 'HEAD'].includes(method)) &&
+      expression.test(url),
   };
 }
 
@@ -124,7 +154,8 @@ function pass(answer, mode, state, extra, response) {
   const { offset, rate } = state;
   const headers = { ...answer.headers, ...extra };
   for (const hop of ['connection', 'keep-alive', 'transfer-encoding']) delete headers[hop];
-  const [, first, last, size] = /^bytes (\d+)-(\d+)\/(\d+)$/.exec(headers['content-range'] ?? '')?.map(Number) ?? [];
+  const [, first, last, size] =
+    /^bytes (\d+)-(\d+)\/(\d+)$/.exec(headers['content-range'] ?? '')?.map(Number) ?? [];
   const length = Number(headers['content-length']);
   const start = first ?? 0;
 

@@ -31,7 +31,8 @@ const HEADERS = {
   'access-control-allow-origin': '*',
   'access-control-allow-methods': 'GET, HEAD, OPTIONS',
   'access-control-allow-headers': 'Accept, If-None-Match, Range',
-  'access-control-expose-headers': 'Accept-Ranges, Content-Length, Content-Range, Etag, X-Ipfs-Path, X-Ipfs-Roots',
+  'access-control-expose-headers':
+    'Accept-Ranges, Content-Length, Content-Range, Etag, X-Ipfs-Path, X-Ipfs-Roots',
   'cross-origin-resource-policy': 'cross-origin',
   'x-content-type-options': 'nosniff',
 };
@@ -60,10 +61,21 @@ export async function ipfsNode(directory) {
       else throw new Refused(404, `nothing is at ${url.pathname}; /ipfs/{cid} and /api/v0/add are`);
     } catch (error) {
       if (response.headersSent || response.destroyed) return response.destroy(); // cut short, so that it cannot look complete
-      if (error.name === 'NotFoundError') error = new Refused(404, `${request.url} needs a block that this node does not have`);
+      if (error.name === 'NotFoundError')
+        error = new Refused(404, `${request.url} needs a block that this node does not have`);
       const status = error.status ?? 500;
-      response.writeHead(status, { ...HEADERS, ...error.headers, 'content-type': 'application/problem+json' });
-      response.end(JSON.stringify({ status, title: status === 404 ? 'Not found' : 'Refused', detail: error.message }));
+      response.writeHead(status, {
+        ...HEADERS,
+        ...error.headers,
+        'content-type': 'application/problem+json',
+      });
+      response.end(
+        JSON.stringify({
+          status,
+          title: status === 404 ? 'Not found' : 'Refused',
+          detail: error.message,
+        }),
+      );
     }
   };
 }
@@ -71,9 +83,15 @@ export async function ipfsNode(directory) {
 async function get(blocks, url, request, response) {
   if (request.method === 'OPTIONS') return response.writeHead(204, HEADERS).end();
   if (!['GET', 'HEAD'].includes(request.method))
-    throw new Refused(405, `${request.method} is not answered here`, { allow: 'GET, HEAD, OPTIONS' });
+    throw new Refused(405, `${request.method} is not answered here`, {
+      allow: 'GET, HEAD, OPTIONS',
+    });
 
-  const { type, etag, size, content } = await representation(blocks, url, request.headers.accept ?? '');
+  const { type, etag, size, content } = await representation(
+    blocks,
+    url,
+    request.headers.accept ?? '',
+  );
   const headers = {
     ...HEADERS,
     etag,
@@ -90,7 +108,8 @@ async function get(blocks, url, request, response) {
   let range = { start: 0, end: size };
   if (size !== undefined) {
     headers['accept-ranges'] = 'bytes';
-    const mayBePart = request.method === 'GET' && [undefined, etag].includes(request.headers['if-range']);
+    const mayBePart =
+      request.method === 'GET' && [undefined, etag].includes(request.headers['if-range']);
     const asked = mayBePart ? parseRange(request.headers.range, size) : undefined;
     if (asked) {
       range = asked;
@@ -113,9 +132,15 @@ async function representation(blocks, url, accept) {
   } catch (error) {
     throw new Refused(400, `${text} is not a CID: ${error.message}`);
   }
-  if (path.some((part) => part !== '')) throw new Refused(501, 'paths below a CID are not answered here; ask for the file by its own CID');
+  if (path.some((part) => part !== ''))
+    throw new Refused(
+      501,
+      'paths below a CID are not answered here; ask for the file by its own CID',
+    );
 
-  const format = url.searchParams.get('format') ?? Object.keys(FORMATS).find((name) => accept.includes(FORMATS[name]));
+  const format =
+    url.searchParams.get('format') ??
+    Object.keys(FORMATS).find((name) => accept.includes(FORMATS[name]));
   if (format === 'raw') {
     const block = await buffer(blocks.get(cid));
     return {
@@ -127,12 +152,17 @@ async function representation(blocks, url, accept) {
   }
   if (format === 'car') {
     await buffer(blocks.get(cid)); // 404 while there still can be one
-    return { type: `${FORMATS.car}; version=1; order=dfs; dups=n`, etag: `W/"${cid}.car"`, content: () => car(blocks, cid) };
+    return {
+      type: `${FORMATS.car}; version=1; order=dfs; dups=n`,
+      etag: `W/"${cid}.car"`,
+      content: () => car(blocks, cid),
+    };
   }
   if (format) throw new Refused(400, `format=${format} is not answered here; raw and car are`);
 
   const file = await exporter(cid, blocks);
-  if (!['file', 'raw', 'identity'].includes(file.type)) throw new Refused(501, `${cid} is a ${file.type}; only files are answered here`);
+  if (!['file', 'raw', 'identity'].includes(file.type))
+    throw new Refused(501, `${cid} is a ${file.type}; only files are answered here`);
   return {
     type: 'application/octet-stream',
     etag: `"${cid}"`,
@@ -151,7 +181,10 @@ function parseRange(header, size) {
   if (first && last && Number(last) < Number(first)) return undefined;
   const start = first ? Number(first) : Math.max(0, size - Number(last));
   const end = first && last ? Math.min(size, Number(last) + 1) : size;
-  if (start >= end) throw new Refused(416, `${header} lies outside the ${size} bytes there are`, { 'content-range': `bytes */${size}` });
+  if (start >= end)
+    throw new Refused(416, `${header} lies outside the ${size} bytes there are`, {
+      'content-range': `bytes */${size}`,
+    });
   return { start, end };
 }
 
@@ -165,7 +198,8 @@ function car(blocks, root) {
     seen.add(cid.toString());
     const bytes = await buffer(blocks.get(cid));
     await writer.put({ cid, bytes });
-    if (cid.code === dagPb.code) for (const link of dagPb.decode(bytes).Links) await write(link.Hash);
+    if (cid.code === dagPb.code)
+      for (const link of dagPb.decode(bytes).Links) await write(link.Hash);
   };
   write(root)
     .then(() => writer.close())
@@ -175,9 +209,11 @@ function car(blocks, root) {
 
 /** kubo's `POST /api/v0/add`: each file of a multipart/form-data body is kept; one line of JSON is answered for each. */
 async function add(blocks, url, request, response) {
-  if (request.method !== 'POST') throw new Refused(405, 'POST is what /api/v0/add answers', { allow: 'POST' });
+  if (request.method !== 'POST')
+    throw new Refused(405, 'POST is what /api/v0/add answers', { allow: 'POST' });
   for (const [name, value] of Object.entries(PROFILE_QUERY)) {
-    if (url.searchParams.get(name) !== value) throw new Refused(400, `${name} must be ${value}: this node makes one kind of DAG`);
+    if (url.searchParams.get(name) !== value)
+      throw new Refused(400, `${name} must be ${value}: this node makes one kind of DAG`);
   }
   let form;
   try {

@@ -22,14 +22,31 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url));
 export async function startIsolate({ variables, inference = null, data, main }) {
   const [port, inspectorPort] = [await freePort(), await freePort()];
   const env = { WRANGLER_SEND_METRICS: 'false', WRANGLER_LOG_PATH: join(data, 'wrangler') };
-  const command = workers({ port, inspectorPort, persist: join(data, 'cache'), variables, inference, main });
-  const program = startProgram(command, { cwd: ROOT, env, log: join(data, 'isolate.log'), died: console.error });
+  const command = workers({
+    port,
+    inspectorPort,
+    persist: join(data, 'cache'),
+    variables,
+    inference,
+    main,
+  });
+  const program = startProgram(command, {
+    cwd: ROOT,
+    env,
+    log: join(data, 'isolate.log'),
+    died: console.error,
+  });
   const url = `http://${HOST}:${port}`;
   await program.answers(url, new AbortController().signal).catch(async (error) => {
     await program.stop();
     throw error;
   });
-  return { url, pid: program.pid, stop: program.stop, inspect: (worker) => inspect(inspectorPort, worker) };
+  return {
+    url,
+    pid: program.pid,
+    stop: program.stop,
+    inspect: (worker) => inspect(inspectorPort, worker),
+  };
 }
 
 /** Connects to the inspector of an isolate, the edge's if not told otherwise. */
@@ -55,12 +72,24 @@ async function inspect(port, worker = 'edge-net-models-dev') {
   };
   socket.send(JSON.stringify({ id: 0, method: 'Runtime.enable' }));
   const { params } = await until(({ method }) => method === 'Runtime.executionContextCreated');
-  const { result: prototype } = await ask('Runtime.evaluate', { expression: 'WebAssembly.Memory.prototype', contextId: params.context.id });
+  const { result: prototype } = await ask('Runtime.evaluate', {
+    expression: 'WebAssembly.Memory.prototype',
+    contextId: params.context.id,
+  });
   /** All garbage is collected by this. What it finds stays until it is released. */
-  const memories = async () => (await ask('Runtime.queryObjects', { prototypeObjectId: prototype.objectId })).objects.objectId;
+  const memories = async () =>
+    (await ask('Runtime.queryObjects', { prototypeObjectId: prototype.objectId })).objects.objectId;
   let first;
-  const sum = 'function () { return this.reduce((sum, memory) => sum + memory.buffer.byteLength, 0); }';
-  const bytesOf = async (objectId) => (await ask('Runtime.callFunctionOn', { objectId, functionDeclaration: sum, returnByValue: true })).result.value;
+  const sum =
+    'function () { return this.reduce((sum, memory) => sum + memory.buffer.byteLength, 0); }';
+  const bytesOf = async (objectId) =>
+    (
+      await ask('Runtime.callFunctionOn', {
+        objectId,
+        functionDeclaration: sum,
+        returnByValue: true,
+      })
+    ).result.value;
 
   return {
     /**
@@ -70,7 +99,9 @@ async function inspect(port, worker = 'edge-net-models-dev') {
     async memory() {
       first ??= await memories();
       const heap = await ask('Runtime.getHeapUsage');
-      return heap.usedSize + heap.embedderHeapUsedSize + heap.backingStorageSize + (await bytesOf(first));
+      return (
+        heap.usedSize + heap.embedderHeapUsedSize + heap.backingStorageSize + (await bytesOf(first))
+      );
     },
     /** The same of what is left when all garbage is collected, with the WASM memory of all instances, and that alone. */
     async kept() {
@@ -78,7 +109,10 @@ async function inspect(port, worker = 'edge-net-models-dev') {
       const wasm = await bytesOf(found);
       await ask('Runtime.releaseObject', { objectId: found });
       const heap = await ask('Runtime.getHeapUsage');
-      return { all: heap.usedSize + heap.embedderHeapUsedSize + heap.backingStorageSize + wasm, wasm };
+      return {
+        all: heap.usedSize + heap.embedderHeapUsedSize + heap.backingStorageSize + wasm,
+        wasm,
+      };
     },
     close: () => socket.close(),
   };

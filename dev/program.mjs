@@ -6,7 +6,10 @@ import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 /** Prefix of a command that the kernel ends when this process dies, even of SIGKILL; empty where util-linux is not there. */
-const END_WITH_US = spawnSync('setpriv', ['--pdeathsig', 'TERM', 'true']).status === 0 ? ['setpriv', '--pdeathsig', 'TERM', '--'] : [];
+const END_WITH_US =
+  spawnSync('setpriv', ['--pdeathsig', 'TERM', 'true']).status === 0
+    ? ['setpriv', '--pdeathsig', 'TERM', '--']
+    : [];
 
 /** How long a program may take to answer at first, and to end when told to, in milliseconds. */
 const PATIENCE = { start: 300_000, stop: 1000 };
@@ -24,16 +27,24 @@ export function startProgram(command, { cwd, env, log, died }) {
   const out = openSync(log, 'a');
   const [file, ...args] = [...END_WITH_US, ...command];
   // A process group of its own, so that what the program starts in turn can be stopped with it.
-  const child = spawn(file, args, { cwd, env: { ...process.env, ...env }, stdio: ['ignore', out, out], detached: true });
+  const child = spawn(file, args, {
+    cwd,
+    env: { ...process.env, ...env },
+    stdio: ['ignore', out, out],
+    detached: true,
+  });
   closeSync(out);
 
-  const lastWords = async (what) => `${command[0]} ${what}:\n${(await readFile(log, 'utf8')).trim().split('\n').slice(-20).join('\n')}`;
+  const lastWords = async (what) =>
+    `${command[0]} ${what}:\n${(await readFile(log, 'utf8')).trim().split('\n').slice(-20).join('\n')}`;
   let ended = false;
   let stopping = false;
-  const end = new Promise((resolve) => child.on('exit', resolve).on('error', resolve)).then(async () => {
-    ended = true;
-    if (!stopping) died(await lastWords('ended by itself'));
-  });
+  const end = new Promise((resolve) => child.on('exit', resolve).on('error', resolve)).then(
+    async () => {
+      ended = true;
+      if (!stopping) died(await lastWords('ended by itself'));
+    },
+  );
   const signalGroup = (signal) => {
     try {
       process.kill(-child.pid, signal);

@@ -38,7 +38,10 @@ export const KEY = { id: 'development', pem: join(ROOT, 'dev/development-key.pem
 
 /** Pinned keys of the development configuration: keyId → base64 of the raw public key. */
 export const KEYS = {
-  [KEY.id]: Buffer.from(createPublicKey(readFileSync(KEY.pem)).export({ format: 'jwk' }).x, 'base64url').toString('base64'),
+  [KEY.id]: Buffer.from(
+    createPublicKey(readFileSync(KEY.pem)).export({ format: 'jwk' }).x,
+    'base64url',
+  ).toString('base64'),
 };
 
 /**
@@ -56,7 +59,18 @@ export const KEYS = {
  * @param {(line: string) => void} [options.log] told of progress
  * @param {AbortSignal} [options.signal] gives up starting
  */
-export async function startStack({ web = 0, edge = 0, gcs = 0, ipfs = 0, pages, vars, inference, dataDir, log = () => {}, signal } = {}) {
+export async function startStack({
+  web = 0,
+  edge = 0,
+  gcs = 0,
+  ipfs = 0,
+  pages,
+  vars,
+  inference,
+  dataDir,
+  log = () => {},
+  signal,
+} = {}) {
   const giveUp = new AbortController();
   signal?.addEventListener('abort', () => giveUp.abort(signal.reason));
   const data = dataDir ?? (await mkdtemp(join(tmpdir(), 'edge-net-')));
@@ -73,7 +87,12 @@ export async function startStack({ web = 0, edge = 0, gcs = 0, ipfs = 0, pages, 
     return server;
   };
   const program = (part, command, env) => {
-    const child = startProgram(command, { cwd: ROOT, env, log: join(data, `${part}.log`), died: log });
+    const child = startProgram(command, {
+      cwd: ROOT,
+      env,
+      log: join(data, `${part}.log`),
+      died: log,
+    });
     running[part].push(child.stop);
     return child;
   };
@@ -82,7 +101,9 @@ export async function startStack({ web = 0, edge = 0, gcs = 0, ipfs = 0, pages, 
     async gcs() {
       const inner = await freePort();
       // A real bucket's CORS configuration says which header fields pages may read; the emulator has none.
-      const cors = { 'access-control-expose-headers': 'Accept-Ranges, Content-Length, Content-Range, ETag' };
+      const cors = {
+        'access-control-expose-headers': 'Accept-Ranges, Content-Length, Content-Range, ETag',
+      };
       const proxy = await serve('gcs', faultyProxy(`http://${HOST}:${inner}`, cors), 'GCS_PORT');
       running.gcs.push(proxy.stop);
       await mkdir(join(data, 'gcs', BUCKET), { recursive: true }); // a folder is a bucket
@@ -96,7 +117,10 @@ export async function startStack({ web = 0, edge = 0, gcs = 0, ipfs = 0, pages, 
         'filesystem-root': join(data, 'gcs'),
         'log-level': 'warn',
       };
-      const emulator = program('gcs', [join(ROOT, '.tools/bin/fake-gcs-server'), ...flags(options)]);
+      const emulator = program('gcs', [
+        join(ROOT, '.tools/bin/fake-gcs-server'),
+        ...flags(options),
+      ]);
       await emulator.answers(`http://${HOST}:${inner}/storage/v1/b`, giveUp.signal);
       urls.gcs = `http://${HOST}:${proxy.port}/${BUCKET}`;
       urls.gcsFault = `http://${HOST}:${proxy.port}/__fault`;
@@ -116,7 +140,12 @@ export async function startStack({ web = 0, edge = 0, gcs = 0, ipfs = 0, pages, 
       const inner = await freePort();
       const proxy = await serve('edge', faultyProxy(`http://${HOST}:${inner}`), 'EDGE_PORT');
       running.edge.push(proxy.stop);
-      const variables = { GCS_BASE: urls.gcs, IPFS_GATEWAYS: urls.ipfs, PINNED_KEYS: JSON.stringify(KEYS), ...vars };
+      const variables = {
+        GCS_BASE: urls.gcs,
+        IPFS_GATEWAYS: urls.ipfs,
+        PINNED_KEYS: JSON.stringify(KEYS),
+        ...vars,
+      };
       const command = workers({ port: inner, persist: join(data, 'edge'), variables, inference });
       const worker = program('edge', command, {
         WRANGLER_SEND_METRICS: 'false',
@@ -145,7 +174,8 @@ export async function startStack({ web = 0, edge = 0, gcs = 0, ipfs = 0, pages, 
     folder: join(data, 'edge/v3/d1/miniflare-D1DatabaseObject'),
     aside: join(data, 'registry'),
     /** Those of the database, with its log; without metadata.sqlite, which is not it, workerd would not start. */
-    files: async () => (await readdir(registry.folder)).filter((name) => /^[0-9a-f]{64}\.sqlite/.test(name)),
+    files: async () =>
+      (await readdir(registry.folder)).filter((name) => /^[0-9a-f]{64}\.sqlite/.test(name)),
   };
 
   const stack = {
@@ -163,7 +193,8 @@ export async function startStack({ web = 0, edge = 0, gcs = 0, ipfs = 0, pages, 
     /** Spoils the registry's database: D1 then fails whatever it is asked. The edge has to be stopped meanwhile. */
     async breakRegistry() {
       await cp(registry.folder, registry.aside, { recursive: true });
-      for (const name of await registry.files()) await writeFile(join(registry.folder, name), 'not a database'.repeat(1000));
+      for (const name of await registry.files())
+        await writeFile(join(registry.folder, name), 'not a database'.repeat(1000));
     },
     /** Undoes that. */
     async mendRegistry() {
@@ -179,7 +210,11 @@ export async function startStack({ web = 0, edge = 0, gcs = 0, ipfs = 0, pages, 
       const { dir, key, ...described } = { key: KEY, ...model };
       if (!existsSync(CLI)) throw new Error(`${CLI} is not there; build it: make cli`);
       const signed = { ...described, key: key.pem, 'key-id': key.id };
-      const targets = { bucket: BUCKET, 'gcs-endpoint': new URL(urls.gcs).origin, 'ipfs-api': new URL(urls.ipfs).origin };
+      const targets = {
+        bucket: BUCKET,
+        'gcs-endpoint': new URL(urls.gcs).origin,
+        'ipfs-api': new URL(urls.ipfs).origin,
+      };
       const command = ['publish', dir, ...flags({ ...signed, ...targets })];
       const { stdout } = await promisify(execFile)(CLI, command, { signal: giveUp.signal });
       return stdout;
@@ -194,7 +229,9 @@ export async function startStack({ web = 0, edge = 0, gcs = 0, ipfs = 0, pages, 
 
   /** Starts parts side by side. When one fails the others are given up, and waited for: what is half started cannot be stopped. */
   const startAll = (...parts) =>
-    Promise.allSettled(parts.map((part) => start[part]().catch((error) => giveUp.abort(error)))).then(() => giveUp.signal.throwIfAborted());
+    Promise.allSettled(
+      parts.map((part) => start[part]().catch((error) => giveUp.abort(error))),
+    ).then(() => giveUp.signal.throwIfAborted());
   try {
     log('starting the bucket and the IPFS node');
     await startAll('gcs', 'ipfs');
@@ -215,7 +252,10 @@ function pageHandler(folders, urls) {
   return (request, response) => {
     if (request.url !== '/dev.json') {
       const missing = () => response.writeHead(404).end();
-      return folders.reduceRight((next, folder) => () => folder(request, response, next), missing)();
+      return folders.reduceRight(
+        (next, folder) => () => folder(request, response, next),
+        missing,
+      )();
     }
     response.writeHead(200, { 'content-type': 'application/json', 'cache-control': 'no-store' });
     response.end(JSON.stringify({ ...urls, page: undefined, ipfs: [urls.ipfs], keys: KEYS }));
@@ -248,10 +288,16 @@ export async function freePort() {
 /** Ports given on the command line: `--web 8080 --edge 8787 …`. */
 function portsAsked() {
   const { values } = parseArgs({
-    options: { web: { type: 'string' }, edge: { type: 'string' }, gcs: { type: 'string' }, ipfs: { type: 'string' } },
+    options: {
+      web: { type: 'string' },
+      edge: { type: 'string' },
+      gcs: { type: 'string' },
+      ipfs: { type: 'string' },
+    },
   });
   for (const [part, value] of Object.entries(values)) {
-    if (!/^\d+$/.test(value) || Number(value) > 65535) throw new Error(`the port of ${part} must be a number up to 65535, not ${value}`);
+    if (!/^\d+$/.test(value) || Number(value) > 65535)
+      throw new Error(`the port of ${part} must be a number up to 65535, not ${value}`);
     values[part] = Number(value);
   }
   return values;

@@ -20,14 +20,21 @@ const HOST = '127.0.0.1';
  * @param {Record<string, string> | null} [settings.inference] the same of the worker that embeds; null leaves it out
  * @param {string} [settings.main] another module than the edge's, with the same settings
  */
-export const workers = (settings) => [process.execPath, fileURLToPath(import.meta.url), JSON.stringify(settings)];
+export const workers = (settings) => [
+  process.execPath,
+  fileURLToPath(import.meta.url),
+  JSON.stringify(settings),
+];
 
 /** Miniflare's options for the worker that a file configures. */
 function worker(name, config, { variables, main }) {
   const { workerOptions, main: configured } = optionsOf(join(ROOT, config), 'dev');
   const isText = (name) => typeof variables[name] === 'string';
-  const pick = (wanted) => Object.fromEntries(Object.entries(variables).filter(([name]) => wanted(name)));
-  const limits = Object.entries(workerOptions.ratelimits ?? {}).filter(([name]) => !(name in variables));
+  const pick = (wanted) =>
+    Object.fromEntries(Object.entries(variables).filter(([name]) => wanted(name)));
+  const limits = Object.entries(workerOptions.ratelimits ?? {}).filter(
+    ([name]) => !(name in variables),
+  );
   return {
     ...workerOptions,
     name,
@@ -42,14 +49,40 @@ function worker(name, config, { variables, main }) {
 
 /** The program. */
 async function main() {
-  const { port, inspectorPort, persist, variables, inference = {}, main } = JSON.parse(process.argv[2]);
+  const {
+    port,
+    inspectorPort,
+    persist,
+    variables,
+    inference = {},
+    main,
+  } = JSON.parse(process.argv[2]);
   // The registry's tables, where they are not there yet.
-  const migrate = ['d1', 'migrations', 'apply', 'REGISTRY', '--local', '--env=dev', `--persist-to=${persist}`];
-  const migrated = spawnSync(join(ROOT, 'node_modules/.bin/wrangler'), migrate, { cwd: ROOT, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
-  if (migrated.status) console.error(`the registry has no tables: ${migrated.stdout}${migrated.stderr}`);
+  const migrate = [
+    'd1',
+    'migrations',
+    'apply',
+    'REGISTRY',
+    '--local',
+    '--env=dev',
+    `--persist-to=${persist}`,
+  ];
+  const migrated = spawnSync(join(ROOT, 'node_modules/.bin/wrangler'), migrate, {
+    cwd: ROOT,
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  if (migrated.status)
+    console.error(`the registry has no tables: ${migrated.stdout}${migrated.stderr}`);
   const edge = worker('edge-net-models-dev', 'wrangler.toml', { variables, main });
   const { PINNED_KEYS } = variables;
-  const others = inference ? [worker('edge-net-inference-dev', 'worker-inference/wrangler.toml', { variables: { PINNED_KEYS, ...inference } })] : [];
+  const others = inference
+    ? [
+        worker('edge-net-inference-dev', 'worker-inference/wrangler.toml', {
+          variables: { PINNED_KEYS, ...inference },
+        }),
+      ]
+    : [];
   if (!inference) delete edge.serviceBindings.INFERENCE;
   const miniflare = new Miniflare({
     workers: [edge, ...others],

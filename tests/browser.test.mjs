@@ -4,8 +4,24 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
 import { DEMO, startStack } from '../dev/stack.mjs';
-import { fetchInPage, forgetEverything, heard, openPage, register, startChromium } from './chromium.mjs';
-import { BUCKET_FAULTS, HINDRANCES, nonCanonical, publishSmall, putObject, resign, setFault, sha256 } from './publisher.mjs';
+import {
+  fetchInPage,
+  forgetEverything,
+  heard,
+  openPage,
+  register,
+  startChromium,
+} from './chromium.mjs';
+import {
+  BUCKET_FAULTS,
+  HINDRANCES,
+  nonCanonical,
+  publishSmall,
+  putObject,
+  resign,
+  setFault,
+  sha256,
+} from './publisher.mjs';
 import { SEED, anyRange, random } from './ranges.mjs';
 import { assertEmbeds, referenceEmbedding } from './reference-embedding.mjs';
 
@@ -35,7 +51,8 @@ describe('in Chromium', () => {
   });
   afterEach(async () => {
     await browser?.close();
-    for (const url of [stack.urls.gcsFault, stack.urls.ipfsFault, stack.urls.edgeFault]) await setFault(url, { mode: 'none' });
+    for (const url of [stack.urls.gcsFault, stack.urls.ipfsFault, stack.urls.edgeFault])
+      await setFault(url, { mode: 'none' });
   });
 
   const stopAll = () => Promise.all([stack.stopEdge(), stack.stopGcs(), stack.stopIpfs()]);
@@ -48,7 +65,12 @@ describe('in Chromium', () => {
     for (let i = 0; i < count; i++) {
       const { field, bytes } = anyRange(next, MODEL.length);
       const context = `SEED=${SEED}, range ${i}: ${field}`;
-      const { status, headers, sha256: got, error } = await fetchInPage(page, URL_OF_MODEL, { range: field });
+      const {
+        status,
+        headers,
+        sha256: got,
+        error,
+      } = await fetchInPage(page, URL_OF_MODEL, { range: field });
       assert.equal(error, undefined, context);
       if (!bytes) {
         assert.equal(status, 416, context);
@@ -56,7 +78,11 @@ describe('in Chromium', () => {
         continue;
       }
       assert.equal(status, 206, context);
-      assert.equal(headers['content-range'], `bytes ${bytes[0]}-${bytes[1] - 1}/${MODEL.length}`, context);
+      assert.equal(
+        headers['content-range'],
+        `bytes ${bytes[0]}-${bytes[1] - 1}/${MODEL.length}`,
+        context,
+      );
       assert.equal(got, sha256(MODEL.subarray(...bytes)), context);
     }
   };
@@ -75,10 +101,20 @@ describe('in Chromium', () => {
     assert.ok(segments.every(({ segments: of }) => of === SEGMENTS));
     assert.deepEqual(names(segments.map(({ source }) => source)), ['edge', 'gcs', 'ipfs']);
     assert.deepEqual(names(segments.map(({ origin }) => origin)), ['gcs', 'ipfs']);
-    const progress = events.filter(({ type, file }) => type === 'progress' && file === 'model.onnx');
-    assert.ok(progress.every(({ size, rate, received, verified }) => size === MODEL.length && rate > 0 && verified <= received + MODEL.length));
+    const progress = events.filter(
+      ({ type, file }) => type === 'progress' && file === 'model.onnx',
+    );
+    assert.ok(
+      progress.every(
+        ({ size, rate, received, verified }) =>
+          size === MODEL.length && rate > 0 && verified <= received + MODEL.length,
+      ),
+    );
     assert.equal(events.filter(({ type }) => type === 'complete').length, 1);
-    assert.deepEqual(events.filter(({ type }) => type === 'failed'), []);
+    assert.deepEqual(
+      events.filter(({ type }) => type === 'failed'),
+      [],
+    );
 
     await page.evaluate(() => edgeNet.idle());
     await page.reload();
@@ -141,7 +177,8 @@ describe('in Chromium', () => {
   });
 
   test('flipped everywhere: the fetch fails, says why, and nothing wrong is kept', async () => {
-    for (const url of [stack.urls.gcsFault, stack.urls.ipfsFault]) await setFault(url, { mode: 'corrupt', offset: 5_000_000 });
+    for (const url of [stack.urls.gcsFault, stack.urls.ipfsFault])
+      await setFault(url, { mode: 'corrupt', offset: 5_000_000 });
     const { error } = await fetchInPage(page, URL_OF_MODEL);
     assert.ok(error);
     const events = await heard(page);
@@ -156,18 +193,27 @@ describe('in Chromium', () => {
       const reader = (await fetch(url)).body.getReader();
       let text = '';
       try {
-        for (let read; !(read = await reader.read()).done; ) text += Array.from(read.value, (byte) => String.fromCharCode(byte)).join('');
+        for (let read; !(read = await reader.read()).done;)
+          text += Array.from(read.value, (byte) => String.fromCharCode(byte)).join('');
       } catch {}
       return btoa(text);
     }, URL_OF_MODEL);
     const beginning = Buffer.from(handedOn, 'base64');
-    assert.ok(beginning.length < 5_000_000 && beginning.equals(MODEL.subarray(0, beginning.length)));
+    assert.ok(
+      beginning.length < 5_000_000 && beginning.equals(MODEL.subarray(0, beginning.length)),
+    );
     const kept = await page.evaluate(async () => {
       const cache = await caches.open('edge-net-segments-v1');
       const rows = [];
       for (const request of await cache.keys()) {
-        const digest = await crypto.subtle.digest('SHA-256', await (await cache.match(request)).arrayBuffer());
-        rows.push([request.url, [...new Uint8Array(digest)].map((byte) => byte.toString(16).padStart(2, '0')).join('')]);
+        const digest = await crypto.subtle.digest(
+          'SHA-256',
+          await (await cache.match(request)).arrayBuffer(),
+        );
+        rows.push([
+          request.url,
+          [...new Uint8Array(digest)].map((byte) => byte.toString(16).padStart(2, '0')).join(''),
+        ]);
       }
       return rows;
     });
@@ -175,10 +221,18 @@ describe('in Chromium', () => {
       const segment = Number(url.split('/').at(-1));
       assert.equal(digest, sha256(MODEL.subarray(segment * 4_194_304, (segment + 1) * 4_194_304)));
     }
-    assert.ok(!kept.some(([url]) => url.endsWith(`${CID}/1`)), 'the segment that nobody has is not kept');
+    assert.ok(
+      !kept.some(([url]) => url.endsWith(`${CID}/1`)),
+      'the segment that nobody has is not kept',
+    );
 
-    for (const url of [stack.urls.gcsFault, stack.urls.ipfsFault]) await setFault(url, { mode: 'none' });
-    assert.equal((await fetchInPage(page, URL_OF_MODEL)).sha256, sha256(MODEL), 'and once they are mended, all is well');
+    for (const url of [stack.urls.gcsFault, stack.urls.ipfsFault])
+      await setFault(url, { mode: 'none' });
+    assert.equal(
+      (await fetchInPage(page, URL_OF_MODEL)).sha256,
+      sha256(MODEL),
+      'and once they are mended, all is well',
+    );
   });
 
   // workerd decodes compressed parts and gets the right bytes; Chromium does not.
@@ -209,9 +263,12 @@ describe('in Chromium', () => {
 
   test('edge down and bucket down: right bytes from IPFS', async () => {
     await fetchInPage(page, '/models/minilm-l6-v2-q8/config.json'); // a manifest has to be known
-    for (const url of [stack.urls.edgeFault, stack.urls.gcsFault]) await setFault(url, { mode: 'down' });
+    for (const url of [stack.urls.edgeFault, stack.urls.gcsFault])
+      await setFault(url, { mode: 'down' });
     assert.equal((await fetchInPage(page, URL_OF_MODEL)).sha256, sha256(MODEL));
-    const segments = (await heard(page)).filter(({ type, file }) => type === 'segment' && file === 'model.onnx');
+    const segments = (await heard(page)).filter(
+      ({ type, file }) => type === 'segment' && file === 'model.onnx',
+    );
     assert.ok(segments.length === SEGMENTS && segments.every(({ source }) => source === 'ipfs'));
   });
 
@@ -230,10 +287,18 @@ describe('in Chromium', () => {
     await fetchInPage(page, URL_OF_MODEL);
     await page.evaluate(() => edgeNet.idle());
     const [row] = await page.evaluate(() => edgeNet.list());
-    assert.deepEqual([row.model, row.file, row.size, row.cachedBytes], ['minilm-l6-v2-q8', 'model.onnx', MODEL.length, MODEL.length]);
+    assert.deepEqual(
+      [row.model, row.file, row.size, row.cachedBytes],
+      ['minilm-l6-v2-q8', 'model.onnx', MODEL.length, MODEL.length],
+    );
     await page.evaluate(() => edgeNet.remove('minilm-l6-v2-q8'));
     assert.deepEqual(await page.evaluate(() => edgeNet.list()), []);
-    assert.equal(await page.evaluate(async () => (await (await caches.open('edge-net-segments-v1')).keys()).length), 0);
+    assert.equal(
+      await page.evaluate(
+        async () => (await (await caches.open('edge-net-segments-v1')).keys()).length,
+      ),
+      0,
+    );
   });
 
   test('HEAD, 404 and everything else on the origin', async () => {
@@ -247,7 +312,9 @@ describe('in Chromium', () => {
     assert.equal(missing.headers['content-type'], 'application/problem+json');
     assert.equal((await fetchInPage(page, '/blank.html')).status, 200);
     // By static routing: the worker was not even woken.
-    const entry = await page.evaluate(() => performance.getEntriesByName(new URL('/blank.html', location.href).href).at(-1).toJSON());
+    const entry = await page.evaluate(() =>
+      performance.getEntriesByName(new URL('/blank.html', location.href).href).at(-1).toJSON(),
+    );
     assert.equal(entry.workerFinalSourceType, 'network');
   });
 
@@ -258,40 +325,78 @@ describe('in Chromium', () => {
       await putObject(stack, `${id}/manifest.json`, JSON.stringify(await spoil(manifest)));
       const { error } = await fetchInPage(page, `/models/${id}/notes.txt`);
       assert.ok(error, 'it must fail');
-      return (await heard(page)).find(({ type, model }) => type === 'failed' && model === id).message;
+      return (await heard(page)).find(({ type, model }) => type === 'failed' && model === id)
+        .message;
     };
 
     test('a changed field, an unknown key, a non-canonical signature are refused, and the message says which', async () => {
-      assert.match(await refused('changed', (manifest) => ({ ...manifest, version: '1.0.1' })), /signature by "development" does not fit its fields/);
-      assert.match(await refused('unknown', (manifest) => resign(manifest, 'stranger')), /signed by key "stranger", which is not pinned here \(pinned: development\)/);
-      assert.match(await refused('unreduced', nonCanonical), /signature by "development" is not a canonical Ed25519 signature/);
-      assert.match(await refused('no-size', ({ artifacts: { notes, ...rest }, ...manifest }) => resign({ ...manifest, artifacts: rest })), /manifest field `artifacts`/);
+      assert.match(
+        await refused('changed', (manifest) => ({ ...manifest, version: '1.0.1' })),
+        /signature by "development" does not fit its fields/,
+      );
+      assert.match(
+        await refused('unknown', (manifest) => resign(manifest, 'stranger')),
+        /signed by key "stranger", which is not pinned here \(pinned: development\)/,
+      );
+      assert.match(
+        await refused('unreduced', nonCanonical),
+        /signature by "development" is not a canonical Ed25519 signature/,
+      );
+      assert.match(
+        await refused('no-size', ({ artifacts: { notes, ...rest }, ...manifest }) =>
+          resign({ ...manifest, artifacts: rest }),
+        ),
+        /manifest field `artifacts`/,
+      );
     });
 
     test('an older version than one accepted before is refused, and the message says which', async () => {
       const old = await publishSmall(stack, { id: 'rolled', version: '1.0.0' });
       await publishSmall(stack, { id: 'rolled', version: '1.1.0' });
-      assert.equal((await fetchInPage(page, '/models/rolled/notes.txt')).headers['x-model-version'], '1.1.0');
+      assert.equal(
+        (await fetchInPage(page, '/models/rolled/notes.txt')).headers['x-model-version'],
+        '1.1.0',
+      );
 
       // A rollback needs the edge, the bucket and the worker's memory to have forgotten the newer one.
       await putObject(stack, 'rolled/manifest.json', JSON.stringify(old));
       await stack.stopEdge();
       await stack.startEdge();
-      await browser.context.newCDPSession(page).then((session) => session.send('ServiceWorker.enable').then(() => session.send('ServiceWorker.stopAllWorkers')));
+      await browser.context
+        .newCDPSession(page)
+        .then((session) =>
+          session
+            .send('ServiceWorker.enable')
+            .then(() => session.send('ServiceWorker.stopAllWorkers')),
+        );
       await page.reload();
       await register(page);
-      assert.equal((await fetchInPage(page, '/models/rolled/notes.txt')).headers['x-model-version'], '1.1.0', 'the newer one still holds');
-      const { reason } = (await heard(page)).find(({ type, model }) => type === 'refused' && model === 'rolled');
-      assert.match(reason, /version 1\.0\.0 signed \S+ is older than version 1\.1\.0 signed \S+, which was accepted before/);
+      assert.equal(
+        (await fetchInPage(page, '/models/rolled/notes.txt')).headers['x-model-version'],
+        '1.1.0',
+        'the newer one still holds',
+      );
+      const { reason } = (await heard(page)).find(
+        ({ type, model }) => type === 'refused' && model === 'rolled',
+      );
+      assert.match(
+        reason,
+        /version 1\.0\.0 signed \S+ is older than version 1\.1\.0 signed \S+, which was accepted before/,
+      );
       // Who asks for the old version by its number gets it.
-      assert.equal((await fetchInPage(page, '/models/rolled/v1.0.0/notes.txt')).headers['x-model-version'], '1.0.0');
+      assert.equal(
+        (await fetchInPage(page, '/models/rolled/v1.0.0/notes.txt')).headers['x-model-version'],
+        '1.0.0',
+      );
     });
   });
 
   test('a page without service workers gets the same through EdgeNet.fetch', async () => {
     await forgetEverything(page);
     const other = await browser.context.newPage();
-    await other.addInitScript(() => Object.defineProperty(navigator, 'serviceWorker', { value: undefined }));
+    await other.addInitScript(() =>
+      Object.defineProperty(navigator, 'serviceWorker', { value: undefined }),
+    );
     await other.goto(`${stack.urls.page}blank.html`);
     assert.equal(await register(other), 'page');
     await setFault(stack.urls.gcsFault, { mode: 'corrupt', offset: 5_000_000 });
@@ -319,13 +424,23 @@ describe('in Chromium', () => {
     await other.evaluate(async () => {
       const { connect } = await import('/edge-net.js');
       const { edge, gcs, ipfs, keys } = await (await fetch('/dev.json')).json();
-      const controlled = new Promise((resolve) => navigator.serviceWorker.addEventListener('controllerchange', resolve));
-      await navigator.serviceWorker.register(`/own-worker.js?models=${encodeURIComponent(JSON.stringify({ edge, gcs, ipfs, keys }))}`);
+      const controlled = new Promise((resolve) =>
+        navigator.serviceWorker.addEventListener('controllerchange', resolve),
+      );
+      await navigator.serviceWorker.register(
+        `/own-worker.js?models=${encodeURIComponent(JSON.stringify({ edge, gcs, ipfs, keys }))}`,
+      );
       await controlled;
       window.edgeNet = await connect();
     });
-    assert.equal(await other.evaluate(async () => (await fetch('/own')).text()), 'answered by the app');
+    assert.equal(
+      await other.evaluate(async () => (await fetch('/own')).text()),
+      'answered by the app',
+    );
     assert.equal((await fetchInPage(other, URL_OF_MODEL)).sha256, sha256(MODEL));
-    assert.equal((await other.evaluate(() => edgeNet.manifest('minilm-l6-v2-q8'))).version, DEMO.version);
+    assert.equal(
+      (await other.evaluate(() => edgeNet.manifest('minilm-l6-v2-q8'))).version,
+      DEMO.version,
+    );
   });
 });

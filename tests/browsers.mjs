@@ -11,7 +11,9 @@ const PROGRAMS = { chromium: 'chromium', firefox: 'firefox-esr firefox' };
  * @returns {Promise<{version: string, open(url: string): Promise<import('puppeteer-core').Page>, close(): Promise<void>}>}
  */
 export async function startBrowser(name) {
-  const executablePath = execFileSync("sh", ["-c", `command -v ${PROGRAMS[name]} || true`], { encoding: "utf8" }).split("\n")[0];
+  const executablePath = execFileSync('sh', ['-c', `command -v ${PROGRAMS[name]} || true`], {
+    encoding: 'utf8',
+  }).split('\n')[0];
   const browser = await puppeteer.launch({
     browser: name === 'firefox' ? 'firefox' : 'chrome',
     executablePath,

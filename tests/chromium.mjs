@@ -6,7 +6,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
 
-const ARGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
+const ARGS = [
+  '--no-sandbox',
+  '--disable-gpu',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
+];
 
 /**
  * Starts Chromium, with an empty profile unless one is given that outlived its browser.
@@ -14,8 +22,14 @@ const ARGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run
  * @returns {Promise<{context: import('playwright-core').BrowserContext, profile: string, kill(): void, close(): Promise<void>}>}
  */
 export async function startChromium(profile = mkdtempSync(join(tmpdir(), 'edge-net-chromium-'))) {
-  const executablePath = execFileSync('sh', ['-c', 'command -v chromium'], { encoding: 'utf8' }).trim();
-  const context = await chromium.launchPersistentContext(profile, { executablePath, headless: true, args: ARGS });
+  const executablePath = execFileSync('sh', ['-c', 'command -v chromium'], {
+    encoding: 'utf8',
+  }).trim();
+  const context = await chromium.launchPersistentContext(profile, {
+    executablePath,
+    headless: true,
+    args: ARGS,
+  });
   return {
     context,
     profile,
@@ -23,7 +37,8 @@ export async function startChromium(profile = mkdtempSync(join(tmpdir(), 'edge-n
     kill() {
       for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
         try {
-          if (readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(`--user-data-dir=${profile}`)) process.kill(Number(pid), 'SIGKILL');
+          if (readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(`--user-data-dir=${profile}`))
+            process.kill(Number(pid), 'SIGKILL');
         } catch {} // it ended meanwhile
       }
     },
@@ -74,7 +89,12 @@ export function fetchInPage(page, url, headers = {}) {
         const bytes = await response.arrayBuffer();
         const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', bytes));
         const sha256 = [...digest].map((byte) => byte.toString(16).padStart(2, '0')).join('');
-        return { status: response.status, headers: Object.fromEntries(response.headers), length: bytes.byteLength, sha256 };
+        return {
+          status: response.status,
+          headers: Object.fromEntries(response.headers),
+          length: bytes.byteLength,
+          sha256,
+        };
       } catch (error) {
         return { error: String(error) };
       }
@@ -109,10 +129,13 @@ export async function heard(page) {
 /** Forgets every kept byte, manifest and floor of the origin. */
 export function forgetEverything(page) {
   return page.evaluate(async () => {
-    for (const registration of await navigator.serviceWorker.getRegistrations()) await registration.unregister();
+    for (const registration of await navigator.serviceWorker.getRegistrations())
+      await registration.unregister();
     for (const name of await caches.keys()) await caches.delete(name);
     for (const { name } of await indexedDB.databases()) {
-      await new Promise((resolve) => Object.assign(indexedDB.deleteDatabase(name), { onsuccess: resolve, onblocked: resolve }));
+      await new Promise((resolve) =>
+        Object.assign(indexedDB.deleteDatabase(name), { onsuccess: resolve, onblocked: resolve }),
+      );
     }
   });
 }

@@ -28,7 +28,8 @@ describe('the tool, beside edge, bucket and IPFS node', () => {
   beforeEach(async (t) => {
     home = await mkdtemp(join(tmpdir(), 'edge-net-home-'));
     t.after?.(() => rm(home, { recursive: true }));
-    for (const part of ['edge', 'gcs', 'ipfs']) await setFault(stack.urls[`${part}Fault`], { mode: 'none' });
+    for (const part of ['edge', 'gcs', 'ipfs'])
+      await setFault(stack.urls[`${part}Fault`], { mode: 'none' });
   });
 
   const run = async (...args) => {
@@ -45,21 +46,41 @@ describe('the tool, beside edge, bucket and IPFS node', () => {
   const pulled = async (...args) => {
     const { folder, files } = JSON.parse(await run('pull', DEMO.id, '--json', ...args));
     assert.equal(sha256(await readFile(join(folder, 'model.onnx'))), MODEL);
-    return new Set(Object.keys(files.find(({ file }) => file === 'model.onnx').segments).map((source) => source.split(':')[0]));
+    return new Set(
+      Object.keys(files.find(({ file }) => file === 'model.onnx').segments).map(
+        (source) => source.split(':')[0],
+      ),
+    );
   };
 
   for (const source of ['gcs', 'ipfs', 'edge']) {
-    test(`pull --source ${source}`, async () => assert.deepEqual(await pulled('--source', source), new Set([source])));
+    test(`pull --source ${source}`, async () =>
+      assert.deepEqual(await pulled('--source', source), new Set([source])));
   }
 
   test('a source that spoils a byte is not asked again, and the file is good', async () => {
     for (const spoilt of ['gcs', 'edge']) {
-      await setFault(stack.urls[`${spoilt}Fault`], { mode: 'corrupt', offset: 5_000_000, match: 'model\\.onnx$' });
+      await setFault(stack.urls[`${spoilt}Fault`], {
+        mode: 'corrupt',
+        offset: 5_000_000,
+        match: 'model\\.onnx$',
+      });
     }
     await pulled();
   });
 
-  for (const mode of ['cut', 'truncate', 'html', 'ignore-range', 'lie-range', 'error', 'flap', 'limit', 'gzip', 'redirect']) {
+  for (const mode of [
+    'cut',
+    'truncate',
+    'html',
+    'ignore-range',
+    'lie-range',
+    'error',
+    'flap',
+    'limit',
+    'gzip',
+    'redirect',
+  ]) {
     test(`a bucket that does ${mode} while the others work`, async () => {
       await setFault(stack.urls.gcsFault, { mode, match: 'model\\.onnx$' });
       await pulled();
@@ -70,21 +91,41 @@ describe('the tool, beside edge, bucket and IPFS node', () => {
     await run('pull', DEMO.id);
     await run('cache', 'clear');
     // Manifests are on no gateway.
-    for (const part of ['gcs', 'edge']) await setFault(stack.urls[`${part}Fault`], { mode: 'down', match: 'model\\.onnx' });
+    for (const part of ['gcs', 'edge'])
+      await setFault(stack.urls[`${part}Fault`], { mode: 'down', match: 'model\\.onnx' });
     assert.deepEqual(await pulled(), new Set(['ipfs']));
   });
 
   test('list, info, and names that mean one of several models', async () => {
     const listed = JSON.parse(await run('list', '--json'));
-    assert.deepEqual(listed.find(({ id }) => id === DEMO.id), {
-      id: DEMO.id, name: DEMO.name, type: 'embedding', quantization: 'INT8', license: 'Apache-2.0', size: 23_396_070, version: DEMO.version, embeddings: true,
-      cached: null,
-    });
-    assert.match(await run('list', '--type', 'embedding', '--quantization', 'int8'), new RegExp(`^minilm-l6-v2-q8 +${DEMO.version} +embedding +INT8`));
+    assert.deepEqual(
+      listed.find(({ id }) => id === DEMO.id),
+      {
+        id: DEMO.id,
+        name: DEMO.name,
+        type: 'embedding',
+        quantization: 'INT8',
+        license: 'Apache-2.0',
+        size: 23_396_070,
+        version: DEMO.version,
+        embeddings: true,
+        cached: null,
+      },
+    );
+    assert.match(
+      await run('list', '--type', 'embedding', '--quantization', 'int8'),
+      new RegExp(`^minilm-l6-v2-q8 +${DEMO.version} +embedding +INT8`),
+    );
     assert.equal(await run('list', '--type', 'vision'), '');
-    assert.match(await run('info', DEMO.id), new RegExp(`^minilm-l6-v2-q8 ${DEMO.version}, signed by development on `));
+    assert.match(
+      await run('info', DEMO.id),
+      new RegExp(`^minilm-l6-v2-q8 ${DEMO.version}, signed by development on `),
+    );
     assert.match(await run('info', DEMO.id, '--benchmarks'), /says nothing of benchmarks/);
-    assert.match(await run('pull', 'minilm-l6-v2'), new RegExp(`^minilm-l6-v2-q8 ${DEMO.version}, signed by development\n`));
+    assert.match(
+      await run('pull', 'minilm-l6-v2'),
+      new RegExp(`^minilm-l6-v2-q8 ${DEMO.version}, signed by development\n`),
+    );
     assert.match(await run('list'), new RegExp(`${DEMO.version} is here`));
   });
 
@@ -99,12 +140,26 @@ describe('the tool, beside edge, bucket and IPFS node', () => {
 
   test('an archive that it writes is one that the reference implementation reads the file from', async () => {
     const folder = join(home, 'cars');
-    const args = ['publish', join(DEMO.dir, 'model.onnx'), '--key', KEY.pem, '--key-id', KEY.id, '--dry-run', '--car', folder];
+    const args = [
+      'publish',
+      join(DEMO.dir, 'model.onnx'),
+      '--key',
+      KEY.pem,
+      '--key-id',
+      KEY.id,
+      '--dry-run',
+      '--car',
+      folder,
+    ];
     const manifest = JSON.parse(await run(...args));
     const car = await CarReader.fromBytes(await readFile(join(folder, 'model.onnx.car')));
     const [root] = await car.getRoots();
     assert.equal(root.toString(), manifest.artifacts.model.cid);
-    const blocks = { get: async function* (cid) { yield (await car.get(CID.parse(cid.toString()))).bytes; } };
+    const blocks = {
+      get: async function* (cid) {
+        yield (await car.get(CID.parse(cid.toString()))).bytes;
+      },
+    };
     const chunks = [];
     for await (const chunk of (await exporter(root, blocks)).content()) chunks.push(chunk);
     assert.equal(sha256(Buffer.concat(chunks)), MODEL);

@@ -19,13 +19,17 @@ import { balanced } from 'ipfs-unixfs-importer/layout';
 import { SEED, random } from './ranges.mjs';
 
 const TOOL = fileURLToPath(new URL('../target/release/edge-net-models', import.meta.url));
-const MODEL = fileURLToPath(new URL('../.tools/models/minilm-l6-v2-q8/model.onnx', import.meta.url));
+const MODEL = fileURLToPath(
+  new URL('../.tools/models/minilm-l6-v2-q8/model.onnx', import.meta.url),
+);
 const LEAF = 262_144;
 const EDGES = [0, 1, LEAF - 1, LEAF, LEAF + 1, 174 * LEAF, 174 * LEAF + 1, 175 * LEAF];
 const PIECE = 1 << 20;
 
 let folder;
-before(async () => { folder = await mkdtemp(join(tmpdir(), 'edge-net-conformance-')); });
+before(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'edge-net-conformance-'));
+});
 after(() => rm(folder, { recursive: true }));
 
 /** Writes `size` bytes of an AES-CTR key stream, which repeats nowhere, so that no two leaves are the same. */
@@ -34,7 +38,8 @@ async function writeFile(path, size, seed) {
   const zeros = Buffer.alloc(PIECE);
   function* pieces() {
     const stream = createCipheriv('aes-256-ctr', key, Buffer.alloc(16));
-    for (let left = size; left > 0; left -= PIECE) yield stream.update(zeros.subarray(0, Math.min(left, PIECE)));
+    for (let left = size; left > 0; left -= PIECE)
+      yield stream.update(zeros.subarray(0, Math.min(left, PIECE)));
   }
   await pipeline(Readable.from(pieces()), createWriteStream(path));
 }
@@ -58,7 +63,8 @@ async function reference(path) {
     wrapWithDirectory: false,
   };
   let root;
-  for await (const entry of importer([{ content: content() }], new BlackHoleBlockstore(), options)) root = entry;
+  for await (const entry of importer([{ content: content() }], new BlackHoleBlockstore(), options))
+    root = entry;
   return { size, sha256: hash.digest('hex'), cid: root.cid.toString() };
 }
 

@@ -30,14 +30,19 @@ describe('a download in Chromium', () => {
 
   const sources = () => [stack.urls.edgeFault, stack.urls.gcsFault, stack.urls.ipfsFault];
 
-  const ofModel = (events, type) => events.filter((event) => event.type === type && event.file === 'model.onnx');
+  const ofModel = (events, type) =>
+    events.filter((event) => event.type === type && event.file === 'model.onnx');
 
   test('cut off by the death of the browser: what was verified is not fetched again', async () => {
     browser = await startChromium();
     let page = await openPage(browser.context, stack.urls);
     await setFault(stack.urls.edgeFault, { mode: 'slow', rate: 2_000_000, match: 'model\\.onnx$' });
     const cut = fetchInPage(page, URL_OF_MODEL).catch(() => {});
-    const kept = () => page.evaluate(async () => (await edgeNet.list()).find(({ file }) => file === 'model.onnx')?.cachedBytes ?? 0);
+    const kept = () =>
+      page.evaluate(
+        async () =>
+          (await edgeNet.list()).find(({ file }) => file === 'model.onnx')?.cachedBytes ?? 0,
+      );
     while ((await kept()) < 3 * SEGMENT) await page.waitForTimeout(50);
     browser.kill();
     await cut;
@@ -47,7 +52,10 @@ describe('a download in Chromium', () => {
     page = await openPage(browser.context, stack.urls);
     assert.equal((await fetchInPage(page, URL_OF_MODEL)).sha256, sha256(MODEL));
     const again = ofModel(await heard(page), 'segment').filter(({ source }) => source !== 'cache');
-    assert.ok(again.length <= SEGMENTS - 3, `${again.length} of ${SEGMENTS} segments were fetched again`);
+    assert.ok(
+      again.length <= SEGMENTS - 3,
+      `${again.length} of ${SEGMENTS} segments were fetched again`,
+    );
   });
 
   test('four readers at once: each segment is fetched once', async () => {
@@ -56,7 +64,9 @@ describe('a download in Chromium', () => {
     const all = await Promise.all(Array.from({ length: 4 }, () => fetchInPage(page, URL_OF_MODEL)));
     assert.ok(all.every(({ sha256: got }) => got === sha256(MODEL)));
     const segments = ofModel(await heard(page), 'segment');
-    const fetched = segments.filter(({ source }) => source !== 'cache').map(({ segment }) => segment);
+    const fetched = segments
+      .filter(({ source }) => source !== 'cache')
+      .map(({ segment }) => segment);
     assert.deepEqual(fetched.sort(), [...Array(SEGMENTS).keys()]);
   });
 

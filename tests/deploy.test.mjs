@@ -16,11 +16,22 @@ test('make deploy-dry-run: production, with all that it needs', async () => {
   const { stdout } = await run('make', ['deploy-dry-run']);
   const gzipped = [...stdout.matchAll(/gzip: ([\d.]+) KiB/g)].map(([, size]) => Number(size));
   assert.equal(gzipped.length, 2, 'the edge, and the worker that embeds');
-  assert.ok(gzipped.every((size) => size < 3072), `the free plan takes 3 MiB; these are ${gzipped.join(' and ')} KiB`);
+  assert.ok(
+    gzipped.every((size) => size < 3072),
+    `the free plan takes 3 MiB; these are ${gzipped.join(' and ')} KiB`,
+  );
   assert.match(stdout, /env\.INFERENCE \(edge-net-inference-production\)/);
   assert.match(stdout, /env\.EDGE \(edge-net-models-production\)/);
-  for (const variable of ['MAX_INPUTS', 'MAX_INPUT_TOKENS', 'MAX_TOKENS', 'MAX_BODY_BYTES', 'MAX_REQUESTS']) assert.match(stdout, new RegExp(`env\\.${variable} `));
-  for (const variable of ['GCS_BASE', 'IPFS_GATEWAYS', 'PINNED_KEYS', 'SEGMENT_CACHE']) assert.match(stdout, new RegExp(`env\\.${variable} `));
+  for (const variable of [
+    'MAX_INPUTS',
+    'MAX_INPUT_TOKENS',
+    'MAX_TOKENS',
+    'MAX_BODY_BYTES',
+    'MAX_REQUESTS',
+  ])
+    assert.match(stdout, new RegExp(`env\\.${variable} `));
+  for (const variable of ['GCS_BASE', 'IPFS_GATEWAYS', 'PINNED_KEYS', 'SEGMENT_CACHE'])
+    assert.match(stdout, new RegExp(`env\\.${variable} `));
   assert.match(stdout, /env\.API_LIMIT \(100 requests\/60s\)/);
 });
 
@@ -28,7 +39,10 @@ test('make deploy says that nobody is logged in', async () => {
   const { CLOUDFLARE_API_TOKEN: _, ...others } = process.env;
   const home = await mkdtemp(join(tmpdir(), 'edge-net-home-'));
   try {
-    await assert.rejects(run('make', ['logged-in'], { env: { ...others, XDG_CONFIG_HOME: home } }), /not logged in to Cloudflare; run npx wrangler login/);
+    await assert.rejects(
+      run('make', ['logged-in'], { env: { ...others, XDG_CONFIG_HOME: home } }),
+      /not logged in to Cloudflare; run npx wrangler login/,
+    );
   } finally {
     await rm(home, { recursive: true });
   }
@@ -36,15 +50,32 @@ test('make deploy says that nobody is logged in', async () => {
 
 test('both WASM modules are made from the same core crate', async () => {
   for (const crate of ['edge-net-worker-edge', 'edge-net-worker-sw']) {
-    const { stdout } = await run('cargo', ['tree', '--quiet', '--package', crate, '--target', 'wasm32-unknown-unknown', '--prefix', 'none', '--format', '{p}']);
+    const { stdout } = await run('cargo', [
+      'tree',
+      '--quiet',
+      '--package',
+      crate,
+      '--target',
+      'wasm32-unknown-unknown',
+      '--prefix',
+      'none',
+      '--format',
+      '{p}',
+    ]);
     assert.match(stdout, /^edge-net-core v/m);
   }
   // A text of the core's that both must hold.
-  for (const wasm of ['worker-edge/build/index_bg.wasm', 'worker-sw/build/edge_net_worker_sw_bg.wasm']) {
+  for (const wasm of [
+    'worker-edge/build/index_bg.wasm',
+    'worker-sw/build/edge_net_worker_sw_bg.wasm',
+  ]) {
     assert.ok(readFileSync(wasm).includes('which is not pinned here'), wasm);
   }
 });
 
 test('the service worker is at most 150 KB gzipped', () => {
-  assert.ok(gzipSync(readFileSync('worker-sw/build/edge_net_worker_sw_bg.wasm'), { level: 9 }).length <= 150_000);
+  assert.ok(
+    gzipSync(readFileSync('worker-sw/build/edge_net_worker_sw_bg.wasm'), { level: 9 }).length <=
+      150_000,
+  );
 });

@@ -17,7 +17,11 @@ describe('the edge', () => {
   const at = (path) => `${stack.urls.edge}${path}`;
   const get = async (path, headers = {}, method = 'GET') => {
     const response = await fetch(at(path), { headers, method });
-    return { status: response.status, headers: response.headers, body: Buffer.from(await response.arrayBuffer()) };
+    return {
+      status: response.status,
+      headers: response.headers,
+      body: Buffer.from(await response.arrayBuffer()),
+    };
   };
   const model = '/models/minilm-l6-v2-q8/model.onnx';
 
@@ -36,7 +40,10 @@ describe('the edge', () => {
     assert.equal(headers.get('etag'), `"${CID}"`);
     assert.equal(headers.get('x-model-version'), DEMO.version);
     assert.equal(headers.get('x-model-checksum'), sha256(MODEL));
-    assert.equal(headers.get('repr-digest'), `sha-256=:${Buffer.from(sha256(MODEL), 'hex').toString('base64')}:`);
+    assert.equal(
+      headers.get('repr-digest'),
+      `sha-256=:${Buffer.from(sha256(MODEL), 'hex').toString('base64')}:`,
+    );
     assert.equal(headers.get('access-control-allow-origin'), '*');
     assert.equal(headers.get('cross-origin-resource-policy'), 'cross-origin');
     assert.match(headers.get('server-timing'), /origin;desc="gcs"/);
@@ -61,7 +68,11 @@ describe('the edge', () => {
         continue;
       }
       assert.equal(status, 206, context);
-      assert.equal(headers.get('content-range'), `bytes ${bytes[0]}-${bytes[1] - 1}/${MODEL.length}`, context);
+      assert.equal(
+        headers.get('content-range'),
+        `bytes ${bytes[0]}-${bytes[1] - 1}/${MODEL.length}`,
+        context,
+      );
       assert.equal(headers.get('content-length'), String(bytes[1] - bytes[0]), context);
       assert.ok(body.equals(MODEL.subarray(...bytes)), context);
     }
@@ -70,7 +81,12 @@ describe('the edge', () => {
   // field(s) asked → status, body bytes
   const size = MODEL.length;
   for (const [name, headers, status, length] of [
-    ['an end past the last byte is clamped', { range: `bytes=${size - 10}-${size + 900}` }, 206, 10],
+    [
+      'an end past the last byte is clamped',
+      { range: `bytes=${size - 10}-${size + 900}` },
+      206,
+      10,
+    ],
     ['absurd numbers are clamped', { range: 'bytes=0-99999999999999999999999999' }, 206, size],
     ['an absurd start is not satisfiable', { range: 'bytes=99999999999999999999999999-' }, 416],
     ['another unit is ignored', { range: 'lines=0-1' }, 200, size],
@@ -78,7 +94,12 @@ describe('the edge', () => {
     ['several ranges are answered whole', { range: 'bytes=0-1,5-6' }, 200, size],
     ['If-Range with our tag', { range: 'bytes=0-9', 'if-range': `"${CID}"` }, 206, 10],
     ['If-Range with another tag', { range: 'bytes=0-9', 'if-range': '"other"' }, 200, size],
-    ['If-Range with a date', { range: 'bytes=0-9', 'if-range': 'Sat, 03 Jan 2026 00:00:00 GMT' }, 200, size],
+    [
+      'If-Range with a date',
+      { range: 'bytes=0-9', 'if-range': 'Sat, 03 Jan 2026 00:00:00 GMT' },
+      200,
+      size,
+    ],
     ['If-None-Match with our tag', { 'if-none-match': `"a", W/"${CID}"` }, 304, 0],
     ['If-None-Match with a star', { 'if-none-match': '*' }, 304, 0],
     ['If-Match with another tag', { 'if-match': '"other"' }, 412],
@@ -99,7 +120,11 @@ describe('the edge', () => {
   });
 
   test('a preflight', async () => {
-    const { status, headers } = await get(model, { origin: 'https://app.example', 'access-control-request-headers': 'range' }, 'OPTIONS');
+    const { status, headers } = await get(
+      model,
+      { origin: 'https://app.example', 'access-control-request-headers': 'range' },
+      'OPTIONS',
+    );
     assert.equal(status, 204);
     assert.match(headers.get('access-control-allow-headers'), /Range/);
   });
@@ -110,7 +135,12 @@ describe('the edge', () => {
     assert.equal(manifest.signature.keyId, 'development');
     const { body } = await get(`${model}.leaves`);
     const leaves = [];
-    for (let at = 0; at < MODEL.length; at += 262_144) leaves.push(createHash('sha256').update(MODEL.subarray(at, at + 262_144)).digest());
+    for (let at = 0; at < MODEL.length; at += 262_144)
+      leaves.push(
+        createHash('sha256')
+          .update(MODEL.subarray(at, at + 262_144))
+          .digest(),
+      );
     assert.ok(body.equals(Buffer.concat(leaves)));
   });
 
@@ -138,7 +168,12 @@ describe('the edge', () => {
   });
 
   describe('when the bucket fails', () => {
-    after(() => Promise.all([setFault(stack.urls.gcsFault, { mode: 'none' }), setFault(stack.urls.ipfsFault, { mode: 'none' })]));
+    after(() =>
+      Promise.all([
+        setFault(stack.urls.gcsFault, { mode: 'none' }),
+        setFault(stack.urls.ipfsFault, { mode: 'none' }),
+      ]),
+    );
 
     for (const fault of BUCKET_FAULTS) {
       test(`${fault.mode}: right bytes, from IPFS`, async () => {
@@ -153,7 +188,8 @@ describe('the edge', () => {
     }
 
     test('wrong in both: 502 and no bytes', async () => {
-      for (const url of [stack.urls.gcsFault, stack.urls.ipfsFault]) await setFault(url, { mode: 'corrupt', offset: 5_000_000 });
+      for (const url of [stack.urls.gcsFault, stack.urls.ipfsFault])
+        await setFault(url, { mode: 'corrupt', offset: 5_000_000 });
       const { status, body } = await get(model, { range: 'bytes=4194304-8388607' });
       assert.equal(status, 502);
       const { detail } = JSON.parse(body);
@@ -162,12 +198,14 @@ describe('the edge', () => {
     });
 
     test('wrong in both, further on: the body breaks off and does not look complete', async () => {
-      for (const url of [stack.urls.gcsFault, stack.urls.ipfsFault]) await setFault(url, { mode: 'corrupt', offset: 20_000_000 });
+      for (const url of [stack.urls.gcsFault, stack.urls.ipfsFault])
+        await setFault(url, { mode: 'corrupt', offset: 20_000_000 });
       await assert.rejects(get(model));
     });
 
     test('bucket down and leaf table unknown: the table comes from the blocks', async () => {
-      for (const url of [stack.urls.gcsFault, stack.urls.ipfsFault]) await setFault(url, { mode: 'none' });
+      for (const url of [stack.urls.gcsFault, stack.urls.ipfsFault])
+        await setFault(url, { mode: 'none' });
       await stack.stopEdge();
       await stack.stopGcs();
       await stack.startEdge();
@@ -188,13 +226,18 @@ describe('the edge', () => {
     };
 
     test('a changed field', async () => {
-      const { status, detail } = await spoilt('spoilt-field', (manifest) => ({ ...manifest, name: 'Another' }));
+      const { status, detail } = await spoilt('spoilt-field', (manifest) => ({
+        ...manifest,
+        name: 'Another',
+      }));
       assert.equal(status, 502);
       assert.match(detail, /signature by "development" does not fit its fields/);
     });
 
     test('an unknown key', async () => {
-      const { status, detail } = await spoilt('spoilt-key', (manifest) => resign(manifest, 'stranger'));
+      const { status, detail } = await spoilt('spoilt-key', (manifest) =>
+        resign(manifest, 'stranger'),
+      );
       assert.equal(status, 502);
       assert.match(detail, /signed by key "stranger", which is not pinned here/);
     });

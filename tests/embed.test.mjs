@@ -11,8 +11,16 @@ import { random } from './ranges.mjs';
 import { assertEmbeds, floats, references } from './reference-embedding.mjs';
 
 const OPTIONS = { encoding: 'utf8', maxBuffer: 1 << 30, stdio: ['pipe', 'pipe', 'pipe'] };
-const embed = (input, ...options) => execFileSync('target/release/edge-net-models', ['embed', DEMO.dir, ...options], { ...OPTIONS, input });
-const rows = (out) => out.trimEnd().split('\n').map((row) => JSON.parse(row));
+const embed = (input, ...options) =>
+  execFileSync('target/release/edge-net-models', ['embed', DEMO.dir, ...options], {
+    ...OPTIONS,
+    input,
+  });
+const rows = (out) =>
+  out
+    .trimEnd()
+    .split('\n')
+    .map((row) => JSON.parse(row));
 
 const LINES = 10_000;
 /** What lines are made of: a range of code points, or a list of pieces. No line feed, which ends a line. */
@@ -36,9 +44,53 @@ const PIECES = [
   [0xfe00, 0xffff],
   [0x1f300, 0x1faff],
   [0x20000, 0x2a6df],
-  ['👩‍👩‍👧‍👦', '🏳️‍🌈', '🇩🇪', '👍🏽', 'e\u0301', 'ﬁ', 'İstanbul', 'ẞ', 'ς', 'Ǆ', '한국어', '日本語', '\u200b', '\ufeff', '\ufffd'],
-  ['[CLS]', '[SEP]', '[MASK]', '[UNK]', '[PAD]', '##ing', '[unused1]', "don't", 'U.S.A.', '3,141.59', 'https://example.com/?q=a&b', '…', '--', '((('],
-  ['the', 'embedding', 'Antidisestablishmentarianism', 'tokens', 'are', 'compared', 'one', 'by', 'one', 'naïve', 'façade', 'Ünïcödé'],
+  [
+    '👩‍👩‍👧‍👦',
+    '🏳️‍🌈',
+    '🇩🇪',
+    '👍🏽',
+    'e\u0301',
+    'ﬁ',
+    'İstanbul',
+    'ẞ',
+    'ς',
+    'Ǆ',
+    '한국어',
+    '日本語',
+    '\u200b',
+    '\ufeff',
+    '\ufffd',
+  ],
+  [
+    '[CLS]',
+    '[SEP]',
+    '[MASK]',
+    '[UNK]',
+    '[PAD]',
+    '##ing',
+    '[unused1]',
+    "don't",
+    'U.S.A.',
+    '3,141.59',
+    'https://example.com/?q=a&b',
+    '…',
+    '--',
+    '(((',
+  ],
+  [
+    'the',
+    'embedding',
+    'Antidisestablishmentarianism',
+    'tokens',
+    'are',
+    'compared',
+    'one',
+    'by',
+    'one',
+    'naïve',
+    'façade',
+    'Ünïcödé',
+  ],
 ];
 
 function lines() {
@@ -46,11 +98,16 @@ function lines() {
   const below = (n) => Math.floor(next() * n);
   const piece = () => {
     const from = PIECES[below(PIECES.length)];
-    return typeof from[0] === 'string' ? from[below(from.length)] : String.fromCodePoint(from[0] + below(from[1] - from[0] + 1));
+    return typeof from[0] === 'string'
+      ? from[below(from.length)]
+      : String.fromCodePoint(from[0] + below(from[1] - from[0] + 1));
   };
-  const all = Array.from({ length: LINES }, () => Array.from({ length: 1 + below(24) }, () => piece() + ' '.repeat(below(3) === 0)).join(''));
+  const all = Array.from({ length: LINES }, () =>
+    Array.from({ length: 1 + below(24) }, () => piece() + ' '.repeat(below(3) === 0)).join(''),
+  );
   // Words of 100 KB, of one script or of all.
-  for (const [at, word] of ['a', '漢', 'e\u0301', '👍🏽', '##'].entries()) all[1 + at * 1000] = word.repeat(100_000 / word.length);
+  for (const [at, word] of ['a', '漢', 'e\u0301', '👍🏽', '##'].entries())
+    all[1 + at * 1000] = word.repeat(100_000 / word.length);
   all[7] = Array.from({ length: 30_000 }, piece).join('');
   all[8] = '';
   return all;
@@ -67,13 +124,22 @@ json.dump([tokenizer.encode(line).ids for line in json.load(sys.stdin)], sys.std
 
 test(`the tokens of ${LINES} lines are those of the reference tokenizer`, () => {
   const texts = lines();
-  const wanted = JSON.parse(execFileSync('.tools/venv/bin/python', ['-c', REFERENCE, join(DEMO.dir, 'tokenizer.json')], { ...OPTIONS, input: JSON.stringify(texts) }));
+  const wanted = JSON.parse(
+    execFileSync('.tools/venv/bin/python', ['-c', REFERENCE, join(DEMO.dir, 'tokenizer.json')], {
+      ...OPTIONS,
+      input: JSON.stringify(texts),
+    }),
+  );
   const found = rows(embed(texts.map((text) => `${text}\n`).join(''), '--tokens'));
   assert.equal(found.length, LINES);
-  for (const [at, tokens] of found.entries()) assert.deepEqual(tokens, wanted[at], `line ${at}: ${JSON.stringify(texts[at].slice(0, 200))}`);
+  for (const [at, tokens] of found.entries())
+    assert.deepEqual(tokens, wanted[at], `line ${at}: ${JSON.stringify(texts[at].slice(0, 200))}`);
   // The test would say nothing of lines that are all unknown.
   const unknown = wanted.flat().filter((token) => token === 100).length;
-  assert.ok(unknown < wanted.flat().length / 4, `${unknown} of ${wanted.flat().length} are unknown`);
+  assert.ok(
+    unknown < wanted.flat().length / 4,
+    `${unknown} of ${wanted.flat().length} are unknown`,
+  );
 });
 
 test('vectors are those of native onnxruntime, and as near to the model before it was quantized', async (context) => {
@@ -83,10 +149,13 @@ test('vectors are those of native onnxruntime, and as near to the model before i
   assert.equal(ours.length, texts.length);
   ours.forEach((vector, i) => assertEmbeds(vector, theirs[i].embedding));
   const exact = await floats(theirs.map(({ tokens }) => tokens));
-  const cosines = (vectors) => vectors.map((vector, i) => vector.reduce((sum, x, at) => sum + x * exact[i][at], 0));
+  const cosines = (vectors) =>
+    vectors.map((vector, i) => vector.reduce((sum, x, at) => sum + x * exact[i][at], 0));
   const mean = (numbers) => numbers.reduce((sum, x) => sum + x, 0) / numbers.length;
   const [our, their] = [cosines(ours), cosines(theirs.map(({ embedding }) => embedding))];
-  context.diagnostic(`cosine to 32-bit floats: mean ${mean(our).toFixed(6)}, least ${Math.min(...our).toFixed(6)}; onnxruntime's ${mean(their).toFixed(6)}, ${Math.min(...their).toFixed(6)}`);
+  context.diagnostic(
+    `cosine to 32-bit floats: mean ${mean(our).toFixed(6)}, least ${Math.min(...our).toFixed(6)}; onnxruntime's ${mean(their).toFixed(6)}, ${Math.min(...their).toFixed(6)}`,
+  );
   assert.ok(mean(our) > 0.998 && Math.min(...our) > 0.99);
   assert.ok(Math.abs(mean(our) - mean(their)) < 1e-5);
 });
@@ -101,7 +170,13 @@ test('what cannot be embedded is said, and nothing is printed', () => {
     }
     assert.fail(`${command} must fail`);
   };
-  assert.equal(fails('short\n' + 'word '.repeat(300) + '\n', DEMO.dir), 'error: text 2: the input has 302 tokens; this model takes at most 256\n');
-  assert.equal(fails('', 'nobodys'), 'error: nobodys was not pulled; run: edge-net-models pull nobodys\n');
+  assert.equal(
+    fails('short\n' + 'word '.repeat(300) + '\n', DEMO.dir),
+    'error: text 2: the input has 302 tokens; this model takes at most 256\n',
+  );
+  assert.equal(
+    fails('', 'nobodys'),
+    'error: nobodys was not pulled; run: edge-net-models pull nobodys\n',
+  );
   assert.match(fails('', 'tests'), /^error: tests\/tokenizer\.json: No such file/);
 });

@@ -46,7 +46,7 @@ function spearman(a, b) {
   const ranks = (values) => {
     const order = values.map((value, i) => [value, i]).sort(([x], [y]) => x - y);
     const ranks = [];
-    for (let from = 0; from < order.length; ) {
+    for (let from = 0; from < order.length;) {
       let to = from;
       while (to < order.length && order[to][0] === order[from][0]) to++;
       for (let i = from; i < to; i++) ranks[order[i][1]] = (from + to - 1) / 2; // ties share theirs
@@ -58,7 +58,12 @@ function spearman(a, b) {
 }
 
 /** Publishes the demo's files, changed by `change`, which is given their folder, as another model. */
-async function publishChanged(stack, id, change = () => {}, { version = '1.0.0', type = 'embedding' } = {}) {
+async function publishChanged(
+  stack,
+  id,
+  change = () => {},
+  { version = '1.0.0', type = 'embedding' } = {},
+) {
   const dir = await mkdtemp(join(tmpdir(), 'edge-net-model-'));
   try {
     await cp(DEMO.dir, dir, { recursive: true });
@@ -88,7 +93,8 @@ function assertProblem(answer, status, detail, members = {}) {
   assert.equal(problem.status, status);
   assert.match(problem.detail, detail);
   assert.equal(problem.error.message, problem.detail);
-  for (const [name, value] of Object.entries(members)) assert.equal(problem.error[name], value, name);
+  for (const [name, value] of Object.entries(members))
+    assert.equal(problem.error[name], value, name);
 }
 
 describe('embeddings at the edge', () => {
@@ -113,7 +119,11 @@ describe('embeddings at the edge', () => {
   after(() => stack?.stop());
 
   test('a model is loaded once, however many wait for it', async () => {
-    await setFault(stack.urls.gcsFault, { mode: 'slow', rate: Number.MAX_SAFE_INTEGER, match: 'model\\.onnx$' });
+    await setFault(stack.urls.gcsFault, {
+      mode: 'slow',
+      rate: Number.MAX_SAFE_INTEGER,
+      match: 'model\\.onnx$',
+    });
     const answers = await Promise.all(Array.from({ length: 12 }, () => embed({ input: TEXTS[0] })));
     for (const { status, text } of answers) assert.equal(status, 200, text);
     const { hits } = await (await fetch(stack.urls.gcsFault)).json();
@@ -124,15 +134,30 @@ describe('embeddings at the edge', () => {
   test('what is there of another version is noticed later: it is published here', async () => {
     await publishChanged(stack, 'renewed');
     const [first] = await embeddingsOf({ model: 'renewed', input: 'some text' });
-    assert.ok(cosine(first, (await embeddingsOf({ input: 'some text' }))[0]) > 0.9999, 'it pools as the demo does');
-    const pooling = { word_embedding_dimension: 384, pooling_mode_cls_token: true, pooling_mode_mean_tokens: false };
-    await publishChanged(stack, 'renewed', (dir) => writeFile(join(dir, '1_Pooling/config.json'), JSON.stringify(pooling)), { version: '1.1.0' });
+    assert.ok(
+      cosine(first, (await embeddingsOf({ input: 'some text' }))[0]) > 0.9999,
+      'it pools as the demo does',
+    );
+    const pooling = {
+      word_embedding_dimension: 384,
+      pooling_mode_cls_token: true,
+      pooling_mode_mean_tokens: false,
+    };
+    await publishChanged(
+      stack,
+      'renewed',
+      (dir) => writeFile(join(dir, '1_Pooling/config.json'), JSON.stringify(pooling)),
+      { version: '1.1.0' },
+    );
     renewedAt = Date.now();
   });
 
   test('npm openai, unmodified', async () => {
     const expected = await references(TEXTS);
-    const { object, model, data, usage } = await client.embeddings.create({ model: DEMO.id, input: TEXTS });
+    const { object, model, data, usage } = await client.embeddings.create({
+      model: DEMO.id,
+      input: TEXTS,
+    });
     assert.equal(object, 'list');
     assert.equal(model, DEMO.id);
     assert.equal(data.length, TEXTS.length);
@@ -142,24 +167,40 @@ describe('embeddings at the edge', () => {
     });
     const tokens = expected.reduce((sum, { tokens }) => sum + tokens.length, 0);
     assert.deepEqual(usage, { prompt_tokens: tokens, total_tokens: tokens });
-    await assert.rejects(client.embeddings.create({ model: 'no-such-model', input: 'text' }), (error) => {
-      assert.ok(error instanceof OpenAI.NotFoundError);
-      assert.deepEqual([error.code, error.param, error.type], ['model_not_found', 'model', 'invalid_request_error']);
-      assert.match(error.message, /no manifest of no-such-model/);
-      return true;
-    });
+    await assert.rejects(
+      client.embeddings.create({ model: 'no-such-model', input: 'text' }),
+      (error) => {
+        assert.ok(error instanceof OpenAI.NotFoundError);
+        assert.deepEqual(
+          [error.code, error.param, error.type],
+          ['model_not_found', 'model', 'invalid_request_error'],
+        );
+        assert.match(error.message, /no manifest of no-such-model/);
+        return true;
+      },
+    );
   });
 
   test('PyPI openai, unmodified', async () => {
-    const child = promisify(execFile)('.tools/venv/bin/python', ['tests/openai_client.py', `${stack.urls.edge}/v1`, DEMO.id], { maxBuffer: 1 << 26 });
+    const child = promisify(execFile)(
+      '.tools/venv/bin/python',
+      ['tests/openai_client.py', `${stack.urls.edge}/v1`, DEMO.id],
+      { maxBuffer: 1 << 26 },
+    );
     child.child.stdin.end(JSON.stringify(TEXTS));
     const { embeddings, indices, short, usage, error } = JSON.parse((await child).stdout);
     const expected = await embeddingsOf({ input: TEXTS });
-    assert.deepEqual(indices, TEXTS.map((_, i) => i));
+    assert.deepEqual(
+      indices,
+      TEXTS.map((_, i) => i),
+    );
     embeddings.forEach((embedding, i) => assertEmbeds(embedding, expected[i]));
     assert.equal(short.length, 64);
     assert.ok(usage.prompt_tokens > TEXTS.length);
-    assert.deepEqual({ ...error, message: '' }, { status: 404, code: 'model_not_found', param: 'model', message: '' });
+    assert.deepEqual(
+      { ...error, message: '' },
+      { status: 404, code: 'model_not_found', param: 'model', message: '' },
+    );
     assert.match(error.message, /no manifest of no-such-model/);
   });
 
@@ -174,14 +215,19 @@ describe('embeddings at the edge', () => {
     }
     // As they come: without special tokens it is something else.
     assert.notDeepEqual(await embeddingsOf({ input: tokens[0].slice(1, -1) }), [byTexts[0]]);
-    byTexts.forEach((embedding, i) => assert.ok(cosine(embedding, expected[i].embedding) >= 0.9999, TEXTS[i]));
+    byTexts.forEach((embedding, i) =>
+      assert.ok(cosine(embedding, expected[i].embedding) >= 0.9999, TEXTS[i]),
+    );
   });
 
   test('base64 is the same numbers', async () => {
     const [floats] = await embeddingsOf({ input: TEXTS[0] });
     const [encoded] = await embeddingsOf({ input: TEXTS[0], encoding_format: 'base64' });
     const bytes = Buffer.from(encoded, 'base64');
-    assert.deepEqual(Array.from({ length: bytes.length / 4 }, (_, i) => bytes.readFloatLE(4 * i)), floats.map(Math.fround));
+    assert.deepEqual(
+      Array.from({ length: bytes.length / 4 }, (_, i) => bytes.readFloatLE(4 * i)),
+      floats.map(Math.fround),
+    );
   });
 
   test('dimensions: the first components, of length 1 again', async () => {
@@ -190,9 +236,17 @@ describe('embeddings at the edge', () => {
     for (const dimensions of [1, 64, 383, 384]) {
       const [short] = await embeddingsOf({ input: TEXTS[0], dimensions });
       const length = Math.sqrt(dot(all.slice(0, dimensions), all.slice(0, dimensions)));
-      assertEmbeds(short, all.slice(0, dimensions).map((value) => value / (dimensions === 384 ? 1 : length)));
+      assertEmbeds(
+        short,
+        all.slice(0, dimensions).map((value) => value / (dimensions === 384 ? 1 : length)),
+      );
     }
-    assertProblem(await embed({ input: 'text', dimensions: 385 }), 400, /have 384 dimensions, not 385/, { param: 'dimensions' });
+    assertProblem(
+      await embed({ input: 'text', dimensions: 385 }),
+      400,
+      /have 384 dimensions, not 385/,
+      { param: 'dimensions' },
+    );
   });
 
   for (const [what, body, status, detail, members] of [
@@ -200,26 +254,100 @@ describe('embeddings at the edge', () => {
     ['no model', { input: 'text' }, 400, /model is missing/, { param: 'model' }],
     ['no input', { model: DEMO.id }, 400, /input is missing/, { param: 'input' }],
     ['an empty text', { model: DEMO.id, input: '' }, 400, /input must be/, { param: 'input' }],
-    ['texts and tokens', { model: DEMO.id, input: ['text', 1] }, 400, /input must be/, { param: 'input' }],
-    ['another format', { model: DEMO.id, input: 'text', encoding_format: 'hex' }, 400, /"float" or "base64"/, { param: 'encoding_format' }],
-    ['no dimensions', { model: DEMO.id, input: 'text', dimensions: 0 }, 400, /from 1 on/, { param: 'dimensions' }],
-    ['too many tokens', { model: DEMO.id, input: ['text', 'word '.repeat(300)] }, 400, /input 1: .*302 tokens.*at most 256/, { param: 'input' }],
-    ['too many tokens, as such', { model: DEMO.id, input: Array.from({ length: 257 }, () => 1000) }, 400, /257 tokens.*at most 256/, { param: 'input' }],
-    ['a token that there is not', { model: DEMO.id, input: [101, 30522, 102] }, 400, /token 30522.*30522/, { param: 'input' }],
-    ['too many inputs', { model: DEMO.id, input: Array.from({ length: 257 }, () => 'a') }, 400, /257 inputs; 256/, { param: 'input' }],
-    ['too many tokens of all inputs', { model: DEMO.id, input: Array.from({ length: 70 }, () => 'word '.repeat(250)) }, 400, /more than 16384 tokens/, { param: 'input' }],
-    ['too many bytes', { model: DEMO.id, input: 'a'.repeat(1 << 20) }, 413, /at most 1048576 bytes/, {}],
-    ['a model that there is not', { model: 'nobodys', input: 'text' }, 404, /no manifest of nobodys/, { param: 'model', code: 'model_not_found' }],
-    ['no id', { model: '../../secret', input: 'text' }, 404, /there is no model/, { param: 'model', code: 'model_not_found' }],
+    [
+      'texts and tokens',
+      { model: DEMO.id, input: ['text', 1] },
+      400,
+      /input must be/,
+      { param: 'input' },
+    ],
+    [
+      'another format',
+      { model: DEMO.id, input: 'text', encoding_format: 'hex' },
+      400,
+      /"float" or "base64"/,
+      { param: 'encoding_format' },
+    ],
+    [
+      'no dimensions',
+      { model: DEMO.id, input: 'text', dimensions: 0 },
+      400,
+      /from 1 on/,
+      { param: 'dimensions' },
+    ],
+    [
+      'too many tokens',
+      { model: DEMO.id, input: ['text', 'word '.repeat(300)] },
+      400,
+      /input 1: .*302 tokens.*at most 256/,
+      { param: 'input' },
+    ],
+    [
+      'too many tokens, as such',
+      { model: DEMO.id, input: Array.from({ length: 257 }, () => 1000) },
+      400,
+      /257 tokens.*at most 256/,
+      { param: 'input' },
+    ],
+    [
+      'a token that there is not',
+      { model: DEMO.id, input: [101, 30522, 102] },
+      400,
+      /token 30522.*30522/,
+      { param: 'input' },
+    ],
+    [
+      'too many inputs',
+      { model: DEMO.id, input: Array.from({ length: 257 }, () => 'a') },
+      400,
+      /257 inputs; 256/,
+      { param: 'input' },
+    ],
+    [
+      'too many tokens of all inputs',
+      { model: DEMO.id, input: Array.from({ length: 70 }, () => 'word '.repeat(250)) },
+      400,
+      /more than 16384 tokens/,
+      { param: 'input' },
+    ],
+    [
+      'too many bytes',
+      { model: DEMO.id, input: 'a'.repeat(1 << 20) },
+      413,
+      /at most 1048576 bytes/,
+      {},
+    ],
+    [
+      'a model that there is not',
+      { model: 'nobodys', input: 'text' },
+      404,
+      /no manifest of nobodys/,
+      { param: 'model', code: 'model_not_found' },
+    ],
+    [
+      'no id',
+      { model: '../../secret', input: 'text' },
+      404,
+      /there is no model/,
+      { param: 'model', code: 'model_not_found' },
+    ],
   ]) {
-    test(`${what}: ${status}`, async () => assertProblem(await ask(stack.urls.edge, body), status, detail, members));
+    test(`${what}: ${status}`, async () =>
+      assertProblem(await ask(stack.urls.edge, body), status, detail, members));
   }
 
   test('models that embed nothing', async () => {
     await publishSmall(stack, { id: 'notes', version: '1.0.0' });
-    assertProblem(await embed({ model: 'notes', input: 'text' }), 400, /notes does not embed text: it has no ONNX file/, { code: 'model_not_supported' });
+    assertProblem(
+      await embed({ model: 'notes', input: 'text' }),
+      400,
+      /notes does not embed text: it has no ONNX file/,
+      { code: 'model_not_supported' },
+    );
     await publishChanged(stack, 'seer', () => {}, { type: 'vision' });
-    assertProblem(await embed({ model: 'seer', input: 'text' }), 400, /its type is "vision"/, { code: 'model_not_supported' });
+    assertProblem(await embed({ model: 'seer', input: 'text' }), 400, /its type is "vision"/, {
+      code: 'model_not_supported',
+    });
   });
 
   test('methods, media types, preflights', async () => {
@@ -227,7 +355,11 @@ describe('embeddings at the edge', () => {
     assert.equal(get.status, 405);
     assert.equal(get.headers.get('allow'), 'POST, OPTIONS');
     assert.match((await get.json()).error.message, /use POST/);
-    assertProblem(await embed({ input: 'text' }, { headers: { 'content-type': 'text/plain' } }), 415, /application\/json/);
+    assertProblem(
+      await embed({ input: 'text' }, { headers: { 'content-type': 'text/plain' } }),
+      415,
+      /application\/json/,
+    );
     const preflight = await fetch(`${stack.urls.edge}/v1/embeddings`, { method: 'OPTIONS' });
     assert.equal(preflight.headers.get('access-control-allow-methods'), 'POST, OPTIONS');
     assert.equal(preflight.headers.get('access-control-allow-headers'), '*, Authorization');
@@ -241,53 +373,116 @@ describe('embeddings at the edge', () => {
     const models = await (await fetch(`${stack.urls.edge}/v1/models?q=minilm`)).json();
     assert.equal(models.find(({ id }) => id === DEMO.id).embeddings, true);
     const notes = await publishSmall(stack, { id: 'minilm-notes', version: '1.0.0' });
-    await fetch(`${stack.urls.edge}/v1/models`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(notes) });
+    await fetch(`${stack.urls.edge}/v1/models`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify(notes),
+    });
     const listed = await (await fetch(`${stack.urls.edge}/v1/models?q=minilm`)).json();
     assert.equal(listed.find(({ id }) => id === 'minilm-notes').embeddings, undefined);
   });
 
-  test('1,000 sentences as native onnxruntime embeds them', { timeout: 300_000 }, async (context) => {
-    const texts = sentences.slice(0, 1000);
-    assert.equal(texts.length, 1000);
-    const expected = await references(texts);
-    const found = [];
-    for (let from = 0; from < texts.length; from += 100) found.push(...(await client.embeddings.create({ model: DEMO.id, input: texts.slice(from, from + 100) })).data);
-    const cosines = found.map(({ embedding }, i) => cosine(embedding, expected[i].embedding));
-    const least = Math.min(...cosines);
-    context.diagnostic(`the least cosine is ${least}`);
-    assert.ok(least >= 0.9999, `${least}: ${texts[cosines.indexOf(least)]}`);
-  });
+  test(
+    '1,000 sentences as native onnxruntime embeds them',
+    { timeout: 300_000 },
+    async (context) => {
+      const texts = sentences.slice(0, 1000);
+      assert.equal(texts.length, 1000);
+      const expected = await references(texts);
+      const found = [];
+      for (let from = 0; from < texts.length; from += 100)
+        found.push(
+          ...(
+            await client.embeddings.create({ model: DEMO.id, input: texts.slice(from, from + 100) })
+          ).data,
+        );
+      const cosines = found.map(({ embedding }, i) => cosine(embedding, expected[i].embedding));
+      const least = Math.min(...cosines);
+      context.diagnostic(`the least cosine is ${least}`);
+      assert.ok(least >= 0.9999, `${least}: ${texts[cosines.indexOf(least)]}`);
+    },
+  );
 
-  test('fifty documents are as alike as they are to native onnxruntime, and to people', { timeout: 120_000 }, async (context) => {
-    const ours = await embeddingsOf({ input: documents });
-    const theirs = (await references(documents)).map(({ embedding }) => embedding);
-    assert.equal(judgements.length, (documents.length * (documents.length - 1)) / 2);
-    const people = judgements.map(([, , likeness]) => likeness);
-    const correlation = (embeddings) => spearman(judgements.map(([one, other]) => cosine(embeddings[one], embeddings[other])), people);
-    const [by, reference] = [correlation(ours), correlation(theirs)];
-    context.diagnostic(`Spearman with people: ours ${by.toFixed(4)}, onnxruntime ${reference.toFixed(4)}`);
-    assert.ok(reference > 0.5, `${reference}`);
-    assert.ok(Math.abs(by - reference) <= 0.005);
-  });
+  test(
+    'fifty documents are as alike as they are to native onnxruntime, and to people',
+    { timeout: 120_000 },
+    async (context) => {
+      const ours = await embeddingsOf({ input: documents });
+      const theirs = (await references(documents)).map(({ embedding }) => embedding);
+      assert.equal(judgements.length, (documents.length * (documents.length - 1)) / 2);
+      const people = judgements.map(([, , likeness]) => likeness);
+      const correlation = (embeddings) =>
+        spearman(
+          judgements.map(([one, other]) => cosine(embeddings[one], embeddings[other])),
+          people,
+        );
+      const [by, reference] = [correlation(ours), correlation(theirs)];
+      context.diagnostic(
+        `Spearman with people: ours ${by.toFixed(4)}, onnxruntime ${reference.toFixed(4)}`,
+      );
+      assert.ok(reference > 0.5, `${reference}`);
+      assert.ok(Math.abs(by - reference) <= 0.005);
+    },
+  );
 
   describe('models that are no good', () => {
     /** A field of a Protocol Buffers message: a varint, or bytes. */
     const field = (number, value) => {
-      const varint = (n) => (n < 128n ? [Number(n)] : [Number(n % 128n) + 128, ...varint(n / 128n)]);
-      if (typeof value === 'bigint') return Buffer.from([...varint(BigInt(number * 8)), ...varint(value)]);
+      const varint = (n) =>
+        n < 128n ? [Number(n)] : [Number(n % 128n) + 128, ...varint(n / 128n)];
+      if (typeof value === 'bigint')
+        return Buffer.from([...varint(BigInt(number * 8)), ...varint(value)]);
       const bytes = Buffer.from(value);
-      return Buffer.concat([Buffer.from([...varint(BigInt(number * 8 + 2)), ...varint(BigInt(bytes.length))]), bytes]);
+      return Buffer.concat([
+        Buffer.from([...varint(BigInt(number * 8 + 2)), ...varint(BigInt(bytes.length))]),
+        bytes,
+      ]);
     };
     const message = (...fields) => Buffer.concat(fields);
     /** An ONNX model whose graph has these fields. */
-    const onnx = (...graph) => message(field(1, 8n), field(8, field(2, 14n)), field(7, message(field(2, 'graph'), ...graph)));
+    const onnx = (...graph) =>
+      message(
+        field(1, 8n),
+        field(8, field(2, 14n)),
+        field(7, message(field(2, 'graph'), ...graph)),
+      );
     /** A tensor of 32-bit floats with these dimensions, and no values; and the same of 64-bit integers, with values. */
-    const floats = (name, dims) => field(5, message(...dims.map((dim) => field(1, dim)), field(2, 1n), field(8, name)));
-    const integers = (name, values) => field(5, message(field(1, BigInt(values.length)), field(2, 7n), ...values.map((value) => field(7, value)), field(8, name)));
-    const value = (name, type) => message(field(1, name), field(2, field(1, message(field(1, type), field(2, message(field(1, field(2, 'batch')), field(1, field(2, 'sequence'))))))));
-    const inputs = message(field(11, value('input_ids', 7n)), field(11, value('attention_mask', 7n)));
+    const floats = (name, dims) =>
+      field(5, message(...dims.map((dim) => field(1, dim)), field(2, 1n), field(8, name)));
+    const integers = (name, values) =>
+      field(
+        5,
+        message(
+          field(1, BigInt(values.length)),
+          field(2, 7n),
+          ...values.map((value) => field(7, value)),
+          field(8, name),
+        ),
+      );
+    const value = (name, type) =>
+      message(
+        field(1, name),
+        field(
+          2,
+          field(
+            1,
+            message(
+              field(1, type),
+              field(2, message(field(1, field(2, 'batch')), field(1, field(2, 'sequence')))),
+            ),
+          ),
+        ),
+      );
+    const inputs = message(
+      field(11, value('input_ids', 7n)),
+      field(11, value('attention_mask', 7n)),
+    );
     const output = field(12, value('last_hidden_state', 1n));
-    const node = (op, from, to) => field(1, message(...from.map((name) => field(1, name)), field(2, to), field(3, to), field(4, op)));
+    const node = (op, from, to) =>
+      field(
+        1,
+        message(...from.map((name) => field(1, name)), field(2, to), field(3, to), field(4, op)),
+      );
 
     const noise = random(SEED);
     /** @type {[string, (model: Buffer) => Buffer][]} */
@@ -295,31 +490,96 @@ describe('embeddings at the edge', () => {
       ['is cut off', (model) => model.subarray(0, model.length >> 1)],
       ['is random bytes', () => Buffer.from(Array.from({ length: 1 << 20 }, () => noise() * 256))],
       ['is empty JSON', () => Buffer.from('{}')],
-      ['has an operator that there is not', (model) => Buffer.from(model.toString('latin1').replaceAll('Softmax', 'Softmux'), 'latin1')],
-      ['has spoilt bytes in its graph', (model) => Buffer.concat([model.subarray(0, 1000), Buffer.alloc(5000, 0xff), model.subarray(6000)])],
-      ['has a tensor of huge dimensions', () => onnx(inputs, floats('weights', [1n << 40n, 1n << 40n]), node('Gather', ['weights', 'input_ids'], 'last_hidden_state'), output)],
-      ['has a tensor of negative dimensions', () => onnx(inputs, floats('weights', [(1n << 64n) - 1n, 4n]), node('Gather', ['weights', 'input_ids'], 'last_hidden_state'), output)],
-      ['wants more memory than an instance may have', () => onnx(inputs, integers('shape', [30n, 1_000_000n, 4n]), node('ConstantOfShape', ['shape'], 'last_hidden_state'), output)],
-      ['wants more memory than there is', () => onnx(inputs, integers('shape', [1n << 20n, 1n << 20n, 4n]), node('ConstantOfShape', ['shape'], 'last_hidden_state'), output)],
-      ['refers to itself', () => onnx(inputs, node('Add', ['last_hidden_state', 'input_ids'], 'last_hidden_state'), output)],
+      [
+        'has an operator that there is not',
+        (model) => Buffer.from(model.toString('latin1').replaceAll('Softmax', 'Softmux'), 'latin1'),
+      ],
+      [
+        'has spoilt bytes in its graph',
+        (model) =>
+          Buffer.concat([model.subarray(0, 1000), Buffer.alloc(5000, 0xff), model.subarray(6000)]),
+      ],
+      [
+        'has a tensor of huge dimensions',
+        () =>
+          onnx(
+            inputs,
+            floats('weights', [1n << 40n, 1n << 40n]),
+            node('Gather', ['weights', 'input_ids'], 'last_hidden_state'),
+            output,
+          ),
+      ],
+      [
+        'has a tensor of negative dimensions',
+        () =>
+          onnx(
+            inputs,
+            floats('weights', [(1n << 64n) - 1n, 4n]),
+            node('Gather', ['weights', 'input_ids'], 'last_hidden_state'),
+            output,
+          ),
+      ],
+      [
+        'wants more memory than an instance may have',
+        () =>
+          onnx(
+            inputs,
+            integers('shape', [30n, 1_000_000n, 4n]),
+            node('ConstantOfShape', ['shape'], 'last_hidden_state'),
+            output,
+          ),
+      ],
+      [
+        'wants more memory than there is',
+        () =>
+          onnx(
+            inputs,
+            integers('shape', [1n << 20n, 1n << 20n, 4n]),
+            node('ConstantOfShape', ['shape'], 'last_hidden_state'),
+            output,
+          ),
+      ],
+      [
+        'refers to itself',
+        () =>
+          onnx(
+            inputs,
+            node('Add', ['last_hidden_state', 'input_ids'], 'last_hidden_state'),
+            output,
+          ),
+      ],
       ['has no graph', () => message(field(1, 8n))],
     ];
 
-    const good = async () => assertEmbeds((await embeddingsOf({ input: TEXTS[0] }))[0], (await references([TEXTS[0]]))[0].embedding);
+    const good = async () =>
+      assertEmbeds(
+        (await embeddingsOf({ input: TEXTS[0] }))[0],
+        (await references([TEXTS[0]]))[0].embedding,
+      );
 
     for (const [n, [what, spoil]] of graphs.entries()) {
-      test(`one whose ONNX file ${what}: an error that says so, and others work`, { timeout: 60_000 }, async (context) => {
-        const id = `spoilt-${n}`;
-        await publishChanged(stack, id, async (dir) => {
-          await writeFile(join(dir, 'model.onnx'), spoil(await readFile(join(dir, 'model.onnx'))));
-        });
-        const answer = await embed({ model: id, input: 'text' });
-        context.diagnostic(answer.json().detail.slice(0, 300));
-        assertProblem(answer, 422, new RegExp(`${id} 1\\.0\\.0`), { param: 'model', code: 'model_not_usable' });
-        await good();
-        // It is remembered: it is not fetched for each request.
-        assertProblem(await embed({ model: id, input: 'text' }), 422, new RegExp(id));
-      });
+      test(
+        `one whose ONNX file ${what}: an error that says so, and others work`,
+        { timeout: 60_000 },
+        async (context) => {
+          const id = `spoilt-${n}`;
+          await publishChanged(stack, id, async (dir) => {
+            await writeFile(
+              join(dir, 'model.onnx'),
+              spoil(await readFile(join(dir, 'model.onnx'))),
+            );
+          });
+          const answer = await embed({ model: id, input: 'text' });
+          context.diagnostic(answer.json().detail.slice(0, 300));
+          assertProblem(answer, 422, new RegExp(`${id} 1\\.0\\.0`), {
+            param: 'model',
+            code: 'model_not_usable',
+          });
+          await good();
+          // It is remembered: it is not fetched for each request.
+          assertProblem(await embed({ model: id, input: 'text' }), 422, new RegExp(id));
+        },
+      );
     }
 
     for (const [what, file, text] of [
@@ -330,7 +590,9 @@ describe('embeddings at the edge', () => {
       test(`one with ${what}`, async () => {
         const id = `spoilt-${file.toLowerCase().replaceAll(/[^a-z]/g, '-')}`;
         await publishChanged(stack, id, (dir) => writeFile(join(dir, file), text));
-        assertProblem(await embed({ model: id, input: 'text' }), 422, new RegExp(`${file}`), { code: 'model_not_usable' });
+        assertProblem(await embed({ model: id, input: 'text' }), 422, new RegExp(`${file}`), {
+          code: 'model_not_usable',
+        });
         await good();
       });
     }
@@ -365,7 +627,15 @@ describe('limits', () => {
   /** @type {Awaited<ReturnType<typeof startStack>>} */
   let stack;
   before(async () => {
-    stack = await startStack({ inference: { MAX_REQUESTS: '3', MAX_INPUTS: '2', MAX_INPUT_TOKENS: '100', MAX_TOKENS: '150', MAX_BODY_BYTES: '4000' } });
+    stack = await startStack({
+      inference: {
+        MAX_REQUESTS: '3',
+        MAX_INPUTS: '2',
+        MAX_INPUT_TOKENS: '100',
+        MAX_TOKENS: '150',
+        MAX_BODY_BYTES: '4000',
+      },
+    });
     await stack.publish();
     assert.equal((await ask(stack.urls.edge, { model: DEMO.id, input: 'text' })).status, 200);
   });
@@ -381,11 +651,18 @@ describe('limits', () => {
   });
 
   test('who comes when there are too many is told so at once, and when to come again', async () => {
-    const answers = await Promise.all(Array.from({ length: 24 }, () => ask(stack.urls.edge, { model: DEMO.id, input: [words(90), words(40)] })));
+    const answers = await Promise.all(
+      Array.from({ length: 24 }, () =>
+        ask(stack.urls.edge, { model: DEMO.id, input: [words(90), words(40)] }),
+      ),
+    );
     const refused = answers.filter(({ status }) => status === 429);
     assert.ok(refused.length > 0 && refused.length < answers.length, `${refused.length}`);
     for (const answer of refused) {
-      assertProblem(answer, 429, /3 requests are being answered/, { type: 'rate_limit_error', code: 'rate_limit_exceeded' });
+      assertProblem(answer, 429, /3 requests are being answered/, {
+        type: 'rate_limit_error',
+        code: 'rate_limit_exceeded',
+      });
       assert.equal(answer.headers.get('retry-after'), '1');
     }
     assert.ok(answers.every(({ status }) => status === 200 || status === 429));
@@ -395,20 +672,34 @@ describe('limits', () => {
   test('clients that leave take no place for long', async () => {
     for (let i = 0; i < 10; i++) {
       const leave = new AbortController();
-      const asked = ask(stack.urls.edge, { model: DEMO.id, input: [words(90), words(40)] }, { signal: leave.signal }).catch(() => {});
+      const asked = ask(
+        stack.urls.edge,
+        { model: DEMO.id, input: [words(90), words(40)] },
+        { signal: leave.signal },
+      ).catch(() => {});
       setTimeout(() => leave.abort(), 5);
       await asked;
     }
     await sleep(1000);
-    const answers = await Promise.all(Array.from({ length: 3 }, () => ask(stack.urls.edge, { model: DEMO.id, input: 'text' })));
-    assert.deepEqual(answers.map(({ status }) => status), [200, 200, 200]);
+    const answers = await Promise.all(
+      Array.from({ length: 3 }, () => ask(stack.urls.edge, { model: DEMO.id, input: 'text' })),
+    );
+    assert.deepEqual(
+      answers.map(({ status }) => status),
+      [200, 200, 200],
+    );
   });
 });
 
 test('an edge that nothing is bound to says so', async () => {
   const stack = await startStack({ inference: null });
   try {
-    assertProblem(await ask(stack.urls.edge, { model: DEMO.id, input: 'text' }), 501, /no worker is bound as INFERENCE/, { type: 'server_error' });
+    assertProblem(
+      await ask(stack.urls.edge, { model: DEMO.id, input: 'text' }),
+      501,
+      /no worker is bound as INFERENCE/,
+      { type: 'server_error' },
+    );
   } finally {
     await stack.stop();
   }
@@ -417,7 +708,12 @@ test('an edge that nothing is bound to says so', async () => {
 test('a worker that is not configured: the edge says that it failed', async () => {
   const stack = await startStack({ inference: { MAX_REQUESTS: 'many' } });
   try {
-    assertProblem(await ask(stack.urls.edge, { model: DEMO.id, input: 'text' }), 502, /the worker that embeds has failed/, { type: 'server_error' });
+    assertProblem(
+      await ask(stack.urls.edge, { model: DEMO.id, input: 'text' }),
+      502,
+      /the worker that embeds has failed/,
+      { type: 'server_error' },
+    );
   } finally {
     await stack.stop();
   }
@@ -433,7 +729,11 @@ describe('the memory of the isolate', () => {
     stack = await startStack();
     data = await mkdtemp(join(tmpdir(), 'edge-net-isolate-'));
     for (const id of ['one', 'two', 'three']) await publishChanged(stack, id);
-    edge = await startIsolate({ variables: { GCS_BASE: stack.urls.gcs, IPFS_GATEWAYS: '', PINNED_KEYS: JSON.stringify(KEYS) }, inference: {}, data });
+    edge = await startIsolate({
+      variables: { GCS_BASE: stack.urls.gcs, IPFS_GATEWAYS: '', PINNED_KEYS: JSON.stringify(KEYS) },
+      inference: {},
+      data,
+    });
   });
   after(async () => {
     await edge?.stop();
@@ -441,57 +741,83 @@ describe('the memory of the isolate', () => {
     if (data) await rm(data, { recursive: true, force: true });
   });
 
-  test('two models stay; of three the one that was used least recently goes, with its memory', { timeout: 120_000 }, async (context) => {
-    const embed = async (model) => assert.equal((await ask(edge.url, { model, input: TEXTS[0] })).status, 200);
-    await embed('one');
-    const inspector = await edge.inspect(INFERENCE);
-    const one = (await inspector.kept()).wasm;
-    await embed('two');
-    const two = (await inspector.kept()).wasm;
-    assert.ok(two > one + 23_000_000, 'both are there');
-    for (let round = 0; round < 3; round++) for (const id of ['three', 'one', 'two']) await embed(id);
-    const { wasm: after, all } = await inspector.kept();
-    inspector.close();
-    const mb = (bytes) => `${(bytes / 1e6).toFixed(1)} MB`;
-    context.diagnostic(`WASM memory with one model ${mb(one)}, with two ${mb(two)}, after nine more loads ${mb(after)}; the isolate ${mb(all)}`);
-    assert.ok(after <= two * 1.02, 'what went gave its memory back');
-    assert.ok(all < LIMIT);
-  });
+  test(
+    'two models stay; of three the one that was used least recently goes, with its memory',
+    { timeout: 120_000 },
+    async (context) => {
+      const embed = async (model) =>
+        assert.equal((await ask(edge.url, { model, input: TEXTS[0] })).status, 200);
+      await embed('one');
+      const inspector = await edge.inspect(INFERENCE);
+      const one = (await inspector.kept()).wasm;
+      await embed('two');
+      const two = (await inspector.kept()).wasm;
+      assert.ok(two > one + 23_000_000, 'both are there');
+      for (let round = 0; round < 3; round++)
+        for (const id of ['three', 'one', 'two']) await embed(id);
+      const { wasm: after, all } = await inspector.kept();
+      inspector.close();
+      const mb = (bytes) => `${(bytes / 1e6).toFixed(1)} MB`;
+      context.diagnostic(
+        `WASM memory with one model ${mb(one)}, with two ${mb(two)}, after nine more loads ${mb(after)}; the isolate ${mb(all)}`,
+      );
+      assert.ok(after <= two * 1.02, 'what went gave its memory back');
+      assert.ok(all < LIMIT);
+    },
+  );
 
-  test(`${REQUESTS} requests of random length: it stays flat, and nothing fails`, { timeout: 1_800_000 }, async (context) => {
-    const next = random(SEED);
-    const vocabulary = sentences.join(' ').split(' ');
-    // Mostly short ones, and now and then one as long as it may be.
-    const text = () => {
-      const length = next() < 0.005 ? 140 : Math.ceil(2 ** (next() * 4));
-      const from = Math.floor(next() * (vocabulary.length - length));
-      return vocabulary.slice(from, from + length).join(' ');
-    };
-    const inspector = await edge.inspect(INFERENCE);
-    const seen = [];
-    // What the longest requests need is taken from the beginning.
-    const most = Array.from({ length: 4 }, () => ask(edge.url, { model: 'one', input: Array.from({ length: 8 }, () => 'word '.repeat(254)) }));
-    for (const { status, text } of await Promise.all(most)) assert.equal(status, 200, text);
-    let left = REQUESTS;
-    let tokens = 0;
-    const began = performance.now();
-    const reader = async () => {
-      while (left-- > 0) {
-        if (left % Math.ceil(REQUESTS / 10) === 0) seen.push(await inspector.kept());
-        const answer = await ask(edge.url, { model: 'one', input: text(), encoding_format: 'base64' });
-        assert.equal(answer.status, 200, answer.text);
-        tokens += answer.json().usage.total_tokens;
-      }
-    };
-    await Promise.all(Array.from({ length: 4 }, reader));
-    const seconds = (performance.now() - began) / 1000;
-    inspector.close();
-    const all = seen.map(({ all }) => all);
-    context.diagnostic(`${(REQUESTS / seconds).toFixed(0)} a second, ${(tokens / REQUESTS).toFixed(1)} tokens each; the isolate had ${(Math.min(...all) / 1e6).toFixed(1)} to ${(Math.max(...all) / 1e6).toFixed(1)} MB`);
-    const settled = seen.slice(3);
-    assert.ok(settled.length > 3);
-    assert.ok(Math.max(...settled.map(({ wasm }) => wasm)) <= settled[0].wasm + (1 << 20), 'WASM memory does not grow, but for a few pages of what is left between allocations');
-    assert.ok(Math.max(...settled.map(({ all }) => all)) <= settled[0].all + 4_000_000);
-    assert.ok(Math.max(...all) < LIMIT);
-  });
+  test(
+    `${REQUESTS} requests of random length: it stays flat, and nothing fails`,
+    { timeout: 1_800_000 },
+    async (context) => {
+      const next = random(SEED);
+      const vocabulary = sentences.join(' ').split(' ');
+      // Mostly short ones, and now and then one as long as it may be.
+      const text = () => {
+        const length = next() < 0.005 ? 140 : Math.ceil(2 ** (next() * 4));
+        const from = Math.floor(next() * (vocabulary.length - length));
+        return vocabulary.slice(from, from + length).join(' ');
+      };
+      const inspector = await edge.inspect(INFERENCE);
+      const seen = [];
+      // What the longest requests need is taken from the beginning.
+      const most = Array.from({ length: 4 }, () =>
+        ask(edge.url, {
+          model: 'one',
+          input: Array.from({ length: 8 }, () => 'word '.repeat(254)),
+        }),
+      );
+      for (const { status, text } of await Promise.all(most)) assert.equal(status, 200, text);
+      let left = REQUESTS;
+      let tokens = 0;
+      const began = performance.now();
+      const reader = async () => {
+        while (left-- > 0) {
+          if (left % Math.ceil(REQUESTS / 10) === 0) seen.push(await inspector.kept());
+          const answer = await ask(edge.url, {
+            model: 'one',
+            input: text(),
+            encoding_format: 'base64',
+          });
+          assert.equal(answer.status, 200, answer.text);
+          tokens += answer.json().usage.total_tokens;
+        }
+      };
+      await Promise.all(Array.from({ length: 4 }, reader));
+      const seconds = (performance.now() - began) / 1000;
+      inspector.close();
+      const all = seen.map(({ all }) => all);
+      context.diagnostic(
+        `${(REQUESTS / seconds).toFixed(0)} a second, ${(tokens / REQUESTS).toFixed(1)} tokens each; the isolate had ${(Math.min(...all) / 1e6).toFixed(1)} to ${(Math.max(...all) / 1e6).toFixed(1)} MB`,
+      );
+      const settled = seen.slice(3);
+      assert.ok(settled.length > 3);
+      assert.ok(
+        Math.max(...settled.map(({ wasm }) => wasm)) <= settled[0].wasm + (1 << 20),
+        'WASM memory does not grow, but for a few pages of what is left between allocations',
+      );
+      assert.ok(Math.max(...settled.map(({ all }) => all)) <= settled[0].all + 4_000_000);
+      assert.ok(Math.max(...all) < LIMIT);
+    },
+  );
 });

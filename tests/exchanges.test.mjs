@@ -28,7 +28,12 @@ function exchange(url, head) {
       const all = Buffer.concat(chunks);
       const end = all.indexOf('\r\n\r\n');
       const [first, ...lines] = all.subarray(0, end).toString('latin1').split('\r\n');
-      const fields = Object.fromEntries(lines.map((line) => [line.slice(0, line.indexOf(':')).toLowerCase(), line.slice(line.indexOf(':') + 1).trim()]));
+      const fields = Object.fromEntries(
+        lines.map((line) => [
+          line.slice(0, line.indexOf(':')).toLowerCase(),
+          line.slice(line.indexOf(':') + 1).trim(),
+        ]),
+      );
       resolve({ status: Number(first.split(' ')[1]), fields, body: all.subarray(end + 4) });
     });
   });
@@ -38,7 +43,7 @@ function exchange(url, head) {
 function whole({ fields, body }) {
   if (fields['transfer-encoding'] !== 'chunked') return body;
   const parts = [];
-  for (let at = 0; ; ) {
+  for (let at = 0; ;) {
     const end = body.indexOf('\r\n', at);
     const length = parseInt(body.subarray(at, end).toString(), 16);
     if (!length) return Buffer.concat(parts);
@@ -47,10 +52,40 @@ function whole({ fields, body }) {
   }
 }
 
-const part = (start, end) => ({ status: 206, body: MODEL.subarray(start, end), fields: { 'content-range': `bytes ${start}-${end - 1}/${SIZE}`, 'content-length': `${end - start}`, etag: ETAG } });
-const all = { status: 200, body: MODEL, fields: { 'content-length': `${SIZE}`, 'content-range': undefined, 'accept-ranges': 'bytes', etag: ETAG } };
-const none = { status: 416, problem: /has 22928619 bytes/, fields: { 'content-range': `bytes */${SIZE}` } };
-const unchanged = { status: 304, body: '', fields: { etag: ETAG, 'cache-control': SOON, 'content-length': undefined, 'content-range': undefined } };
+const part = (start, end) => ({
+  status: 206,
+  body: MODEL.subarray(start, end),
+  fields: {
+    'content-range': `bytes ${start}-${end - 1}/${SIZE}`,
+    'content-length': `${end - start}`,
+    etag: ETAG,
+  },
+});
+const all = {
+  status: 200,
+  body: MODEL,
+  fields: {
+    'content-length': `${SIZE}`,
+    'content-range': undefined,
+    'accept-ranges': 'bytes',
+    etag: ETAG,
+  },
+};
+const none = {
+  status: 416,
+  problem: /has 22928619 bytes/,
+  fields: { 'content-range': `bytes */${SIZE}` },
+};
+const unchanged = {
+  status: 304,
+  body: '',
+  fields: {
+    etag: ETAG,
+    'cache-control': SOON,
+    'content-length': undefined,
+    'content-range': undefined,
+  },
+};
 const failed = { status: 412, problem: /the entity tag of model\.onnx is "bafybei/ };
 
 /** What is sent besides Host and Connection, and what must come back; a field that must not come is undefined. */
@@ -110,37 +145,151 @@ const EXCHANGES = {
     [`HEAD ${FILE}`, `if-modified-since: ${DATE}`, { ...all, body: '' }],
     [`HEAD ${FILE}`, `if-unmodified-since: Thu, 01 Jan 1970 00:00:00 GMT`, { ...all, body: '' }],
   ],
-  'Fields': [
-    [`HEAD ${FILE}`, '', { ...all, body: '', fields: { ...all.fields, 'cache-control': SOON, 'content-type': 'application/octet-stream', 'x-model-version': DEMO.version } }],
-    [`HEAD ${VERSIONED}`, '', { ...all, body: '', fields: { ...all.fields, 'cache-control': 'public, max-age=31536000, immutable, no-transform' } }],
-    [`HEAD ${FILE}`, '', { status: 200, fields: { 'repr-digest': `sha-256=:${Buffer.from('8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6', 'hex').toString('base64')}:`, 'x-model-checksum': '8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6' } }],
+  Fields: [
+    [
+      `HEAD ${FILE}`,
+      '',
+      {
+        ...all,
+        body: '',
+        fields: {
+          ...all.fields,
+          'cache-control': SOON,
+          'content-type': 'application/octet-stream',
+          'x-model-version': DEMO.version,
+        },
+      },
+    ],
+    [
+      `HEAD ${VERSIONED}`,
+      '',
+      {
+        ...all,
+        body: '',
+        fields: {
+          ...all.fields,
+          'cache-control': 'public, max-age=31536000, immutable, no-transform',
+        },
+      },
+    ],
+    [
+      `HEAD ${FILE}`,
+      '',
+      {
+        status: 200,
+        fields: {
+          'repr-digest': `sha-256=:${Buffer.from('8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6', 'hex').toString('base64')}:`,
+          'x-model-checksum': '8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6',
+        },
+      },
+    ],
     // A page that is cross-origin isolated may use it (COEP require-corp), and read these fields.
-    [`GET ${FILE}`, 'origin: https://app.example\r\nrange: bytes=0-0', { ...part(0, 1), fields: { 'access-control-allow-origin': '*', 'cross-origin-resource-policy': 'cross-origin', 'access-control-expose-headers': /Content-Range, ETag, Link, Location, Repr-Digest/, 'x-content-type-options': 'nosniff' } }],
-    [`GET ${FILE}`, 'range: bytes=0-0', { ...part(0, 1), fields: { 'server-timing': /origin;desc="(gcs|ipfs)", cache;desc=(hit|miss)/ } }],
-    [`OPTIONS ${FILE}`, 'origin: https://app.example\r\naccess-control-request-method: GET\r\naccess-control-request-headers: range', { status: 204, body: '', fields: { 'access-control-allow-methods': 'GET, HEAD, OPTIONS', 'access-control-allow-headers': /Range/, 'access-control-max-age': '86400', allow: 'GET, HEAD, OPTIONS' } }],
-    ['OPTIONS /v1/models', '', { status: 204, body: '', fields: { 'access-control-allow-methods': 'GET, HEAD, POST, OPTIONS' } }],
+    [
+      `GET ${FILE}`,
+      'origin: https://app.example\r\nrange: bytes=0-0',
+      {
+        ...part(0, 1),
+        fields: {
+          'access-control-allow-origin': '*',
+          'cross-origin-resource-policy': 'cross-origin',
+          'access-control-expose-headers': /Content-Range, ETag, Link, Location, Repr-Digest/,
+          'x-content-type-options': 'nosniff',
+        },
+      },
+    ],
+    [
+      `GET ${FILE}`,
+      'range: bytes=0-0',
+      {
+        ...part(0, 1),
+        fields: { 'server-timing': /origin;desc="(gcs|ipfs)", cache;desc=(hit|miss)/ },
+      },
+    ],
+    [
+      `OPTIONS ${FILE}`,
+      'origin: https://app.example\r\naccess-control-request-method: GET\r\naccess-control-request-headers: range',
+      {
+        status: 204,
+        body: '',
+        fields: {
+          'access-control-allow-methods': 'GET, HEAD, OPTIONS',
+          'access-control-allow-headers': /Range/,
+          'access-control-max-age': '86400',
+          allow: 'GET, HEAD, OPTIONS',
+        },
+      },
+    ],
+    [
+      'OPTIONS /v1/models',
+      '',
+      {
+        status: 204,
+        body: '',
+        fields: { 'access-control-allow-methods': 'GET, HEAD, POST, OPTIONS' },
+      },
+    ],
     [`GET /Xenova/MiniLM-L6-v2-q8/resolve/main/model.onnx`, 'range: bytes=100-199', part(100, 200)],
-    [`HEAD /org/${DEMO.id}/resolve/v${DEMO.version}/model.onnx`, '', { ...all, body: '', fields: { 'cache-control': 'public, max-age=31536000, immutable, no-transform' } }],
+    [
+      `HEAD /org/${DEMO.id}/resolve/v${DEMO.version}/model.onnx`,
+      '',
+      {
+        ...all,
+        body: '',
+        fields: { 'cache-control': 'public, max-age=31536000, immutable, no-transform' },
+      },
+    ],
   ],
   'What is not there, and what is not allowed': [
-    ...['POST', 'PUT', 'DELETE', 'PATCH'].map((method) => [`${method} ${FILE}`, 'content-length: 0', { status: 405, problem: /is not allowed here; use GET or HEAD/, fields: { allow: 'GET, HEAD, OPTIONS' } }]),
+    ...['POST', 'PUT', 'DELETE', 'PATCH'].map((method) => [
+      `${method} ${FILE}`,
+      'content-length: 0',
+      {
+        status: 405,
+        problem: /is not allowed here; use GET or HEAD/,
+        fields: { allow: 'GET, HEAD, OPTIONS' },
+      },
+    ]),
     [`QUERY ${FILE}`, 'content-length: 0', { status: 405, problem: /QUERY is not allowed here/ }],
-    ['DELETE /v1/models', '', { status: 405, problem: /use GET or HEAD or POST/, fields: { allow: 'GET, HEAD, POST, OPTIONS' } }],
+    [
+      'DELETE /v1/models',
+      '',
+      {
+        status: 405,
+        problem: /use GET or HEAD or POST/,
+        fields: { allow: 'GET, HEAD, POST, OPTIONS' },
+      },
+    ],
     ['GET /', '', { status: 404, problem: /nothing here/ }],
     ['GET /models/', '', { status: 404, problem: /names no model file/ }],
     ['GET /models/nothing/model.onnx', '', { status: 404, problem: /no such model/ }],
-    [`GET /models/${DEMO.id}/nothing.onnx`, '', { status: 404, problem: /has no file "nothing\.onnx"; it has 1_Pooling\/config\.json, config\.json, model\.onnx/ }],
+    [
+      `GET /models/${DEMO.id}/nothing.onnx`,
+      '',
+      {
+        status: 404,
+        problem:
+          /has no file "nothing\.onnx"; it has 1_Pooling\/config\.json, config\.json, model\.onnx/,
+      },
+    ],
     [`GET /models/${DEMO.id}/v9.9.9/model.onnx`, '', { status: 404, problem: /no such model/ }],
     [`GET /models/../../../etc/passwd`, '', { status: 404, problem: /./ }],
     [`GET /models/${DEMO.id}/../../etc/passwd`, '', { status: 404, problem: /./ }],
     [`GET /models/${DEMO.id}/%2e%2e/%2e%2e/manifest.json`, '', { status: 404, problem: /./ }],
     [`GET /models/${DEMO.id}/..%2f..%2fmanifest.json`, '', { status: 404, problem: /./ }],
     [`GET /models/${DEMO.id}/model.onnx%00.txt`, '', { status: 404, problem: /./ }],
-    [`GET /models/${DEMO.id}/model.onnx%0d%0aset-cookie:%20a=b`, '', { status: 404, problem: /./, fields: { 'set-cookie': undefined } }],
+    [
+      `GET /models/${DEMO.id}/model.onnx%0d%0aset-cookie:%20a=b`,
+      '',
+      { status: 404, problem: /./, fields: { 'set-cookie': undefined } },
+    ],
     [`GET //models/${DEMO.id}/model.onnx`, '', { status: 404, problem: /./ }],
     [`GET /MODELS/${DEMO.id}/model.onnx`, '', { status: 404, problem: /./ }],
     [`GET /models/${'a'.repeat(5000)}/model.onnx`, '', { status: 404, problem: /./ }],
-    ['GET /.segments/bafybeidbwwzlkzd2rpf7trpsx35bxd7sgjr54oox26fufvra5gqdvhiblu/0', '', { status: 404, problem: /./ }],
+    [
+      'GET /.segments/bafybeidbwwzlkzd2rpf7trpsx35bxd7sgjr54oox26fufvra5gqdvhiblu/0',
+      '',
+      { status: 404, problem: /./ },
+    ],
   ],
 };
 
@@ -158,7 +307,15 @@ describe('exchanges with the edge', () => {
       for (const [line, fields, expected] of rows) {
         test(`${line.slice(0, 100)} ${fields.slice(0, 100).replaceAll('\r\n', ', ')}`, async () => {
           const { host } = new URL(stack.urls.edge);
-          const answer = await exchange(stack.urls.edge, [`${line} HTTP/1.1`, `host: ${host}`, 'connection: close', ...(fields ? [fields] : [])].join('\r\n'));
+          const answer = await exchange(
+            stack.urls.edge,
+            [
+              `${line} HTTP/1.1`,
+              `host: ${host}`,
+              'connection: close',
+              ...(fields ? [fields] : []),
+            ].join('\r\n'),
+          );
           const body = whole(answer);
           assert.equal(answer.status, expected.status, body.subarray(0, 500).toString());
           if (expected.problem) {
@@ -167,7 +324,11 @@ describe('exchanges with the edge', () => {
             assert.equal(status, expected.status);
             assert.match(detail, expected.problem);
           }
-          if (expected.body !== undefined) assert.ok(body.equals(Buffer.from(expected.body)), `${body.length} bytes instead of ${expected.body.length}`);
+          if (expected.body !== undefined)
+            assert.ok(
+              body.equals(Buffer.from(expected.body)),
+              `${body.length} bytes instead of ${expected.body.length}`,
+            );
           for (const [name, value] of Object.entries(expected.fields ?? {})) {
             if (value instanceof RegExp) assert.match(answer.fields[name] ?? '', value, name);
             else assert.equal(answer.fields[name], value, name);

@@ -38,18 +38,34 @@ describe('in Firefox', () => {
       const { edge, gcs, ipfs, keys } = JSON.parse(options);
       window.edgeNet = await register({ edge, gcs, ipfs, keys });
       window.sources = [];
-      window.edgeNet.addEventListener('segment', ({ detail }) => window.sources.push(detail.source));
+      window.edgeNet.addEventListener('segment', ({ detail }) =>
+        window.sources.push(detail.source),
+      );
       return window.edgeNet.mode;
     });
   const load = async (range) => {
     await page.evaluate(() => (window.sources.length = 0));
-    const { status, sha256, error } = await fetchInPage(page, '/models/minilm-l6-v2-q8/model.onnx', range ? { range } : {});
+    const { status, sha256, error } = await fetchInPage(
+      page,
+      '/models/minilm-l6-v2-q8/model.onnx',
+      range ? { range } : {},
+    );
     assert.equal(error, undefined);
     await page.evaluate(hasHeard);
     return { status, sha256, sources: await page.evaluate(() => [...new Set(window.sources)]) };
   };
-  const keys = () => page.evaluate(async () => (await (await caches.open('edge-net-segments-v1')).keys()).map(({ url }) => url.split('/').at(-1)));
-  const everySource = (fault) => Promise.all([stack.urls.edgeFault, stack.urls.gcsFault, stack.urls.ipfsFault].map((url) => setFault(url, fault)));
+  const keys = () =>
+    page.evaluate(async () =>
+      (await (await caches.open('edge-net-segments-v1')).keys()).map(({ url }) =>
+        url.split('/').at(-1),
+      ),
+    );
+  const everySource = (fault) =>
+    Promise.all(
+      [stack.urls.edgeFault, stack.urls.gcsFault, stack.urls.ipfsFault].map((url) =>
+        setFault(url, fault),
+      ),
+    );
 
   test('a plain fetch() gives the published bytes through the worker, and is packed', async () => {
     const { status, sha256: got, sources } = await load();
@@ -68,7 +84,10 @@ describe('in Firefox', () => {
     const whole = await load();
     assert.deepEqual([whole.status, whole.sha256, whole.sources], [200, MODEL, ['cache']]);
     const part = await load('bytes=4194300-4194309');
-    assert.deepEqual([part.status, part.sha256], [206, sha256(readFileSync(`${DEMO.dir}/model.onnx`).subarray(4_194_300, 4_194_310))]);
+    assert.deepEqual(
+      [part.status, part.sha256],
+      [206, sha256(readFileSync(`${DEMO.dir}/model.onnx`).subarray(4_194_300, 4_194_310))],
+    );
     await everySource({ mode: 'none' });
   });
 
@@ -86,6 +105,9 @@ describe('in Firefox', () => {
     await register();
     const { sha256: got, sources } = await load();
     assert.equal(got, MODEL);
-    assert.ok(sources.includes('cache') && sources.length > 1, `only what was bad is fetched again: ${sources}`);
+    assert.ok(
+      sources.includes('cache') && sources.length > 1,
+      `only what was bad is fetched again: ${sources}`,
+    );
   });
 });

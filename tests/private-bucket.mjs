@@ -1,7 +1,13 @@
 // A bucket that answers only to V4 signed URLs: a proxy before the emulator, which takes any request. It checks a request as the
 // specification says (https://cloud.google.com/storage/docs/authentication/signatures). That Google's own library signs the same is tests/gcs.rs.
 
-import { createHash, createHmac, createVerify, generateKeyPairSync, randomBytes } from 'node:crypto';
+import {
+  createHash,
+  createHmac,
+  createVerify,
+  generateKeyPairSync,
+  randomBytes,
+} from 'node:crypto';
 import { once } from 'node:events';
 import http from 'node:http';
 
@@ -16,25 +22,57 @@ const hmac = (key, text) => createHmac('sha256', key).update(text).digest();
 export async function privateBucket(bucket) {
   const { privateKey, publicKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
   const client_email = 'edge@project.iam.gserviceaccount.com';
-  const account = { type: 'service_account', client_email, private_key: privateKey.export({ type: 'pkcs8', format: 'pem' }) };
+  const account = {
+    type: 'service_account',
+    client_email,
+    private_key: privateKey.export({ type: 'pkcs8', format: 'pem' }),
+  };
   const hmacKey = { accessId: 'GOOG1EXAMPLE', secret: randomBytes(30).toString('base64') };
-  const state = { account: JSON.stringify(account), hmac: hmacKey, asked: [], refused: [], late: 0, url: '' };
+  const state = {
+    account: JSON.stringify(account),
+    hmac: hmacKey,
+    asked: [],
+    refused: [],
+    late: 0,
+    url: '',
+  };
   const { pathname } = new URL(bucket);
 
   /** Why a request is refused, if it is. */
   const refusal = async (request) => {
     const url = new URL(request.url, `http://${request.headers.host}`);
     const query = url.searchParams;
-    const [algorithm, credential, date, expires, signed, signature] = ['Algorithm', 'Credential', 'Date', 'Expires', 'SignedHeaders', 'Signature'].map((part) => query.get(`X-Goog-${part}`));
+    const [algorithm, credential, date, expires, signed, signature] = [
+      'Algorithm',
+      'Credential',
+      'Date',
+      'Expires',
+      'SignedHeaders',
+      'Signature',
+    ].map((part) => query.get(`X-Goog-${part}`));
     if (!signature) return 'it is not signed';
     if (signed !== 'host') return `signed headers ${signed}`;
     const from = Date.parse(date.replace(/^(....)(..)(..)T(..)(..)(..)Z$/, '$1-$2-$3T$4:$5:$6Z'));
     const now = Date.now() + state.late;
     if (!(now >= from - 15 * 60_000)) return `it is not valid before ${date}`;
-    if (!(Number(expires) > 0 && Number(expires) <= 604_800 && now < from + Number(expires) * 1000)) return `it expired ${expires} s after ${date}`;
+    if (!(Number(expires) > 0 && Number(expires) <= 604_800 && now < from + Number(expires) * 1000))
+      return `it expired ${expires} s after ${date}`;
     const scope = `${date.slice(0, 8)}/auto/storage/goog4_request`;
-    const canonicalQuery = url.search.slice(1).split('&').filter((part) => !part.startsWith('X-Goog-Signature=')).sort().join('&');
-    const canonical = ['GET', url.pathname, canonicalQuery, `host:${request.headers.host}`, '', 'host', 'UNSIGNED-PAYLOAD'].join('\n');
+    const canonicalQuery = url.search
+      .slice(1)
+      .split('&')
+      .filter((part) => !part.startsWith('X-Goog-Signature='))
+      .sort()
+      .join('&');
+    const canonical = [
+      'GET',
+      url.pathname,
+      canonicalQuery,
+      `host:${request.headers.host}`,
+      '',
+      'host',
+      'UNSIGNED-PAYLOAD',
+    ].join('\n');
     const toSign = [algorithm, date, scope, sha256(canonical)].join('\n');
     if (algorithm === 'GOOG4-HMAC-SHA256') {
       if (credential !== `${hmacKey.accessId}/${scope}`) return `credential ${credential}`;
@@ -43,23 +81,35 @@ export async function privateBucket(bucket) {
     }
     if (algorithm !== 'GOOG4-RSA-SHA256') return `algorithm ${algorithm}`;
     if (credential !== `${client_email}/${scope}`) return `credential ${credential}`;
-    return createVerify('RSA-SHA256').update(toSign).verify(publicKey, signature, 'hex') ? undefined : 'its signature is wrong';
+    return createVerify('RSA-SHA256').update(toSign).verify(publicKey, signature, 'hex')
+      ? undefined
+      : 'its signature is wrong';
   };
 
   const server = http.createServer(async (request, response) => {
     const reason = await refusal(request).catch(String);
-    (reason ? state.refused : state.asked).push(reason ?? `${state.url.slice(0, -pathname.length)}${request.url}`);
-    if (reason) return response.writeHead(403, { 'content-type': 'application/xml' }).end(`<Error><Details>${reason}</Details></Error>`);
+    (reason ? state.refused : state.asked).push(
+      reason ?? `${state.url.slice(0, -pathname.length)}${request.url}`,
+    );
+    if (reason)
+      return response
+        .writeHead(403, { 'content-type': 'application/xml' })
+        .end(`<Error><Details>${reason}</Details></Error>`);
     const { pathname: path } = new URL(request.url, bucket);
     const { host, ...headers } = request.headers;
-    http.get(new URL(path, bucket), { headers }, (answer) => {
-      response.writeHead(answer.statusCode, answer.headers);
-      answer.pipe(response);
-    }).on('error', () => response.destroy());
+    http
+      .get(new URL(path, bucket), { headers }, (answer) => {
+        response.writeHead(answer.statusCode, answer.headers);
+        answer.pipe(response);
+      })
+      .on('error', () => response.destroy());
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
   state.url = `http://127.0.0.1:${server.address().port}${pathname}`;
-  state.stop = () => (server.closeAllConnections(), new Promise((resolve) => server.close(resolve)));
+  state.stop = () => (
+    server.closeAllConnections(),
+    new Promise((resolve) => server.close(resolve))
+  );
   return state;
 }

@@ -34,7 +34,8 @@ describe('a private bucket', () => {
   });
 
   const restart = async (secrets) => {
-    for (const name of ['GCS_SERVICE_ACCOUNT', 'GCS_HMAC_ACCESS_ID', 'GCS_HMAC_SECRET']) delete vars[name];
+    for (const name of ['GCS_SERVICE_ACCOUNT', 'GCS_HMAC_ACCESS_ID', 'GCS_HMAC_SECRET'])
+      delete vars[name];
     Object.assign(vars, secrets);
     await stack.stopEdge();
     await stack.startEdge();
@@ -71,13 +72,19 @@ describe('a private bucket', () => {
   });
 
   test('with an HMAC key', async () => {
-    await restart({ GCS_HMAC_ACCESS_ID: bucket.hmac.accessId, GCS_HMAC_SECRET: bucket.hmac.secret });
+    await restart({
+      GCS_HMAC_ACCESS_ID: bucket.hmac.accessId,
+      GCS_HMAC_SECRET: bucket.hmac.secret,
+    });
     await isServed();
     assert.match(bucket.asked[0], /X-Goog-Algorithm=GOOG4-HMAC-SHA256/);
   });
 
   test('what the edge signed is refused when it is altered, and after its time', async () => {
-    for (const secrets of [{ GCS_SERVICE_ACCOUNT: bucket.account }, { GCS_HMAC_ACCESS_ID: bucket.hmac.accessId, GCS_HMAC_SECRET: bucket.hmac.secret }]) {
+    for (const secrets of [
+      { GCS_SERVICE_ACCOUNT: bucket.account },
+      { GCS_HMAC_ACCESS_ID: bucket.hmac.accessId, GCS_HMAC_SECRET: bucket.hmac.secret },
+    ]) {
       await restart(secrets);
       assert.equal((await fetch(url(), { headers: { range: 'bytes=0-0' } })).status, 206);
       const signed = bucket.asked.find((url) => url.includes('/model.onnx?'));
@@ -115,7 +122,10 @@ describe('a private bucket', () => {
     assert.equal(answer.status, 500);
     assert.doesNotMatch(detail, /secret-bytes/);
     // What the worker says comes to the log a moment later.
-    const said = () => /GCS_SERVICE_ACCOUNT cannot be used: .*PKCS #8/.test(readFileSync(`${stack.dataDir}/edge.log`, 'utf8'));
+    const said = () =>
+      /GCS_SERVICE_ACCOUNT cannot be used: .*PKCS #8/.test(
+        readFileSync(`${stack.dataDir}/edge.log`, 'utf8'),
+      );
     for (let waited = 0; !said(); waited += 50) {
       assert.ok(waited < 10_000, 'the log does not say it');
       await sleep(50);

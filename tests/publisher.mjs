@@ -1,6 +1,12 @@
 // What tests do to the bucket: publish small models with the real tool, spoil and sign manifests again.
 
-import { createHash, createPrivateKey, createPublicKey, generateKeyPairSync, sign } from 'node:crypto';
+import {
+  createHash,
+  createPrivateKey,
+  createPublicKey,
+  generateKeyPairSync,
+  sign,
+} from 'node:crypto';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -20,7 +26,10 @@ export const BUCKET_FAULTS = [
 ].map((fault) => (fault.mode === 'down' ? fault : { ...fault, match: 'model\\.onnx$' }));
 
 /** Faults under which the source itself still gives the right bytes, sooner or later. */
-export const HINDRANCES = [{ mode: 'limit' }, { mode: 'flap' }].map((fault) => ({ ...fault, match: 'model\\.onnx$' }));
+export const HINDRANCES = [{ mode: 'limit' }, { mode: 'flap' }].map((fault) => ({
+  ...fault,
+  match: 'model\\.onnx$',
+}));
 
 /** Sets a fault of dev/faults.mjs. */
 export async function setFault(url, fault) {
@@ -55,13 +64,16 @@ export async function publishFile(stack, filename, content, { id, version = '1.0
 }
 
 /** The same of a small one, notes.txt. */
-export const publishSmall = (stack, { text, ...model }) => publishFile(stack, 'notes.txt', text ?? `notes of ${model.id} ${model.version}`, model);
+export const publishSmall = (stack, { text, ...model }) =>
+  publishFile(stack, 'notes.txt', text ?? `notes of ${model.id} ${model.version}`, model);
 
 /** RFC 8785 for the values manifests of tests have: no exotic numbers. */
 function canonical(value) {
   if (Array.isArray(value)) return `[${value.map(canonical).join(',')}]`;
   if (value === null || typeof value !== 'object') return JSON.stringify(value);
-  const members = Object.keys(value).sort().map((key) => `${JSON.stringify(key)}:${canonical(value[key])}`);
+  const members = Object.keys(value)
+    .sort()
+    .map((key) => `${JSON.stringify(key)}:${canonical(value[key])}`);
   return `{${members.join(',')}}`;
 }
 
@@ -72,8 +84,14 @@ function canonical(value) {
  */
 export async function resign({ signature: _, ...manifest }, keyId = KEY.id) {
   const pem = await readFile(KEY.pem, 'utf8');
-  const privateKey = keyId === KEY.id ? createPrivateKey(pem.slice(pem.indexOf('-----BEGIN'))) : generateKeyPairSync('ed25519').privateKey;
-  const publicKey = Buffer.from(createPublicKey(privateKey).export({ format: 'jwk' }).x, 'base64url').toString('base64');
+  const privateKey =
+    keyId === KEY.id
+      ? createPrivateKey(pem.slice(pem.indexOf('-----BEGIN')))
+      : generateKeyPairSync('ed25519').privateKey;
+  const publicKey = Buffer.from(
+    createPublicKey(privateKey).export({ format: 'jwk' }).x,
+    'base64url',
+  ).toString('base64');
   const signature = sign(null, Buffer.from(canonical(manifest)), privateKey).toString('base64');
   return { ...manifest, signature: { keyId, publicKey, signature } };
 }

@@ -35,7 +35,10 @@ describe('a thousand readers of random ranges', () => {
     stack = await startStack();
     data = await mkdtemp(join(tmpdir(), 'edge-net-isolate-'));
     await publishFile(stack, 'weights.bin', bytes, { id: 'crowd' });
-    edge = await startIsolate({ variables: { GCS_BASE: stack.urls.gcs, IPFS_GATEWAYS: '', PINNED_KEYS: JSON.stringify(KEYS) }, data });
+    edge = await startIsolate({
+      variables: { GCS_BASE: stack.urls.gcs, IPFS_GATEWAYS: '', PINNED_KEYS: JSON.stringify(KEYS) },
+      data,
+    });
   });
   after(async () => {
     await edge?.stop();
@@ -43,49 +46,68 @@ describe('a thousand readers of random ranges', () => {
     if (data) await rm(data, { recursive: true, force: true });
   });
 
-  test('no byte is wrong, each segment is fetched once, and the isolate stays within its memory', { timeout: 180_000 }, async (context) => {
-    const url = new URL(`${edge.url}/models/crowd/v1.0.0/weights.bin`);
-    const agent = new http.Agent({ keepAlive: true, maxSockets: READERS });
-    const get = (start, end) =>
-      new Promise((resolve, reject) => {
-        const request = http.get(url, { agent, headers: { range: `bytes=${start}-${end - 1}` } }, (response) => {
-          const chunks = [];
-          response.on('data', (chunk) => chunks.push(chunk));
-          response.on('end', () => resolve({ status: response.statusCode, body: Buffer.concat(chunks) }));
-          response.on('error', reject);
+  test(
+    'no byte is wrong, each segment is fetched once, and the isolate stays within its memory',
+    { timeout: 180_000 },
+    async (context) => {
+      const url = new URL(`${edge.url}/models/crowd/v1.0.0/weights.bin`);
+      const agent = new http.Agent({ keepAlive: true, maxSockets: READERS });
+      const get = (start, end) =>
+        new Promise((resolve, reject) => {
+          const request = http.get(
+            url,
+            { agent, headers: { range: `bytes=${start}-${end - 1}` } },
+            (response) => {
+              const chunks = [];
+              response.on('data', (chunk) => chunks.push(chunk));
+              response.on('end', () =>
+                resolve({ status: response.statusCode, body: Buffer.concat(chunks) }),
+              );
+              response.on('error', reject);
+            },
+          );
+          request.on('error', reject);
         });
-        request.on('error', reject);
+      await get(0, 1); // the manifest and the leaf table are known from here on
+      const inspector = await edge.inspect();
+      // A fault that slows nothing down counts what reaches the bucket.
+      await setFault(stack.urls.gcsFault, {
+        mode: 'slow',
+        rate: Number.MAX_SAFE_INTEGER,
+        match: 'weights\\.bin$',
       });
-    await get(0, 1); // the manifest and the leaf table are known from here on
-    const inspector = await edge.inspect();
-    // A fault that slows nothing down counts what reaches the bucket.
-    await setFault(stack.urls.gcsFault, { mode: 'slow', rate: Number.MAX_SAFE_INTEGER, match: 'weights\\.bin$' });
-    const until = Date.now() + DURATION;
-    let answers = 0;
-    const read = async (_, reader) => {
-      const next = random(SEED + reader);
-      while (Date.now() < until) {
-        const start = Math.floor(next() * SIZE);
-        const end = Math.min(SIZE, start + 1 + Math.floor(next() * LONGEST));
-        const { status, body } = await get(start, end);
-        assert.equal(status, 206, body.toString().slice(0, 500));
-        assert.ok(body.equals(bytes.subarray(start, end)), `SEED=${SEED}: wrong bytes in ${start}-${end}`);
-        answers += 1;
-      }
-    };
-    const seen = [];
-    const watch = async () => {
-      for (; Date.now() < until; await sleep(LOOK_EVERY)) seen.push(await inspector.memory());
-    };
-    await Promise.all([watch(), ...Array.from({ length: READERS }, read)]);
-    agent.destroy();
-    inspector.close();
-    const { hits } = await (await fetch(stack.urls.gcsFault)).json();
-    const most = Math.max(...seen);
-    context.diagnostic(`${answers} answers; the isolate had ${(most / 1e6).toFixed(0)} MB at the most, of ${seen.length} times that it was asked`);
-    // The first was fetched before the count began.
-    assert.equal(hits, SEGMENTS - 1);
-    assert.ok(seen.length > 0);
-    assert.ok(most < LIMIT, `${most} bytes`);
-  });
+      const until = Date.now() + DURATION;
+      let answers = 0;
+      const read = async (_, reader) => {
+        const next = random(SEED + reader);
+        while (Date.now() < until) {
+          const start = Math.floor(next() * SIZE);
+          const end = Math.min(SIZE, start + 1 + Math.floor(next() * LONGEST));
+          const { status, body } = await get(start, end);
+          assert.equal(status, 206, body.toString().slice(0, 500));
+          assert.ok(
+            body.equals(bytes.subarray(start, end)),
+            `SEED=${SEED}: wrong bytes in ${start}-${end}`,
+          );
+          answers += 1;
+        }
+      };
+      const seen = [];
+      const watch = async () => {
+        for (; Date.now() < until; await sleep(LOOK_EVERY)) seen.push(await inspector.memory());
+      };
+      await Promise.all([watch(), ...Array.from({ length: READERS }, read)]);
+      agent.destroy();
+      inspector.close();
+      const { hits } = await (await fetch(stack.urls.gcsFault)).json();
+      const most = Math.max(...seen);
+      context.diagnostic(
+        `${answers} answers; the isolate had ${(most / 1e6).toFixed(0)} MB at the most, of ${seen.length} times that it was asked`,
+      );
+      // The first was fetched before the count began.
+      assert.equal(hits, SEGMENTS - 1);
+      assert.ok(seen.length > 0);
+      assert.ok(most < LIMIT, `${most} bytes`);
+    },
+  );
 });

@@ -21,7 +21,12 @@ export const floats = (tokens) => python(['tests/reference_floats.py'], tokens);
 /** What a program prints of what it is given, both JSON. */
 function python(command, given) {
   return new Promise((resolve, reject) => {
-    const child = execFile('.tools/venv/bin/python', command, { maxBuffer: 1 << 28 }, (error, stdout) => (error ? reject(error) : resolve(JSON.parse(stdout))));
+    const child = execFile(
+      '.tools/venv/bin/python',
+      command,
+      { maxBuffer: 1 << 28 },
+      (error, stdout) => (error ? reject(error) : resolve(JSON.parse(stdout))),
+    );
     child.stdin.end(JSON.stringify(given));
   });
 }

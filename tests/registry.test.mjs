@@ -15,7 +15,16 @@ describe('the registry', () => {
   /** @type {Awaited<ReturnType<typeof startStack>>} */
   let stack;
   before(async () => {
-    stack = await startStack({ vars: { PRIVATE_MODELS: 'hidden', LINK_TOKEN: 'the-token', LINK_KEYS: JSON.stringify({ current: 'k', keys: { k: Buffer.alloc(32, 7).toString('base64') } }) } });
+    stack = await startStack({
+      vars: {
+        PRIVATE_MODELS: 'hidden',
+        LINK_TOKEN: 'the-token',
+        LINK_KEYS: JSON.stringify({
+          current: 'k',
+          keys: { k: Buffer.alloc(32, 7).toString('base64') },
+        }),
+      },
+    });
   });
   after(() => stack?.stop());
 
@@ -23,7 +32,11 @@ describe('the registry', () => {
   const json = async (path) => (await fetch(api(path))).json();
   const ids = async (query) => (await json(query)).map(({ id }) => id);
   const send = (manifest, type = 'application/json') =>
-    fetch(api(), { method: 'POST', headers: type ? { 'content-type': type } : {}, body: typeof manifest === 'string' ? manifest : JSON.stringify(manifest) });
+    fetch(api(), {
+      method: 'POST',
+      headers: type ? { 'content-type': type } : {},
+      body: typeof manifest === 'string' ? manifest : JSON.stringify(manifest),
+    });
   /** Publishes to bucket and registry, and resolves to the manifest. */
   const publish = async (model) => {
     const manifest = await publishSmall(stack, model);
@@ -31,7 +44,8 @@ describe('the registry', () => {
     assert.equal(sent.status, 201, await sent.text());
     return manifest;
   };
-  const later = (manifest, changes) => resign({ ...manifest, timestamp: new Date(Date.now() + 1000).toISOString(), ...changes });
+  const later = (manifest, changes) =>
+    resign({ ...manifest, timestamp: new Date(Date.now() + 1000).toISOString(), ...changes });
 
   test('what is published is listed, and told as it was signed', async () => {
     const manifest = await publishSmall(stack, { id: 'first', version: '1.0.0' });
@@ -42,9 +56,20 @@ describe('the registry', () => {
     assert.deepEqual(await sent.json(), summary);
     const listed = await fetch(api());
     assert.match(listed.headers.get('server-timing'), /registry;desc=d1/);
-    assert.deepEqual((await listed.json()).find(({ id }) => id === 'first'), summary);
-    for (const path of ['/first', '/first/versions/1.0.0']) assert.deepEqual(await json(path), manifest, path);
-    assert.deepEqual((await json('/first/versions')).map(({ version, keyId, yanked }) => ({ version, keyId, yanked })), [{ version: '1.0.0', keyId: KEY.id, yanked: false }]);
+    assert.deepEqual(
+      (await listed.json()).find(({ id }) => id === 'first'),
+      summary,
+    );
+    for (const path of ['/first', '/first/versions/1.0.0'])
+      assert.deepEqual(await json(path), manifest, path);
+    assert.deepEqual(
+      (await json('/first/versions')).map(({ version, keyId, yanked }) => ({
+        version,
+        keyId,
+        yanked,
+      })),
+      [{ version: '1.0.0', keyId: KEY.id, yanked: false }],
+    );
     const { notes, signature } = await json('/first/download');
     assert.equal(await (await fetch(notes)).text(), 'notes of first 1.0.0');
     assert.deepEqual(await (await fetch(signature)).json(), manifest);
@@ -68,7 +93,11 @@ describe('the registry', () => {
     await refused(old, 409, /published before/);
     await refused(await later(manifest, { version: '1.0.5' }), 409, /is not newer than 1\.1\.0/);
     await refused(await later(manifest, { name: 'other' }), 409, /published versions never change/);
-    await refused(await later(manifest, { version: '2.0.0', timestamp: '2099-01-01T00:00:00Z' }), 422, /clock/);
+    await refused(
+      await later(manifest, { version: '2.0.0', timestamp: '2099-01-01T00:00:00Z' }),
+      422,
+      /clock/,
+    );
     await refused({ ...manifest, name: 'altered' }, 403, /does not fit its fields/);
     await refused(await resign(manifest, 'stranger'), 403, /not pinned/);
     await refused({ ...manifest, version: 'one' }, 422, /`version`/);
@@ -84,7 +113,10 @@ describe('the registry', () => {
     const answers = await Promise.all(Array.from({ length: 8 }, () => send(manifest)));
     const statuses = answers.map(({ status }) => status).sort();
     assert.equal(statuses[0], 201);
-    assert.ok(statuses.slice(1).every((status) => status === 409 || status === 503), statuses.join());
+    assert.ok(
+      statuses.slice(1).every((status) => status === 409 || status === 503),
+      statuses.join(),
+    );
     assert.equal((await json('/race/versions')).length, 1);
   });
 
@@ -95,23 +127,35 @@ describe('the registry', () => {
     assert.equal((await json('/regret')).version, '1.0.0');
     assert.match((await json('/regret/download')).notes, /v1\.0\.0\/notes\.txt$/);
     assert.equal((await json('/regret/versions/2.0.0')).yanked, true);
-    assert.equal((await (await fetch(`${stack.urls.edge}/models/regret/v2.0.0/notes.txt`)).text()), 'notes of regret 2.0.0');
+    assert.equal(
+      await (await fetch(`${stack.urls.edge}/models/regret/v2.0.0/notes.txt`)).text(),
+      'notes of regret 2.0.0',
+    );
     assert.equal((await json('?q=regret'))[0].version, '1.0.0');
   });
 
   test('pages follow each other, and filters choose', async () => {
     for (const id of ['page-a', 'page-b', 'page-c']) await publish({ id, version: '1.0.0' });
     const seen = [];
-    for (let url = api('?q=PAGE-&limit=2'); url; ) {
+    for (let url = api('?q=PAGE-&limit=2'); url;) {
       const answer = await fetch(url);
       seen.push(...(await answer.json()).map(({ id }) => id));
       url = /^<([^>]+)>; rel="next"$/.exec(answer.headers.get('link') ?? '')?.[1];
     }
     assert.deepEqual(seen, ['page-a', 'page-b', 'page-c']);
-    const sight = { id: 'sight', type: 'vision', name: 'A % of _sight_', license: 'Apache-2.0', registry: stack.urls.edge };
+    const sight = {
+      id: 'sight',
+      type: 'vision',
+      name: 'A % of _sight_',
+      license: 'Apache-2.0',
+      registry: stack.urls.edge,
+    };
     // Publishing the same again is no error.
     for (let i = 0; i < 2; i++) await publishFile(stack, 'notes.txt', 'notes', sight);
-    const quantized = await later(await json('/page-a'), { id: 'small', optimization: { quantization: 'INT4' } });
+    const quantized = await later(await json('/page-a'), {
+      id: 'small',
+      optimization: { quantization: 'INT4' },
+    });
     assert.equal((await send(quantized)).status, 201);
     for (const [query, expected] of [
       ['?type=vision', ['sight']],
@@ -132,7 +176,12 @@ describe('the registry', () => {
   test('private models are not listed, and told of to who has the token only', async () => {
     await publish({ id: 'hidden', version: '1.0.0' });
     assert.ok(!(await ids('')).includes('hidden'));
-    for (const path of ['/hidden', '/hidden/versions', '/hidden/versions/1.0.0', '/hidden/download']) {
+    for (const path of [
+      '/hidden',
+      '/hidden/versions',
+      '/hidden/versions/1.0.0',
+      '/hidden/download',
+    ]) {
       assert.equal((await fetch(api(path))).status, 401, path);
       const answer = await fetch(api(path), { headers: { authorization: 'Bearer the-token' } });
       assert.equal(answer.status, 200, path);
@@ -142,13 +191,23 @@ describe('the registry', () => {
 
   test('the command line tool publishes and yanks', async () => {
     await publishFile(stack, 'notes.txt', 'notes', { id: 'tool', registry: stack.urls.edge });
-    const yank = (...more) => run(CLI, ['yank', '--id=tool', `--key=${KEY.pem}`, `--key-id=${KEY.id}`, `--registry=${stack.urls.edge}`, ...more]);
+    const yank = (...more) =>
+      run(CLI, [
+        'yank',
+        '--id=tool',
+        `--key=${KEY.pem}`,
+        `--key-id=${KEY.id}`,
+        `--registry=${stack.urls.edge}`,
+        ...more,
+      ]);
     assert.equal((await json('/tool')).version, '1.0.0');
     await yank('--version=1.0.0');
     assert.equal((await fetch(api('/tool'))).status, 404);
     await yank('--version=1.0.0', '--undo');
     assert.equal((await json('/tool')).version, '1.0.0');
-    await assert.rejects(yank('--version=2.0.0'), ({ stderr }) => /versions\/2\.0\.0: there is no such version/.test(stderr));
+    await assert.rejects(yank('--version=2.0.0'), ({ stderr }) =>
+      /versions\/2\.0\.0: there is no such version/.test(stderr),
+    );
   });
 
   test('what was published is there when the worker starts again', async () => {
@@ -158,17 +217,36 @@ describe('the registry', () => {
     assert.equal((await json('/lasting')).version, '1.0.0');
   });
 
-  test('schemathesis finds nothing that the OpenAPI document does not say', { timeout: 600_000 }, async (context) => {
-    await stack.publish();
-    // Not by its script, which names the interpreter by an absolute path.
-    const schemathesis = ['-c', 'from schemathesis.cli import schemathesis; schemathesis()', '--config-file=tests/schemathesis.toml'];
-    const command = [...schemathesis, 'run', `${stack.urls.edge}/v1/openapi.json`, `--url=${stack.urls.edge}`, '--suppress-health-check=all'];
-    const env = { ...process.env, PYTHONUTF8: '1', HYPOTHESIS_STORAGE_DIRECTORY: join(stack.dataDir, 'hypothesis') };
-    const { stdout } = await run('.tools/venv/bin/python', command, { maxBuffer: 1 << 26, env }).catch((error) =>
-      assert.fail(`${error.message.slice(0, 2000)}\n${error.stdout ?? ''}`),
-    );
-    assert.match(stdout, /No issues found|test cases? passed|✅/);
-    context.diagnostic(/\d+ generated.*/.exec(stdout)?.[0] ?? '');
-    assert.equal((await fetch(api(`/${DEMO.id}`))).status, 200, 'it still works');
-  });
+  test(
+    'schemathesis finds nothing that the OpenAPI document does not say',
+    { timeout: 600_000 },
+    async (context) => {
+      await stack.publish();
+      // Not by its script, which names the interpreter by an absolute path.
+      const schemathesis = [
+        '-c',
+        'from schemathesis.cli import schemathesis; schemathesis()',
+        '--config-file=tests/schemathesis.toml',
+      ];
+      const command = [
+        ...schemathesis,
+        'run',
+        `${stack.urls.edge}/v1/openapi.json`,
+        `--url=${stack.urls.edge}`,
+        '--suppress-health-check=all',
+      ];
+      const env = {
+        ...process.env,
+        PYTHONUTF8: '1',
+        HYPOTHESIS_STORAGE_DIRECTORY: join(stack.dataDir, 'hypothesis'),
+      };
+      const { stdout } = await run('.tools/venv/bin/python', command, {
+        maxBuffer: 1 << 26,
+        env,
+      }).catch((error) => assert.fail(`${error.message.slice(0, 2000)}\n${error.stdout ?? ''}`));
+      assert.match(stdout, /No issues found|test cases? passed|✅/);
+      context.diagnostic(/\d+ generated.*/.exec(stdout)?.[0] ?? '');
+      assert.equal((await fetch(api(`/${DEMO.id}`))).status, 200, 'it still works');
+    },
+  );
 });

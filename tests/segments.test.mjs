@@ -42,7 +42,8 @@ describe("the edge's segment cache", () => {
   });
   after(() => stack?.stop());
   afterEach(async () => {
-    for (const url of [stack.urls.gcsFault, stack.urls.ipfsFault]) await setFault(url, { mode: 'none' });
+    for (const url of [stack.urls.gcsFault, stack.urls.ipfsFault])
+      await setFault(url, { mode: 'none' });
   });
 
   const publish = (size) => publishTo(stack, size);
@@ -81,7 +82,9 @@ describe("the edge's segment cache", () => {
     const { bytes, url } = await publish(6 * SEGMENT);
     await count();
     const next = random(SEED);
-    const asked = Array.from({ length: 200 }, () => anyRange(next, bytes.length)).filter(({ bytes }) => bytes);
+    const asked = Array.from({ length: 200 }, () => anyRange(next, bytes.length)).filter(
+      ({ bytes }) => bytes,
+    );
     await Promise.all(
       asked.map(async ({ field, bytes: [start, end] }) => {
         const { status, body } = await get(url, field);
@@ -110,7 +113,10 @@ describe("the edge's segment cache", () => {
     await setFault(stack.urls.ipfsFault, { mode: 'corrupt', offset: 1000 });
     const refused = await get(url, 'bytes=2000-2009');
     assert.equal(refused.status, 502);
-    assert.match(JSON.parse(refused.body).detail, /gcs: it sent wrong bytes in leaf 0; ipfs: it sent wrong bytes in leaf 0/);
+    assert.match(
+      JSON.parse(refused.body).detail,
+      /gcs: it sent wrong bytes in leaf 0; ipfs: it sent wrong bytes in leaf 0/,
+    );
     await setFault(stack.urls.ipfsFault, { mode: 'none' });
     await sleep(2100); // a failure speaks for those who ask in the next two seconds
     const healed = await get(url, 'bytes=900-1100');
@@ -173,7 +179,10 @@ describe('with 20 subrequests', () => {
     await setFault(stack.urls.gcsFault, gcs);
     await setFault(stack.urls.ipfsFault, ipfs);
   };
-  const counted = async () => [(await faultOf(stack.urls.gcsFault)).hits, (await faultOf(stack.urls.ipfsFault)).hits];
+  const counted = async () => [
+    (await faultOf(stack.urls.gcsFault)).hits,
+    (await faultOf(stack.urls.ipfsFault)).hits,
+  ];
 
   test('the rest of an artifact comes in one body, past the cache', async () => {
     const { bytes, url } = await publishTo(stack, SEGMENTS * SEGMENT - 1234);
@@ -183,7 +192,10 @@ describe('with 20 subrequests', () => {
     assert.ok(whole.body.equals(bytes));
     assert.equal(whole.cache, 'miss');
     assert.deepEqual(await counted(), [FILLED + 1, 0]);
-    assert.equal((await get(url, `bytes=${FILLED * SEGMENT - 1}-${FILLED * SEGMENT - 1}`)).cache, 'hit');
+    assert.equal(
+      (await get(url, `bytes=${FILLED * SEGMENT - 1}-${FILLED * SEGMENT - 1}`)).cache,
+      'hit',
+    );
     assert.equal((await get(url, `bytes=${FILLED * SEGMENT}-${FILLED * SEGMENT}`)).cache, 'miss');
     // The next to ask finds four, and fills as many as it may.
     await faults(COUNT);
@@ -231,10 +243,10 @@ describe('with 20 subrequests', () => {
     await faults(COUNT);
     const response = await fetch(url);
     const reader = response.body.getReader();
-    for (let got = 0; got <= FILLED * SEGMENT; ) got += (await reader.read()).value.length;
+    for (let got = 0; got <= FILLED * SEGMENT;) got += (await reader.read()).value.length;
     let { sent, open } = await faultOf(stack.urls.gcsFault);
     // Until nothing comes any more.
-    for (let before = -1; sent !== before; ) {
+    for (let before = -1; sent !== before;) {
       before = sent;
       await sleep(500);
       ({ sent, open } = await faultOf(stack.urls.gcsFault));

@@ -12,8 +12,11 @@ function children() {
   for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
     try {
       // "pid (name) state ppid …", where the name may hold anything.
-      const [state, parent] = readFileSync(`/proc/${pid}/stat`, 'utf8').replace(/^.*\) /s, '').split(' ');
-      if (state !== 'Z') byParent.set(Number(parent), [...(byParent.get(Number(parent)) ?? []), Number(pid)]);
+      const [state, parent] = readFileSync(`/proc/${pid}/stat`, 'utf8')
+        .replace(/^.*\) /s, '')
+        .split(' ');
+      if (state !== 'Z')
+        byParent.set(Number(parent), [...(byParent.get(Number(parent)) ?? []), Number(pid)]);
     } catch {} // it ended meanwhile
   }
   return byParent;
@@ -25,7 +28,9 @@ function descendants(pid, byParent = children()) {
 
 function isAlive(pid) {
   try {
-    return !readFileSync(`/proc/${pid}/stat`, 'utf8').replace(/^.*\) /s, '').startsWith('Z');
+    return !readFileSync(`/proc/${pid}/stat`, 'utf8')
+      .replace(/^.*\) /s, '')
+      .startsWith('Z');
   } catch {
     return false;
   }
@@ -33,7 +38,10 @@ function isAlive(pid) {
 
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGKILL']) {
   test(`make serve, ended by ${signal}`, { timeout: 180_000 }, async (context) => {
-    const make = spawn('make', ['serve', 'PORT=0', 'EDGE_PORT=0', 'GCS_PORT=0', 'IPFS_PORT=0'], { stdio: ['ignore', 'pipe', 'inherit'], detached: true });
+    const make = spawn('make', ['serve', 'PORT=0', 'EDGE_PORT=0', 'GCS_PORT=0', 'IPFS_PORT=0'], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+      detached: true,
+    });
     context.after(() => make.kill('SIGKILL'));
     let said = '';
     const page = await new Promise((resolve, reject) => {
@@ -53,7 +61,11 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGKILL']) {
     // Ctrl-C goes to the whole group, as a terminal sends it; the others to make alone.
     process.kill(signal === 'SIGINT' ? -make.pid : make.pid, signal);
     for (const deadline = Date.now() + 15_000; started.some(isAlive); await sleep(100)) {
-      const left = started.filter(isAlive).map((pid) => `${pid} ${readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ')}`);
+      const left = started
+        .filter(isAlive)
+        .map(
+          (pid) => `${pid} ${readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ')}`,
+        );
       assert.ok(Date.now() < deadline, `still running 15 s later:\n${left.join('\n')}`);
     }
   });

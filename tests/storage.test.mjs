@@ -13,7 +13,11 @@ const MB = 1_000_000;
 /** Bytes that no other seed gives and nothing compresses. */
 function bytesOf(seed, length) {
   const next = random(seed);
-  return Buffer.from(Uint32Array.from({ length: Math.ceil(length / 4) }, () => next() * 2 ** 32).buffer, 0, length);
+  return Buffer.from(
+    Uint32Array.from({ length: Math.ceil(length / 4) }, () => next() * 2 ** 32).buffer,
+    0,
+    length,
+  );
 }
 
 describe('what is kept', () => {
@@ -25,7 +29,12 @@ describe('what is kept', () => {
 
   before(async () => {
     stack = await startStack({ pages: 'tests/pages', vars: { SEGMENT_CACHE: 'off' } });
-    for (const [seed, [id, size]] of [['one', 30 * MB], ['two', 30 * MB], ['three', 30 * MB], ['large', 70 * MB]].entries()) {
+    for (const [seed, [id, size]] of [
+      ['one', 30 * MB],
+      ['two', 30 * MB],
+      ['three', 30 * MB],
+      ['large', 70 * MB],
+    ].entries()) {
       bytes[id] = bytesOf(seed, size);
       await publishFile(stack, 'model.bin', bytes[id], { id });
     }
@@ -40,9 +49,21 @@ describe('what is kept', () => {
     assert.equal((await fetchInPage(page, `/models/${id}/model.bin`)).sha256, sha256(bytes[id]));
     await page.evaluate(() => edgeNet.idle());
   };
-  const list = (page) => page.evaluate(async () => Object.fromEntries((await edgeNet.list()).map((row) => [row.model, row])));
-  const whole = async (page) => Object.values(await list(page)).filter(({ size, cachedBytes }) => size === cachedBytes).map(({ model }) => model).sort();
-  const keys = (page) => page.evaluate(async () => (await (await caches.open('edge-net-segments-v1')).keys()).map(({ url }) => url.split('/').at(-1)));
+  const list = (page) =>
+    page.evaluate(async () =>
+      Object.fromEntries((await edgeNet.list()).map((row) => [row.model, row])),
+    );
+  const whole = async (page) =>
+    Object.values(await list(page))
+      .filter(({ size, cachedBytes }) => size === cachedBytes)
+      .map(({ model }) => model)
+      .sort();
+  const keys = (page) =>
+    page.evaluate(async () =>
+      (await (await caches.open('edge-net-segments-v1')).keys()).map(({ url }) =>
+        url.split('/').at(-1),
+      ),
+    );
   const packed = async (page) => {
     for (const until = Date.now() + 20_000; Date.now() < until; await page.waitForTimeout(100)) {
       const names = await keys(page);
@@ -57,7 +78,10 @@ describe('what is kept', () => {
     await session.send('ServiceWorker.stopAllWorkers');
     await session.detach();
   };
-  const sources = async (page) => new Set((await heard(page)).filter(({ type }) => type === 'segment').map(({ source }) => source));
+  const sources = async (page) =>
+    new Set(
+      (await heard(page)).filter(({ type }) => type === 'segment').map(({ source }) => source),
+    );
   const fromCache = async (page, id) => {
     await heard(page);
     await load(page, id);
@@ -100,7 +124,11 @@ describe('what is kept', () => {
   test('a full disk: what was used least goes, and what does not fit at all is served without being kept', async () => {
     const page = await openPage(browser.context, stack.urls);
     const session = await browser.context.newCDPSession(page);
-    const quota = (quotaSize) => session.send('Storage.overrideQuotaForOrigin', { origin: new URL(stack.urls.page).origin, quotaSize });
+    const quota = (quotaSize) =>
+      session.send('Storage.overrideQuotaForOrigin', {
+        origin: new URL(stack.urls.page).origin,
+        quotaSize,
+      });
     await load(page, 'one');
     // Room for one of them, and beside it not for a single segment of the other: Chromium counts what is stored afterwards, so of
     // segments that are stored at once it takes more than fit as long as there is room for one.
@@ -119,15 +147,28 @@ describe('what is kept', () => {
     assert.deepEqual((await keys(page)).sort(), ['pack-0', 'pack-1']);
     assert.deepEqual(await whole(page), ['large']);
     await endWorker(page);
-    for (const url of [stack.urls.edgeFault, stack.urls.gcsFault, stack.urls.ipfsFault]) await setFault(url, { mode: 'down' });
+    for (const url of [stack.urls.edgeFault, stack.urls.gcsFault, stack.urls.ipfsFault])
+      await setFault(url, { mode: 'down' });
     try {
       await fromCache(page, 'large');
-      for (const [start, end] of [[0, 1], [SEGMENT - 1, SEGMENT + 1], [16 * SEGMENT - 5, 16 * SEGMENT + 5], [bytes.large.length - 3, bytes.large.length]]) {
-        const { status, sha256: got } = await fetchInPage(page, '/models/large/model.bin', { range: `bytes=${start}-${end - 1}` });
-        assert.deepEqual([status, got], [206, sha256(bytes.large.subarray(start, end))], `${start}-${end}`);
+      for (const [start, end] of [
+        [0, 1],
+        [SEGMENT - 1, SEGMENT + 1],
+        [16 * SEGMENT - 5, 16 * SEGMENT + 5],
+        [bytes.large.length - 3, bytes.large.length],
+      ]) {
+        const { status, sha256: got } = await fetchInPage(page, '/models/large/model.bin', {
+          range: `bytes=${start}-${end - 1}`,
+        });
+        assert.deepEqual(
+          [status, got],
+          [206, sha256(bytes.large.subarray(start, end))],
+          `${start}-${end}`,
+        );
       }
     } finally {
-      for (const url of [stack.urls.edgeFault, stack.urls.gcsFault, stack.urls.ipfsFault]) await setFault(url, { mode: 'none' });
+      for (const url of [stack.urls.edgeFault, stack.urls.gcsFault, stack.urls.ipfsFault])
+        await setFault(url, { mode: 'none' });
     }
   });
 
@@ -145,7 +186,10 @@ describe('what is kept', () => {
           return name;
         }
         if (how === 'altered') entry[4_500_000 % entry.length] ^= 1;
-        await cache.put(request, new Response(how === 'short' ? entry.subarray(0, entry.length - 1) : entry));
+        await cache.put(
+          request,
+          new Response(how === 'short' ? entry.subarray(0, entry.length - 1) : entry),
+        );
         return name;
       }, how);
     for (const state of ['packed', 'single']) {
@@ -158,9 +202,15 @@ describe('what is kept', () => {
         const spoilt = await spoil(how);
         await heard(page);
         await load(page, 'one');
-        const again = (await heard(page)).filter(({ type, source }) => type === 'segment' && source !== 'cache');
+        const again = (await heard(page)).filter(
+          ({ type, source }) => type === 'segment' && source !== 'cache',
+        );
         const lost = how === 'missing' && spoilt === 'pack-0' ? 8 : 1;
-        assert.equal(again.length, lost, `${state}, ${how}: ${again.length} segments were fetched again`);
+        assert.equal(
+          again.length,
+          lost,
+          `${state}, ${how}: ${again.length} segments were fetched again`,
+        );
         await fromCache(page, 'one');
       }
     }
@@ -170,7 +220,9 @@ describe('what is kept', () => {
     const page = await openPage(browser.context, stack.urls);
     await load(page, 'one');
     await packed(page);
-    assert.deepEqual(await page.evaluate(() => edgeNet.verify('one')), [{ file: 'model.bin', segments: 8, good: 8, bad: [] }]);
+    assert.deepEqual(await page.evaluate(() => edgeNet.verify('one')), [
+      { file: 'model.bin', segments: 8, good: 8, bad: [] },
+    ]);
     assert.equal(await page.evaluate(() => edgeNet.isCached('one', 'model.bin')), true);
     await page.evaluate(async () => {
       const cache = await caches.open('edge-net-segments-v1');
@@ -179,7 +231,9 @@ describe('what is kept', () => {
       entry[9_000_000] ^= 1;
       await cache.put(request, new Response(entry));
     });
-    assert.deepEqual(await page.evaluate(() => edgeNet.verify('one')), [{ file: 'model.bin', segments: 8, good: 7, bad: [2] }]);
+    assert.deepEqual(await page.evaluate(() => edgeNet.verify('one')), [
+      { file: 'model.bin', segments: 8, good: 7, bad: [2] },
+    ]);
     assert.equal(await page.evaluate(() => edgeNet.isCached('one', 'model.bin')), false);
     await load(page, 'one');
     assert.equal(await page.evaluate(() => edgeNet.isCached('one', 'model.bin')), true);
@@ -189,7 +243,10 @@ describe('what is kept', () => {
     const page = await openPage(browser.context, stack.urls);
     await load(page, 'one');
     const session = await browser.context.newCDPSession(page);
-    await session.send('Storage.clearDataForOrigin', { origin: new URL(stack.urls.page).origin, storageTypes: 'cache_storage,indexeddb' });
+    await session.send('Storage.clearDataForOrigin', {
+      origin: new URL(stack.urls.page).origin,
+      storageTypes: 'cache_storage,indexeddb',
+    });
     await heard(page);
     await load(page, 'one');
     const from = await sources(page);
@@ -201,15 +258,27 @@ describe('what is kept', () => {
     const page = await browser.context.newPage();
     await page.addInitScript(() => {
       Object.defineProperty(navigator, 'serviceWorker', { value: undefined });
-      Object.defineProperty(window, 'caches', { get: () => { throw new DOMException('denied', 'SecurityError'); } });
-      Object.defineProperty(window, 'indexedDB', { value: { open: () => { throw new DOMException('denied', 'SecurityError'); } } });
+      Object.defineProperty(window, 'caches', {
+        get: () => {
+          throw new DOMException('denied', 'SecurityError');
+        },
+      });
+      Object.defineProperty(window, 'indexedDB', {
+        value: {
+          open: () => {
+            throw new DOMException('denied', 'SecurityError');
+          },
+        },
+      });
     });
     await page.goto(`${stack.urls.page}blank.html`);
     assert.equal(await register(page), 'page');
     const digest = () =>
       page.evaluate(async () => {
         const got = await (await edgeNet.fetch('/models/one/model.bin')).arrayBuffer();
-        return [...new Uint8Array(await crypto.subtle.digest('SHA-256', got))].map((byte) => byte.toString(16).padStart(2, '0')).join('');
+        return [...new Uint8Array(await crypto.subtle.digest('SHA-256', got))]
+          .map((byte) => byte.toString(16).padStart(2, '0'))
+          .join('');
       });
     assert.equal(await digest(), sha256(bytes.one));
     assert.equal(await digest(), sha256(bytes.one));
@@ -239,7 +308,10 @@ describe('what is kept', () => {
     await page.evaluate(() => edgeNet.preload('/models/one/model.bin'));
     await page.evaluate(() => edgeNet.preload('/models/two/model.bin'));
     assert.deepEqual(await whole(page), ['one', 'two']);
-    assert.match(await page.evaluate(() => edgeNet.preload('/models/one/none.bin').catch(String)), /status 404/);
+    assert.match(
+      await page.evaluate(() => edgeNet.preload('/models/one/none.bin').catch(String)),
+      /status 404/,
+    );
     await page.evaluate(() => edgeNet.remove('one'));
     assert.deepEqual(Object.keys(await list(page)), ['two']);
     await page.evaluate(() => edgeNet.clear());

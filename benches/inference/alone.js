@@ -16,7 +16,14 @@ async function load(base) {
   const graph = await read('model.onnx');
   const from = performance.now();
   model = new Model(graph.length);
-  for (const name of ['config.json', 'sentence_bert_config.json', 'modules.json', '1_Pooling/config.json', 'tokenizer.json']) model.file(name, await read(name));
+  for (const name of [
+    'config.json',
+    'sentence_bert_config.json',
+    'modules.json',
+    '1_Pooling/config.json',
+    'tokenizer.json',
+  ])
+    model.file(name, await read(name));
   for (let at = 0; at < graph.length; at += PIECE) model.push(graph.subarray(at, at + PIECE));
   model.finish();
   return { instantiated, more, loaded: performance.now() - from };
@@ -25,11 +32,19 @@ async function load(base) {
 export default {
   async fetch(request, env) {
     const { pathname, searchParams } = new URL(request.url);
-    if (pathname === '/load') return Response.json({ ...(await load(`${env.GCS_BASE}/${searchParams.get('model')}`)), memory: model.memory() });
+    if (pathname === '/load')
+      return Response.json({
+        ...(await load(`${env.GCS_BASE}/${searchParams.get('model')}`)),
+        memory: model.memory(),
+      });
     if (pathname !== '/embed') return new Response();
     const tokens = await request.json();
     const began = performance.now();
     const embedding = model.embed(Uint32Array.from(tokens), Uint32Array.of(tokens.length));
-    return Response.json({ took: performance.now() - began, embedding: [...embedding], memory: model.memory() });
+    return Response.json({
+      took: performance.now() - began,
+      embedding: [...embedding],
+      memory: model.memory(),
+    });
   },
 };

@@ -6,6 +6,9 @@ import inference from '../../worker-inference/entry.js';
 export default class extends Edge {
   constructor(context, env) {
     const edge = { fetch: (...asked) => this.fetch(new Request(...asked)) };
-    super(context, { ...env, INFERENCE: { fetch: (request) => inference.fetch(request, { ...env, EDGE: edge }, context) } });
+    super(context, {
+      ...env,
+      INFERENCE: { fetch: (request) => inference.fetch(request, { ...env, EDGE: edge }, context) },
+    });
   }
 }

@@ -7,8 +7,11 @@ addEventListener('fetch', (event) => {
     (async () => {
       const entry = await caches.match(event.request.url);
       if (!entry) return fetch(event.request);
-      const [, start, end] = /^bytes=(\d+)-(\d+)$/.exec(event.request.headers.get('range') ?? '') ?? [];
-      return start === undefined ? entry : new Response((await entry.blob()).slice(Number(start), Number(end) + 1), { status: 206 });
+      const [, start, end] =
+        /^bytes=(\d+)-(\d+)$/.exec(event.request.headers.get('range') ?? '') ?? [];
+      return start === undefined
+        ? entry
+        : new Response((await entry.blob()).slice(Number(start), Number(end) + 1), { status: 206 });
     })(),
   );
 });

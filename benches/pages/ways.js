@@ -14,7 +14,9 @@ async function drain(response) {
 }
 
 async function worker(script) {
-  const controlled = new Promise((resolve) => navigator.serviceWorker.addEventListener('controllerchange', resolve, { once: true }));
+  const controlled = new Promise((resolve) =>
+    navigator.serviceWorker.addEventListener('controllerchange', resolve, { once: true }),
+  );
   await navigator.serviceWorker.register(script);
   if (!navigator.serviceWorker.controller) await controlled;
 }
@@ -78,7 +80,12 @@ const WAYS = {
       this.options = options;
       const { createVerifiedFetch } = await import('/helia.js');
       const { gateway } = options;
-      this.fetch = await createVerifiedFetch({ gateways: [gateway], routers: [], allowLocal: true, allowInsecure: true });
+      this.fetch = await createVerifiedFetch({
+        gateways: [gateway],
+        routers: [],
+        allowLocal: true,
+        allowInsecure: true,
+      });
     },
     load: async function ({ cid }) {
       return drain(await this.fetch(`ipfs://${cid}`));
@@ -96,10 +103,14 @@ const WAYS = {
     },
     load: async ({ path }) => drain(await fetch(path)),
     async kept({ id }) {
-      return (await this.edgeNet.list()).some((row) => row.model === id && row.cachedBytes === row.size);
+      return (await this.edgeNet.list()).some(
+        (row) => row.model === id && row.cachedBytes === row.size,
+      );
     },
     async rested() {
-      const names = (await (await caches.open('edge-net-segments-v1')).keys()).map(({ url }) => url.split('/').at(-1));
+      const names = (await (await caches.open('edge-net-segments-v1')).keys()).map(({ url }) =>
+        url.split('/').at(-1),
+      );
       return names.length === 1 || names.every((name) => name.startsWith('pack-'));
     },
     range: async ({ path }, bytes) => drain(await fetch(path, range(bytes))),
@@ -129,7 +140,8 @@ globalThis.bench = {
   },
   async fill(artifact) {
     await way.fill?.(artifact);
-    for (let waited = 0; way.rested && !(await way.rested()) && waited < 60_000; waited += 100) await sleep(100);
+    for (let waited = 0; way.rested && !(await way.rested()) && waited < 60_000; waited += 100)
+      await sleep(100);
   },
   async warm(artifact) {
     const started = performance.now();

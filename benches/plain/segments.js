@@ -2,19 +2,35 @@
 // with the fields that ours has. It verifies nothing.
 
 const SEGMENT = 4_194_304;
-const EXPOSED = 'Accept-Ranges, Content-Length, Content-Range, ETag, Repr-Digest, Server-Timing, X-Model-Version';
+const EXPOSED =
+  'Accept-Ranges, Content-Length, Content-Range, ETag, Repr-Digest, Server-Timing, X-Model-Version';
 
 /** What the cache has of a segment, filled first if need be. `x-size` tells the artifact's size, `x-etag` its entity tag. */
-async function part(/** @type {string} */ origin, /** @type {URL} */ { origin: host, pathname }, /** @type {number} */ segment, /** @type {string} */ range) {
+async function part(
+  /** @type {string} */ origin,
+  /** @type {URL} */ { origin: host, pathname },
+  /** @type {number} */ segment,
+  /** @type {string} */ range,
+) {
   const key = `${host}/.segments${pathname}/${segment}`;
   const asked = new Request(key, { headers: { range } });
   const kept = await caches.default.match(asked);
   if (kept) return { found: kept, cache: 'hit' };
   const start = segment * SEGMENT;
-  const fetched = await fetch(origin, { headers: { range: `bytes=${start}-${start + SEGMENT - 1}` } });
-  const [, first, last, size] = /^bytes (\d+)-(\d+)\/(\d+)$/.exec(fetched.headers.get('content-range') ?? '') ?? [];
-  if (fetched.status !== 206 || Number(first) !== start) throw new Error(`${origin}: ${fetched.status}`);
-  const headers = { 'cache-control': 'public, max-age=31536000, immutable', 'content-length': `${Number(last) + 1 - start}`, 'x-size': size, 'x-etag': fetched.headers.get('etag'), 'x-hash': fetched.headers.get('x-goog-hash') };
+  const fetched = await fetch(origin, {
+    headers: { range: `bytes=${start}-${start + SEGMENT - 1}` },
+  });
+  const [, first, last, size] =
+    /^bytes (\d+)-(\d+)\/(\d+)$/.exec(fetched.headers.get('content-range') ?? '') ?? [];
+  if (fetched.status !== 206 || Number(first) !== start)
+    throw new Error(`${origin}: ${fetched.status}`);
+  const headers = {
+    'cache-control': 'public, max-age=31536000, immutable',
+    'content-length': `${Number(last) + 1 - start}`,
+    'x-size': size,
+    'x-etag': fetched.headers.get('etag'),
+    'x-hash': fetched.headers.get('x-goog-hash'),
+  };
   await caches.default.put(key, new Response(fetched.body, { headers }));
   const found = await caches.default.match(asked);
   if (!found) throw new Error('not kept');
@@ -31,7 +47,12 @@ export default {
     const first = Number(from ?? 0);
     const segment = Math.floor(first / SEGMENT);
     const start = segment * SEGMENT;
-    const { found, cache } = await part(origin, url, segment, `bytes=${first - start}-${Math.min(Number(to ?? Infinity) - start, SEGMENT - 1)}`);
+    const { found, cache } = await part(
+      origin,
+      url,
+      segment,
+      `bytes=${first - start}-${Math.min(Number(to ?? Infinity) - start, SEGMENT - 1)}`,
+    );
     const size = Number(found.headers.get('x-size'));
     const last = Math.min(Number(to ?? Infinity), size - 1);
     const headers = {
@@ -56,7 +77,12 @@ export default {
     const send = async () => {
       await found.body.pipeTo(writable, { preventClose: true });
       for (let next = segment + 1; next * SEGMENT <= last; next++) {
-        const { found } = await part(origin, url, next, `bytes=0-${Math.min(last - next * SEGMENT, SEGMENT - 1)}`);
+        const { found } = await part(
+          origin,
+          url,
+          next,
+          `bytes=0-${Math.min(last - next * SEGMENT, SEGMENT - 1)}`,
+        );
         await found.body.pipeTo(writable, { preventClose: true });
       }
       await writable.close();

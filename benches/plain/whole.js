@@ -9,7 +9,11 @@ export default {
     const origin = `${env.GCS_BASE}${url.pathname.replace(/^\/models/, '')}`;
     const whole = await fetch(origin);
     if (!whole.ok) return new Response('not found', { status: whole.status });
-    const headers = { 'cache-control': 'public, max-age=31536000, immutable', 'content-length': whole.headers.get('content-length'), 'accept-ranges': 'bytes' };
+    const headers = {
+      'cache-control': 'public, max-age=31536000, immutable',
+      'content-length': whole.headers.get('content-length'),
+      'accept-ranges': 'bytes',
+    };
     const keep = new Response(whole.body, { headers });
     if (!request.headers.has('range')) {
       const answer = keep.clone();

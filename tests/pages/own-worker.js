@@ -5,5 +5,6 @@ importScripts('/edge-net-sw.js');
 self.addEventListener('install', () => self.skipWaiting());
 self.addEventListener('activate', (event) => event.waitUntil(self.clients.claim()));
 self.addEventListener('fetch', (event) => {
-  if (new URL(event.request.url).pathname === '/own') event.respondWith(new Response('answered by the app'));
+  if (new URL(event.request.url).pathname === '/own')
+    event.respondWith(new Response('answered by the app'));
 });
