@@ -44,7 +44,7 @@ describe('in Chromium', () => {
   });
   after(() => stack?.stop());
 
-  // Each test starts with a browser that has never been here.
+  // Each test starts with an empty profile.
   beforeEach(async () => {
     browser = await startChromium();
     page = await openPage(browser.context, stack.urls);
@@ -87,7 +87,7 @@ describe('in Chromium', () => {
     }
   };
 
-  test('a plain fetch() gives the published bytes, and the page hears where each segment came from', async () => {
+  test('plain fetch(): the published bytes, and the origin of each segment', async () => {
     const { status, headers, sha256: got } = await fetchInPage(page, URL_OF_MODEL);
     assert.equal(status, 200);
     assert.equal(got, sha256(MODEL));
@@ -96,7 +96,7 @@ describe('in Chromium', () => {
     const events = await heard(page);
     const segments = events.filter(({ type }) => type === 'segment');
     assert.deepEqual(segments.map(({ segment }) => segment).sort(), [...Array(SEGMENTS).keys()]);
-    // All sources work at once; which segment went to which depends on how quick each was.
+    // All sources are used concurrently; their speed decides which segments each one gets.
     const names = (list) => [...new Set(list.flatMap((name) => name.split('+')))].sort();
     assert.ok(segments.every(({ segments: of }) => of === SEGMENTS));
     assert.deepEqual(names(segments.map(({ source }) => source)), ['edge', 'gcs', 'ipfs']);
@@ -130,7 +130,7 @@ describe('in Chromium', () => {
     await rangesAreSlices(25, SEED + 1);
   });
 
-  test('with edge, bucket and IPFS all stopped and the page reloaded, bytes, ranges and the embedding are the same', async () => {
+  test('offline after a reload: the same bytes, ranges and embedding', async () => {
     const sentence = 'The quick brown fox jumps over the lazy dog.';
     const reference = await referenceEmbedding(sentence);
     const embed = () =>
@@ -154,8 +154,9 @@ describe('in Chromium', () => {
     }
   });
 
-  test('a flipped byte in the bucket: the edge gets the segment from IPFS, and the page is told', async () => {
-    page = await openPage(browser.context, stack.urls, { gcs: undefined, ipfs: [] }); // the edge alone
+  test('a flipped byte in the bucket: the edge uses IPFS, and the page gets an event', async () => {
+    const onlyEdge = { gcs: undefined, ipfs: [] };
+    page = await openPage(browser.context, stack.urls, onlyEdge);
     await setFault(stack.urls.gcsFault, { mode: 'corrupt', offset: 5_000_000 });
     assert.equal((await fetchInPage(page, URL_OF_MODEL)).sha256, sha256(MODEL));
     const segments = (await heard(page)).filter(({ type }) => type === 'segment');
@@ -163,7 +164,7 @@ describe('in Chromium', () => {
     assert.equal(segments.find(({ segment }) => segment === 0).origin, 'gcs');
   });
 
-  test('a flipped byte in the object itself: the same', async () => {
+  test('a flipped byte in the stored object: the same', async () => {
     const spoilt = Buffer.from(MODEL);
     spoilt[5_000_000] ^= 1;
     await putObject(stack, 'minilm-l6-v2-q8/v1.1.0/model.onnx', spoilt);
@@ -176,7 +177,7 @@ describe('in Chromium', () => {
     }
   });
 
-  test('flipped everywhere: the fetch fails, says why, and nothing wrong is kept', async () => {
+  test('a flipped byte at every source: the fetch fails, and no bad bytes are stored', async () => {
     for (const url of [stack.urls.gcsFault, stack.urls.ipfsFault])
       await setFault(url, { mode: 'corrupt', offset: 5_000_000 });
     const { error } = await fetchInPage(page, URL_OF_MODEL);
@@ -188,7 +189,8 @@ describe('in Chromium', () => {
     assert.match(failed.message, /ipfs: it sent wrong bytes in leaf 19/);
     assert.ok(events.some(({ type, source }) => type === 'refused' && source === 'gcs'));
 
-    // What was handed on before the failure is the beginning of the model, and what was kept are segments of it.
+    // The bytes delivered before the failure are a prefix of the model; the stored ones are its
+    // segments.
     const handedOn = await page.evaluate(async (url) => {
       const reader = (await fetch(url)).body.getReader();
       let text = '';
@@ -237,7 +239,7 @@ describe('in Chromium', () => {
 
   // workerd decodes compressed parts and gets the right bytes; Chromium does not.
   for (const fault of [...BUCKET_FAULTS, { mode: 'gzip', match: 'model\\.onnx$' }]) {
-    test(`an edge that answers wrongly (${fault.mode}): right bytes from elsewhere`, async () => {
+    test(`a faulty edge (${fault.mode}): correct bytes from another source`, async () => {
       await setFault(stack.urls.edgeFault, fault);
       assert.equal((await fetchInPage(page, URL_OF_MODEL)).sha256, sha256(MODEL));
       const events = await heard(page);
@@ -247,22 +249,22 @@ describe('in Chromium', () => {
   }
 
   for (const fault of HINDRANCES) {
-    test(`every source hindered (${fault.mode}): right bytes`, async () => {
+    test(`every source impaired (${fault.mode}): correct bytes`, async () => {
       for (const url of [stack.urls.edgeFault, stack.urls.gcsFault]) await setFault(url, fault);
       await setFault(stack.urls.ipfsFault, { ...fault, match: CID });
       assert.equal((await fetchInPage(page, URL_OF_MODEL)).sha256, sha256(MODEL));
     });
   }
 
-  test('one source that stalls: the others make it good without waiting for its end', async () => {
+  test('one source stalls: the others deliver without waiting for it', async () => {
     await setFault(stack.urls.ipfsFault, { mode: 'slow', rate: 0, match: CID });
     const started = Date.now();
     assert.equal((await fetchInPage(page, URL_OF_MODEL)).sha256, sha256(MODEL));
     assert.ok(Date.now() - started < 15_000, 'the stall limit is 20 s');
   });
 
-  test('edge down and bucket down: right bytes from IPFS', async () => {
-    await fetchInPage(page, '/models/minilm-l6-v2-q8/config.json'); // a manifest has to be known
+  test('edge and bucket down: correct bytes from IPFS', async () => {
+    await fetchInPage(page, '/models/minilm-l6-v2-q8/config.json'); // the manifest has to be stored
     for (const url of [stack.urls.edgeFault, stack.urls.gcsFault])
       await setFault(url, { mode: 'down' });
     assert.equal((await fetchInPage(page, URL_OF_MODEL)).sha256, sha256(MODEL));
@@ -272,7 +274,7 @@ describe('in Chromium', () => {
     assert.ok(segments.length === SEGMENTS && segments.every(({ source }) => source === 'ipfs'));
   });
 
-  test('a kept segment that was altered heals itself', async () => {
+  test('an altered stored segment is fetched again', async () => {
     await fetchInPage(page, URL_OF_MODEL);
     await page.evaluate(() => edgeNet.idle());
     await page.evaluate(async () => {
@@ -283,7 +285,7 @@ describe('in Chromium', () => {
     assert.equal((await fetchInPage(page, URL_OF_MODEL)).sha256, sha256(MODEL));
   });
 
-  test('what is kept can be listed and removed', async () => {
+  test('stored files can be listed and removed', async () => {
     await fetchInPage(page, URL_OF_MODEL);
     await page.evaluate(() => edgeNet.idle());
     const [row] = await page.evaluate(() => edgeNet.list());
@@ -301,7 +303,7 @@ describe('in Chromium', () => {
     );
   });
 
-  test('HEAD, 404 and everything else on the origin', async () => {
+  test('HEAD, 404, and other URLs of the origin', async () => {
     const head = await page.evaluate(async (url) => {
       const response = await fetch(url, { method: 'HEAD' });
       return { status: response.status, length: response.headers.get('content-length') };
@@ -311,7 +313,7 @@ describe('in Chromium', () => {
     assert.equal(missing.status, 404);
     assert.equal(missing.headers['content-type'], 'application/problem+json');
     assert.equal((await fetchInPage(page, '/blank.html')).status, 200);
-    // By static routing: the worker was not even woken.
+    // Static routing: the worker did not start for it.
     const entry = await page.evaluate(() =>
       performance.getEntriesByName(new URL('/blank.html', location.href).href).at(-1).toJSON(),
     );
@@ -319,7 +321,10 @@ describe('in Chromium', () => {
   });
 
   describe('manifests', () => {
-    /** The error of a fetch of a small model whose manifest, in the bucket and so at the edge, was spoilt. */
+    /**
+     * The error of fetching a small model whose manifest was altered in the bucket, and so at the
+     * edge.
+     */
     const refused = async (id, spoil) => {
       const manifest = await publishSmall(stack, { id, version: '1.0.0' });
       await putObject(stack, `${id}/manifest.json`, JSON.stringify(await spoil(manifest)));
@@ -329,7 +334,7 @@ describe('in Chromium', () => {
         .message;
     };
 
-    test('a changed field, an unknown key, a non-canonical signature are refused, and the message says which', async () => {
+    test('changed fields, unknown keys, non-canonical signatures are refused by name', async () => {
       assert.match(
         await refused('changed', (manifest) => ({ ...manifest, version: '1.0.1' })),
         /signature by "development" does not fit its fields/,
@@ -350,7 +355,7 @@ describe('in Chromium', () => {
       );
     });
 
-    test('an older version than one accepted before is refused, and the message says which', async () => {
+    test('an older version than the accepted one is refused, naming both', async () => {
       const old = await publishSmall(stack, { id: 'rolled', version: '1.0.0' });
       await publishSmall(stack, { id: 'rolled', version: '1.1.0' });
       assert.equal(
@@ -358,7 +363,7 @@ describe('in Chromium', () => {
         '1.1.0',
       );
 
-      // A rollback needs the edge, the bucket and the worker's memory to have forgotten the newer one.
+      // For a rollback, the edge, the bucket and the worker's memory have to forget the newer one.
       await putObject(stack, 'rolled/manifest.json', JSON.stringify(old));
       await stack.stopEdge();
       await stack.startEdge();
@@ -379,11 +384,12 @@ describe('in Chromium', () => {
       const { reason } = (await heard(page)).find(
         ({ type, model }) => type === 'refused' && model === 'rolled',
       );
+      const [older, newer] = ['1\\.0\\.0', '1\\.1\\.0'].map((n) => `version ${n} signed \\S+`);
       assert.match(
         reason,
-        /version 1\.0\.0 signed \S+ is older than version 1\.1\.0 signed \S+, which was accepted before/,
+        new RegExp(`${older} is older than ${newer}, which was accepted before`),
       );
-      // Who asks for the old version by its number gets it.
+      // The old version is still served under its own URL.
       assert.equal(
         (await fetchInPage(page, '/models/rolled/v1.0.0/notes.txt')).headers['x-model-version'],
         '1.0.0',
@@ -391,7 +397,7 @@ describe('in Chromium', () => {
     });
   });
 
-  test('a page without service workers gets the same through EdgeNet.fetch', async () => {
+  test('without service workers, EdgeNet.fetch in the page gives the same', async () => {
     await forgetEverything(page);
     const other = await browser.context.newPage();
     await other.addInitScript(() =>
@@ -417,7 +423,7 @@ describe('in Chromium', () => {
     assert.match(await inPage('/models/nowhere/notes.txt'), /manifest field `id` is missing/);
   });
 
-  test('an app with a service worker of its own imports ours', async () => {
+  test('an app with its own service worker imports this one', async () => {
     await forgetEverything(page);
     const other = await browser.context.newPage();
     await other.goto(`${stack.urls.page}blank.html`);

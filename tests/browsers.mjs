@@ -1,4 +1,5 @@
-// Browsers as the user has them, driven over WebDriver BiDi or the DevTools protocol: for what is tested in more than one.
+// Installed browsers, driven over WebDriver BiDi or the DevTools protocol, for tests that run in
+// several browsers.
 
 import { execFileSync } from 'node:child_process';
 import puppeteer from 'puppeteer-core';
@@ -8,7 +9,8 @@ const PROGRAMS = { chromium: 'chromium', firefox: 'firefox-esr firefox' };
 /**
  * Starts a browser with an empty profile.
  * @param {'chromium' | 'firefox'} name
- * @returns {Promise<{version: string, open(url: string): Promise<import('puppeteer-core').Page>, close(): Promise<void>}>}
+ * @returns {Promise<{version: string, open(url: string): Promise<import('puppeteer-core').Page>,
+ *   close(): Promise<void>}>}
  */
 export async function startBrowser(name) {
   const executablePath = execFileSync('sh', ['-c', `command -v ${PROGRAMS[name]} || true`], {

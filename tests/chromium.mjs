@@ -1,4 +1,5 @@
-// Chromium for the tests: a page of the stack with `edgeNet` registered, and the questions tests ask of it.
+// Chromium for the tests: a page of the stack with `edgeNet` registered, and functions that query
+// it.
 
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
@@ -17,9 +18,10 @@ const ARGS = [
 ];
 
 /**
- * Starts Chromium, with an empty profile unless one is given that outlived its browser.
+ * Starts Chromium with an empty profile, or with the given profile of an earlier browser.
  * @param {string} [profile]
- * @returns {Promise<{context: import('playwright-core').BrowserContext, profile: string, kill(): void, close(): Promise<void>}>}
+ * @returns {Promise<{context: import('playwright-core').BrowserContext, profile: string, kill():
+ *   void, close(): Promise<void>}>}
  */
 export async function startChromium(profile = mkdtempSync(join(tmpdir(), 'edge-net-chromium-'))) {
   const executablePath = execFileSync('sh', ['-c', 'command -v chromium'], {
@@ -33,13 +35,13 @@ export async function startChromium(profile = mkdtempSync(join(tmpdir(), 'edge-n
   return {
     context,
     profile,
-    /** Ends every process of this browser at once, as a power cut would. */
+    /** Kills all processes of this browser at once, as a power cut would. */
     kill() {
       for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
         try {
           if (readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(`--user-data-dir=${profile}`))
             process.kill(Number(pid), 'SIGKILL');
-        } catch {} // it ended meanwhile
+        } catch {} // it has exited
       }
     },
     async close() {
@@ -62,7 +64,7 @@ export async function openPage(context, urls, options = {}) {
   return page;
 }
 
-/** Registers in a page that is already open. @param {import('playwright-core').Page} page */
+/** Registers in an open page. @param {import('playwright-core').Page} page */
 export function register(page, options = {}) {
   return page.evaluate(async (options) => {
     const { register } = await import('/edge-net.js');
@@ -78,8 +80,9 @@ export function register(page, options = {}) {
 }
 
 /**
- * Fetches in the page with the plain, unmodified fetch().
- * @returns {Promise<{status?: number, headers?: Record<string, string>, length?: number, sha256?: string, error?: string}>}
+ * Fetches in the page with plain fetch().
+ * @returns {Promise<{status?: number, headers?: Record<string, string>, length?: number, sha256?:
+ *   string, error?: string}>}
  */
 export function fetchInPage(page, url, headers = {}) {
   return page.evaluate(
@@ -104,14 +107,15 @@ export function fetchInPage(page, url, headers = {}) {
 }
 
 /**
- * Runs in a page: resolves when it has the worker's events so far. The worker says of each request that it came, on the channel that its
- * events take: when that is here, so are they. This request names no file, so nothing else comes of it.
+ * Runs in a page: resolves when all events that the worker has sent so far have arrived. The worker
+ * sends a `request` event for each request on the same channel; when it arrives, the earlier ones
+ * have too. This request names no file, so it has no other effect.
  */
 export async function hasHeard() {
   const channel = new BroadcastChannel('edge-net');
   let told = false;
   channel.onmessage = ({ data }) => (told ||= data.type === 'request');
-  // Again, since the browser may hear of the first before it knows of this channel.
+  // Repeated, since the first may be sent before this channel is known.
   for (let asked = 0; !told; asked++) {
     if (asked === 1000) throw new Error('the worker is not heard');
     await fetch('/models/');
@@ -126,7 +130,7 @@ export async function heard(page) {
   return page.evaluate(() => window.heard.splice(0));
 }
 
-/** Forgets every kept byte, manifest and floor of the origin. */
+/** Deletes all stored bytes and manifests of the origin. */
 export function forgetEverything(page) {
   return page.evaluate(async () => {
     for (const registration of await navigator.serviceWorker.getRegistrations())

@@ -1,4 +1,4 @@
-// The tool beside the whole system: edge, bucket and IPFS node, each of which may fail.
+// The command line tool against edge, bucket and IPFS node, each of which may fail.
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
@@ -16,7 +16,7 @@ import { putObject, resign, setFault, sha256 } from './publisher.mjs';
 const CLI = 'target/release/edge-net-models';
 const MODEL = '8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6';
 
-describe('the tool, beside edge, bucket and IPFS node', () => {
+describe('the command line tool with edge, bucket and IPFS node', () => {
   /** @type {Awaited<ReturnType<typeof startStack>>} */
   let stack;
   let home;
@@ -58,7 +58,7 @@ describe('the tool, beside edge, bucket and IPFS node', () => {
       assert.deepEqual(await pulled('--source', source), new Set([source])));
   }
 
-  test('a source that spoils a byte is not asked again, and the file is good', async () => {
+  test('a source that sends a wrong byte is not asked again, and the file is correct', async () => {
     for (const spoilt of ['gcs', 'edge']) {
       await setFault(stack.urls[`${spoilt}Fault`], {
         mode: 'corrupt',
@@ -81,22 +81,22 @@ describe('the tool, beside edge, bucket and IPFS node', () => {
     'gzip',
     'redirect',
   ]) {
-    test(`a bucket that does ${mode} while the others work`, async () => {
+    test(`a faulty bucket (${mode}) while the others work`, async () => {
       await setFault(stack.urls.gcsFault, { mode, match: 'model\\.onnx$' });
       await pulled();
     });
   }
 
-  test('a bucket and an edge that are down: the leaf table comes from the blocks of a gateway', async () => {
+  test('bucket and edge down: the leaf table comes from the blocks of a gateway', async () => {
     await run('pull', DEMO.id);
     await run('cache', 'clear');
-    // Manifests are on no gateway.
+    // Gateways have no manifests.
     for (const part of ['gcs', 'edge'])
       await setFault(stack.urls[`${part}Fault`], { mode: 'down', match: 'model\\.onnx' });
     assert.deepEqual(await pulled(), new Set(['ipfs']));
   });
 
-  test('list, info, and names that mean one of several models', async () => {
+  test('list, info, and ambiguous names', async () => {
     const listed = JSON.parse(await run('list', '--json'));
     assert.deepEqual(
       listed.find(({ id }) => id === DEMO.id),
@@ -129,7 +129,7 @@ describe('the tool, beside edge, bucket and IPFS node', () => {
     assert.match(await run('list'), new RegExp(`${DEMO.version} is here`));
   });
 
-  test('what a source calls itself does not command the terminal', async () => {
+  test('control characters in the name of a source do not reach the terminal', async () => {
     const manifest = await (await fetch(`${stack.urls.gcs}/${DEMO.id}/manifest.json`)).json();
     const evil = await resign({ ...manifest, id: 'evil', name: '\u001b]0;owned\u0007' });
     await putObject(stack, 'evil/manifest.json', JSON.stringify(evil));
@@ -138,7 +138,7 @@ describe('the tool, beside edge, bucket and IPFS node', () => {
     assert.doesNotMatch(told, /[\u0000-\u0009\u000b-\u001f\u007f]/);
   });
 
-  test('an archive that it writes is one that the reference implementation reads the file from', async () => {
+  test('the reference implementation reads archives of the tool', async () => {
     const folder = join(home, 'cars');
     const args = [
       'publish',

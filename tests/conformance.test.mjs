@@ -1,4 +1,4 @@
-// CIDs of the command line tool equal those of the reference importer. SEED=n replays a run.
+// The CIDs of the command line tool equal those of the reference importer. SEED=n replays a run.
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
@@ -32,7 +32,9 @@ before(async () => {
 });
 after(() => rm(folder, { recursive: true }));
 
-/** Writes `size` bytes of an AES-CTR key stream, which repeats nowhere, so that no two leaves are the same. */
+/**
+ * Writes `size` bytes of an AES-CTR key stream, which does not repeat, so no two leaves are equal.
+ */
 async function writeFile(path, size, seed) {
   const key = createHash('sha256').update(`${seed} ${size}`).digest();
   const zeros = Buffer.alloc(PIECE);
@@ -68,7 +70,7 @@ async function reference(path) {
   return { size, sha256: hash.digest('hex'), cid: root.cid.toString() };
 }
 
-/** The same from the tool. */
+/** The same, from the command line tool. */
 async function ours(path) {
   return JSON.parse((await promisify(execFile)(TOOL, ['cid', '--json', path])).stdout);
 }
@@ -81,7 +83,7 @@ async function compare(size, seed) {
   assert.deepEqual(got, expected, `a file of ${size} bytes (SEED=${seed})`);
 }
 
-test('CIDs of files at the edges of leaves and nodes', async () => {
+test('CIDs of files at the boundaries of leaves and nodes', async () => {
   for (const size of EDGES) await compare(size, 0);
 });
 

@@ -1,4 +1,4 @@
-// Downloads that are interrupted, and downloads that are shared.
+// Interrupted and shared downloads.
 
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
@@ -33,7 +33,7 @@ describe('a download in Chromium', () => {
   const ofModel = (events, type) =>
     events.filter((event) => event.type === type && event.file === 'model.onnx');
 
-  test('cut off by the death of the browser: what was verified is not fetched again', async () => {
+  test('after the browser is killed, verified segments are not fetched again', async () => {
     browser = await startChromium();
     let page = await openPage(browser.context, stack.urls);
     await setFault(stack.urls.edgeFault, { mode: 'slow', rate: 2_000_000, match: 'model\\.onnx$' });
@@ -70,10 +70,10 @@ describe('a download in Chromium', () => {
     assert.deepEqual(fetched.sort(), [...Array(SEGMENTS).keys()]);
   });
 
-  test('a reader that goes away stops the requests', async () => {
+  test('a cancelled reader stops the requests', async () => {
     browser = await startChromium();
     const page = await openPage(browser.context, stack.urls);
-    // Slow enough, all of them together, that hardly more than the first segment is there when the reader goes.
+    // Slow enough that little more than the first segment has arrived when the reader cancels.
     for (const url of sources()) await setFault(url, { mode: 'slow', rate: 1_000_000 });
     await page.evaluate(async (url) => {
       const reader = (await fetch(url)).body.getReader();

@@ -1,4 +1,4 @@
-// The edge worker in workerd, before fake-gcs-server and an IPFS node, with faults between them.
+// The edge worker in workerd, with fake-gcs-server and an IPFS node behind fault proxies.
 
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
@@ -31,7 +31,7 @@ describe('the edge', () => {
   });
   after(() => stack?.stop());
 
-  test('a whole artifact, and what its fields say', async () => {
+  test('a whole artifact and its header fields', async () => {
     const { status, headers, body } = await get(model);
     assert.equal(status, 200);
     assert.equal(sha256(body), sha256(MODEL));
@@ -78,7 +78,7 @@ describe('the edge', () => {
     }
   });
 
-  // field(s) asked → status, body bytes
+  // request fields → status, bytes of the body
   const size = MODEL.length;
   for (const [name, headers, status, length] of [
     [
@@ -153,7 +153,7 @@ describe('the edge', () => {
     ['/models/', 404],
     ['/', 404],
   ]) {
-    test(`${path} is ${status}, with a problem that says why`, async () => {
+    test(`${path} is ${status} with a problem document`, async () => {
       const answer = await get(path);
       assert.equal(answer.status, status);
       assert.equal(answer.headers.get('content-type'), 'application/problem+json');
@@ -167,7 +167,7 @@ describe('the edge', () => {
     assert.match(headers.get('allow'), /GET/);
   });
 
-  describe('when the bucket fails', () => {
+  describe('the bucket fails', () => {
     after(() =>
       Promise.all([
         setFault(stack.urls.gcsFault, { mode: 'none' }),
@@ -176,7 +176,7 @@ describe('the edge', () => {
     );
 
     for (const fault of BUCKET_FAULTS) {
-      test(`${fault.mode}: right bytes, from IPFS`, async () => {
+      test(`${fault.mode}: correct bytes from IPFS`, async () => {
         await setFault(stack.urls.gcsFault, fault);
         const { status, headers, body } = await get(model, { range: 'bytes=4194304-8388607' });
         assert.equal(status, 206);
@@ -187,7 +187,7 @@ describe('the edge', () => {
       });
     }
 
-    test('wrong in both: 502 and no bytes', async () => {
+    test('both sources wrong: 502 and no bytes', async () => {
       for (const url of [stack.urls.gcsFault, stack.urls.ipfsFault])
         await setFault(url, { mode: 'corrupt', offset: 5_000_000 });
       const { status, body } = await get(model, { range: 'bytes=4194304-8388607' });
@@ -197,13 +197,13 @@ describe('the edge', () => {
       assert.match(detail, /ipfs: it sent wrong bytes in leaf 19/);
     });
 
-    test('wrong in both, further on: the body breaks off and does not look complete', async () => {
+    test('both sources wrong further on: the body is cut off, visibly incomplete', async () => {
       for (const url of [stack.urls.gcsFault, stack.urls.ipfsFault])
         await setFault(url, { mode: 'corrupt', offset: 20_000_000 });
       await assert.rejects(get(model));
     });
 
-    test('bucket down and leaf table unknown: the table comes from the blocks', async () => {
+    test('bucket down and leaf table not cached: the table comes from the blocks', async () => {
       for (const url of [stack.urls.gcsFault, stack.urls.ipfsFault])
         await setFault(url, { mode: 'none' });
       await stack.stopEdge();
@@ -216,8 +216,8 @@ describe('the edge', () => {
     });
   });
 
-  describe('manifests that must not be used', () => {
-    /** Publishes a small model, spoils its manifest, and returns what the edge says. */
+  describe('manifests that are refused', () => {
+    /** Publishes a small model, alters its manifest, and returns the response of the edge. */
     const spoilt = async (id, spoil) => {
       const manifest = await publishSmall(stack, { id, version: '1.0.0' });
       await putObject(stack, `${id}/manifest.json`, JSON.stringify(await spoil(manifest)));
@@ -242,7 +242,7 @@ describe('the edge', () => {
       assert.match(detail, /signed by key "stranger", which is not pinned here/);
     });
 
-    test('another model under this name', async () => {
+    test('the manifest of another model', async () => {
       const other = await publishSmall(stack, { id: 'other', version: '1.0.0' });
       const { status, detail } = await spoilt('spoilt-subject', () => other);
       assert.equal(status, 502);

@@ -1,5 +1,5 @@
-// `edge-net-models embed`: texts are cut into the tokens that the reference tokenizer cuts them into, whatever is in them, and become
-// the vectors that onnxruntime makes of those.
+// `edge-net-models embed`: any text gives the tokens of the reference tokenizer, and the vectors of
+// onnxruntime.
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
@@ -23,7 +23,7 @@ const rows = (out) =>
     .map((row) => JSON.parse(row));
 
 const LINES = 10_000;
-/** What lines are made of: a range of code points, or a list of pieces. No line feed, which ends a line. */
+/** Parts of generated lines: a range of code points, or a list of pieces, without line feeds. */
 const PIECES = [
   [0x21, 0x7e],
   [0x01, 0x09],
@@ -105,7 +105,7 @@ function lines() {
   const all = Array.from({ length: LINES }, () =>
     Array.from({ length: 1 + below(24) }, () => piece() + ' '.repeat(below(3) === 0)).join(''),
   );
-  // Words of 100 KB, of one script or of all.
+  // Words of 100 KB, of one script or of several.
   for (const [at, word] of ['a', '漢', 'e\u0301', '👍🏽', '##'].entries())
     all[1 + at * 1000] = word.repeat(100_000 / word.length);
   all[7] = Array.from({ length: 30_000 }, piece).join('');
@@ -122,7 +122,7 @@ tokenizer.no_truncation()
 json.dump([tokenizer.encode(line).ids for line in json.load(sys.stdin)], sys.stdout)
 `;
 
-test(`the tokens of ${LINES} lines are those of the reference tokenizer`, () => {
+test(`the tokens of ${LINES} lines equal those of the reference tokenizer`, () => {
   const texts = lines();
   const wanted = JSON.parse(
     execFileSync('.tools/venv/bin/python', ['-c', REFERENCE, join(DEMO.dir, 'tokenizer.json')], {
@@ -134,7 +134,7 @@ test(`the tokens of ${LINES} lines are those of the reference tokenizer`, () => 
   assert.equal(found.length, LINES);
   for (const [at, tokens] of found.entries())
     assert.deepEqual(tokens, wanted[at], `line ${at}: ${JSON.stringify(texts[at].slice(0, 200))}`);
-  // The test would say nothing of lines that are all unknown.
+  // Lines of unknown tokens only would prove nothing.
   const unknown = wanted.flat().filter((token) => token === 100).length;
   assert.ok(
     unknown < wanted.flat().length / 4,
@@ -142,7 +142,7 @@ test(`the tokens of ${LINES} lines are those of the reference tokenizer`, () => 
   );
 });
 
-test('vectors are those of native onnxruntime, and as near to the model before it was quantized', async (context) => {
+test('vectors of native onnxruntime, as near to the unquantized model', async (context) => {
   const texts = sentences.slice(0, 200);
   const ours = rows(embed(texts.map((text) => `${text}\n`).join('')));
   const theirs = await references(texts);
@@ -153,14 +153,13 @@ test('vectors are those of native onnxruntime, and as near to the model before i
     vectors.map((vector, i) => vector.reduce((sum, x, at) => sum + x * exact[i][at], 0));
   const mean = (numbers) => numbers.reduce((sum, x) => sum + x, 0) / numbers.length;
   const [our, their] = [cosines(ours), cosines(theirs.map(({ embedding }) => embedding))];
-  context.diagnostic(
-    `cosine to 32-bit floats: mean ${mean(our).toFixed(6)}, least ${Math.min(...our).toFixed(6)}; onnxruntime's ${mean(their).toFixed(6)}, ${Math.min(...their).toFixed(6)}`,
-  );
+  const figures = (all) => `mean ${mean(all).toFixed(6)}, least ${Math.min(...all).toFixed(6)}`;
+  context.diagnostic(`cosine to 32-bit floats: ${figures(our)}; onnxruntime's ${figures(their)}`);
   assert.ok(mean(our) > 0.998 && Math.min(...our) > 0.99);
   assert.ok(Math.abs(mean(our) - mean(their)) < 1e-5);
 });
 
-test('what cannot be embedded is said, and nothing is printed', () => {
+test('an error names what cannot be embedded, and nothing is printed', () => {
   const fails = (input, ...command) => {
     try {
       execFileSync('target/release/edge-net-models', ['embed', ...command], { ...OPTIONS, input });

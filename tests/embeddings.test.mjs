@@ -1,4 +1,4 @@
-// Embeddings at the edge: the worker that embeds in workerd, bound to the edge, before the real bucket.
+// Embeddings at the edge: the inference worker in workerd, bound to the edge.
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
@@ -16,11 +16,11 @@ import { publishSmall, setFault } from './publisher.mjs';
 import { SEED, random } from './ranges.mjs';
 import { assertEmbeds, references } from './reference-embedding.mjs';
 
-/** Worker that embeds, as dev/workers.mjs calls it. */
+/** The name of the inference worker in dev/workers.mjs. */
 const INFERENCE = 'edge-net-inference-dev';
-/** What Cloudflare gives an isolate, in bytes. */
+/** Cloudflare's memory limit of an isolate, in bytes. */
 const LIMIT = 128_000_000;
-/** Requests of random length. */
+/** The number of requests of random length. */
 const REQUESTS = Number(process.env.REQUESTS ?? 2000);
 
 const TEXTS = [
@@ -49,7 +49,8 @@ function spearman(a, b) {
     for (let from = 0; from < order.length;) {
       let to = from;
       while (to < order.length && order[to][0] === order[from][0]) to++;
-      for (let i = from; i < to; i++) ranks[order[i][1]] = (from + to - 1) / 2; // ties share theirs
+      // Ties share their rank.
+      for (let i = from; i < to; i++) ranks[order[i][1]] = (from + to - 1) / 2;
       from = to;
     }
     return ranks.map((rank) => rank - (values.length - 1) / 2);
@@ -57,7 +58,9 @@ function spearman(a, b) {
   return cosine(ranks(a), ranks(b));
 }
 
-/** Publishes the demo's files, changed by `change`, which is given their folder, as another model. */
+/**
+ * Publishes the demo's files as another model; `change` gets their folder and changes them first.
+ */
 async function publishChanged(
   stack,
   id,
@@ -85,7 +88,7 @@ const ask = async (base, body, { headers = {}, ...init } = {}) => {
   return { status: response.status, headers: response.headers, text, json: () => JSON.parse(text) };
 };
 
-/** Asserts that an answer is a problem, and OpenAI's error. */
+/** Asserts that a response is a problem document and an OpenAI error. */
 function assertProblem(answer, status, detail, members = {}) {
   assert.equal(answer.status, status, answer.text);
   assert.equal(answer.headers.get('content-type'), 'application/problem+json');
@@ -111,14 +114,14 @@ describe('embeddings at the edge', () => {
   };
 
   before(async () => {
-    // Without the cache of segments, what reaches the bucket tells how often a model was loaded.
+    // Without the segment cache, requests to the bucket count the loads of a model.
     stack = await startStack({ vars: { SEGMENT_CACHE: 'off' } });
     await stack.publish();
     client = new OpenAI({ baseURL: `${stack.urls.edge}/v1`, apiKey: 'none', maxRetries: 0 });
   });
   after(() => stack?.stop());
 
-  test('a model is loaded once, however many wait for it', async () => {
+  test('a model is loaded once for all waiting requests', async () => {
     await setFault(stack.urls.gcsFault, {
       mode: 'slow',
       rate: Number.MAX_SAFE_INTEGER,
@@ -131,7 +134,7 @@ describe('embeddings at the edge', () => {
     await setFault(stack.urls.gcsFault, { mode: 'none' });
   });
 
-  test('what is there of another version is noticed later: it is published here', async () => {
+  test('a second version is published here, and noticed by a later test', async () => {
     await publishChanged(stack, 'renewed');
     const [first] = await embeddingsOf({ model: 'renewed', input: 'some text' });
     assert.ok(
@@ -204,7 +207,7 @@ describe('embeddings at the edge', () => {
     assert.match(error.message, /no manifest of no-such-model/);
   });
 
-  test('the forms of input, and tokens of the reference tokenizer', async () => {
+  test('the forms of input, and tokens by the reference tokenizer', async () => {
     const expected = await references(TEXTS);
     const tokens = expected.map(({ tokens }) => tokens);
     const byTexts = await embeddingsOf({ input: TEXTS });
@@ -213,14 +216,14 @@ describe('embeddings at the edge', () => {
       assert.deepEqual(await embeddingsOf({ input: TEXTS[at] }), [byTexts[at]], TEXTS[at]);
       assert.deepEqual(await embeddingsOf({ input: tokens[at] }), [byTexts[at]], TEXTS[at]);
     }
-    // As they come: without special tokens it is something else.
+    // Taken as they are: without special tokens the embedding differs.
     assert.notDeepEqual(await embeddingsOf({ input: tokens[0].slice(1, -1) }), [byTexts[0]]);
     byTexts.forEach((embedding, i) =>
       assert.ok(cosine(embedding, expected[i].embedding) >= 0.9999, TEXTS[i]),
     );
   });
 
-  test('base64 is the same numbers', async () => {
+  test('base64 has the same numbers', async () => {
     const [floats] = await embeddingsOf({ input: TEXTS[0] });
     const [encoded] = await embeddingsOf({ input: TEXTS[0], encoding_format: 'base64' });
     const bytes = Buffer.from(encoded, 'base64');
@@ -230,7 +233,7 @@ describe('embeddings at the edge', () => {
     );
   });
 
-  test('dimensions: the first components, of length 1 again', async () => {
+  test('dimensions: the first components, scaled to length 1', async () => {
     const [all] = await embeddingsOf({ input: TEXTS[0] });
     assert.equal(all.length, 384);
     for (const dimensions of [1, 64, 383, 384]) {
@@ -336,7 +339,7 @@ describe('embeddings at the edge', () => {
       assertProblem(await ask(stack.urls.edge, body), status, detail, members));
   }
 
-  test('models that embed nothing', async () => {
+  test('models without embeddings', async () => {
     await publishSmall(stack, { id: 'notes', version: '1.0.0' });
     assertProblem(
       await embed({ model: 'notes', input: 'text' }),
@@ -368,7 +371,7 @@ describe('embeddings at the edge', () => {
     assert.equal(answer.headers.get('cache-control'), 'no-store');
   });
 
-  test('/v1/models marks what embeds', async () => {
+  test('/v1/models marks models with embeddings', async () => {
     await stack.publish({ ...DEMO, registry: stack.urls.edge });
     const models = await (await fetch(`${stack.urls.edge}/v1/models?q=minilm`)).json();
     assert.equal(models.find(({ id }) => id === DEMO.id).embeddings, true);
@@ -383,7 +386,7 @@ describe('embeddings at the edge', () => {
   });
 
   test(
-    '1,000 sentences as native onnxruntime embeds them',
+    '1,000 sentences have the embeddings of native onnxruntime',
     { timeout: 300_000 },
     async (context) => {
       const texts = sentences.slice(0, 1000);
@@ -404,7 +407,7 @@ describe('embeddings at the edge', () => {
   );
 
   test(
-    'fifty documents are as alike as they are to native onnxruntime, and to people',
+    'similarities of fifty documents agree with native onnxruntime and with human judgements',
     { timeout: 120_000 },
     async (context) => {
       const ours = await embeddingsOf({ input: documents });
@@ -425,7 +428,7 @@ describe('embeddings at the edge', () => {
     },
   );
 
-  describe('models that are no good', () => {
+  describe('unusable models', () => {
     /** A field of a Protocol Buffers message: a varint, or bytes. */
     const field = (number, value) => {
       const varint = (n) =>
@@ -446,7 +449,7 @@ describe('embeddings at the edge', () => {
         field(8, field(2, 14n)),
         field(7, message(field(2, 'graph'), ...graph)),
       );
-    /** A tensor of 32-bit floats with these dimensions, and no values; and the same of 64-bit integers, with values. */
+    /** A tensor of 32-bit floats without values; below, one of 64-bit integers with values. */
     const floats = (name, dims) =>
       field(5, message(...dims.map((dim) => field(1, dim)), field(2, 1n), field(8, name)));
     const integers = (name, values) =>
@@ -559,7 +562,7 @@ describe('embeddings at the edge', () => {
 
     for (const [n, [what, spoil]] of graphs.entries()) {
       test(
-        `one whose ONNX file ${what}: an error that says so, and others work`,
+        `the ONNX file ${what}: an error names it, and other models work`,
         { timeout: 60_000 },
         async (context) => {
           const id = `spoilt-${n}`;
@@ -576,18 +579,18 @@ describe('embeddings at the edge', () => {
             code: 'model_not_usable',
           });
           await good();
-          // It is remembered: it is not fetched for each request.
+          // The failure is remembered: the model is not fetched again for each request.
           assertProblem(await embed({ model: id, input: 'text' }), 422, new RegExp(id));
         },
       );
     }
 
     for (const [what, file, text] of [
-      ['a tokenizer that is none', 'tokenizer.json', '{"version":"1.0","model":{}}'],
-      ['a pooling that there is not', '1_Pooling/config.json', '{"pooling_mode_lasttoken":true}'],
-      ['settings that are no JSON', 'sentence_bert_config.json', '{'],
+      ['a malformed tokenizer', 'tokenizer.json', '{"version":"1.0","model":{}}'],
+      ['an unknown pooling', '1_Pooling/config.json', '{"pooling_mode_lasttoken":true}'],
+      ['settings that are not JSON', 'sentence_bert_config.json', '{'],
     ]) {
-      test(`one with ${what}`, async () => {
+      test(`${what}`, async () => {
         const id = `spoilt-${file.toLowerCase().replaceAll(/[^a-z]/g, '-')}`;
         await publishChanged(stack, id, (dir) => writeFile(join(dir, file), text));
         assertProblem(await embed({ model: id, input: 'text' }), 422, new RegExp(`${file}`), {
@@ -597,7 +600,7 @@ describe('embeddings at the edge', () => {
       });
     }
 
-    test('one whose tokenizer has more tokens than the model', async () => {
+    test('a tokenizer with more tokens than the model', async () => {
       await publishChanged(stack, 'wide', async (dir) => {
         const tokenizer = JSON.parse(await readFile(join(dir, 'tokenizer.json')));
         tokenizer.model.vocab.zebra = 4_000_000;
@@ -612,13 +615,13 @@ describe('embeddings at the edge', () => {
     });
   });
 
-  test('another version is noticed', { timeout: 120_000 }, async () => {
+  test('a new version is noticed', { timeout: 120_000 }, async () => {
     const input = 'some text';
     const [mean] = await embeddingsOf({ input });
     const renewed = async () => cosine((await embeddingsOf({ model: 'renewed', input }))[0], mean);
-    // The edge takes what it knows for the newest for a minute, and is asked every ten seconds.
+    // The edge caches the newest manifest for a minute; this asks every ten seconds.
     await sleep(Math.max(0, renewedAt + 71_000 - Date.now()));
-    await renewed(); // who asks first has it looked for
+    await renewed(); // the first request starts the lookup
     assert.ok((await renewed()) < 0.99, 'the second one pools otherwise');
   });
 });
@@ -642,7 +645,7 @@ describe('limits', () => {
   after(() => stack?.stop());
   const words = (count) => 'word '.repeat(count);
 
-  test('are those that are configured', async () => {
+  test('are the configured ones', async () => {
     const embed = (input) => ask(stack.urls.edge, { model: DEMO.id, input });
     assertProblem(await embed(['a', 'b', 'c']), 400, /3 inputs; 2/);
     assertProblem(await embed(words(99)), 400, /101 tokens; 100/);
@@ -650,7 +653,7 @@ describe('limits', () => {
     assertProblem(await embed('a'.repeat(4000)), 413, /4000 bytes/);
   });
 
-  test('who comes when there are too many is told so at once, and when to come again', async () => {
+  test('a request above the limit gets an error at once, with Retry-After', async () => {
     const answers = await Promise.all(
       Array.from({ length: 24 }, () =>
         ask(stack.urls.edge, { model: DEMO.id, input: [words(90), words(40)] }),
@@ -669,7 +672,7 @@ describe('limits', () => {
     assert.equal((await ask(stack.urls.edge, { model: DEMO.id, input: 'text' })).status, 200);
   });
 
-  test('clients that leave take no place for long', async () => {
+  test('the places of disconnected clients are freed', async () => {
     for (let i = 0; i < 10; i++) {
       const leave = new AbortController();
       const asked = ask(
@@ -691,7 +694,7 @@ describe('limits', () => {
   });
 });
 
-test('an edge that nothing is bound to says so', async () => {
+test('an edge without the inference worker says so', async () => {
   const stack = await startStack({ inference: null });
   try {
     assertProblem(
@@ -705,7 +708,7 @@ test('an edge that nothing is bound to says so', async () => {
   }
 });
 
-test('a worker that is not configured: the edge says that it failed', async () => {
+test('an unconfigured inference worker: the edge reports the failure', async () => {
   const stack = await startStack({ inference: { MAX_REQUESTS: 'many' } });
   try {
     assertProblem(
@@ -759,9 +762,10 @@ describe('the memory of the isolate', () => {
       inspector.close();
       const mb = (bytes) => `${(bytes / 1e6).toFixed(1)} MB`;
       context.diagnostic(
-        `WASM memory with one model ${mb(one)}, with two ${mb(two)}, after nine more loads ${mb(after)}; the isolate ${mb(all)}`,
+        `WASM memory with one model ${mb(one)}, with two ${mb(two)}, ` +
+          `after nine more loads ${mb(after)}; the isolate ${mb(all)}`,
       );
-      assert.ok(after <= two * 1.02, 'what went gave its memory back');
+      assert.ok(after <= two * 1.02, 'an unloaded model frees its memory');
       assert.ok(all < LIMIT);
     },
   );
@@ -772,7 +776,7 @@ describe('the memory of the isolate', () => {
     async (context) => {
       const next = random(SEED);
       const vocabulary = sentences.join(' ').split(' ');
-      // Mostly short ones, and now and then one as long as it may be.
+      // Mostly short texts, sometimes one of the greatest length.
       const text = () => {
         const length = next() < 0.005 ? 140 : Math.ceil(2 ** (next() * 4));
         const from = Math.floor(next() * (vocabulary.length - length));
@@ -780,7 +784,7 @@ describe('the memory of the isolate', () => {
       };
       const inspector = await edge.inspect(INFERENCE);
       const seen = [];
-      // What the longest requests need is taken from the beginning.
+      // The memory of the longest requests is allocated first.
       const most = Array.from({ length: 4 }, () =>
         ask(edge.url, {
           model: 'one',
@@ -808,7 +812,10 @@ describe('the memory of the isolate', () => {
       inspector.close();
       const all = seen.map(({ all }) => all);
       context.diagnostic(
-        `${(REQUESTS / seconds).toFixed(0)} a second, ${(tokens / REQUESTS).toFixed(1)} tokens each; the isolate had ${(Math.min(...all) / 1e6).toFixed(1)} to ${(Math.max(...all) / 1e6).toFixed(1)} MB`,
+        `${(REQUESTS / seconds).toFixed(0)} a second, ` +
+          `${(tokens / REQUESTS).toFixed(1)} tokens each; ` +
+          `the isolate had ${(Math.min(...all) / 1e6).toFixed(1)} ` +
+          `to ${(Math.max(...all) / 1e6).toFixed(1)} MB`,
       );
       const settled = seen.slice(3);
       assert.ok(settled.length > 3);

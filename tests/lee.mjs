@@ -1,4 +1,5 @@
-// Texts in English, and what people said of how alike some of them are: the corpus of Lee, Pincombe and Welsh (2005), as a package has it.
+// English texts with human judgements of similarity: the corpus of Lee, Pincombe and Welsh (2005),
+// from a package.
 
 import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
@@ -16,7 +17,7 @@ const lines = (name) => {
 /** Fifty short news documents. */
 export const documents = lines('lee.cor');
 
-/** How alike people found each two of them: [one, other, likeness from 0 to 1]. */
+/** The judged similarity of each pair: [one, other, similarity from 0 to 1]. */
 export const judgements = lines('similarities0-1.txt').flatMap((row, one) =>
   row
     .split('\t')
@@ -24,7 +25,7 @@ export const judgements = lines('similarities0-1.txt').flatMap((row, one) =>
     .flatMap((likeness, other) => (other > one ? [[one, other, likeness]] : [])),
 );
 
-/** Sentences of three hundred other news documents. */
+/** The sentences of three hundred other news documents. */
 export const sentences = lines('lee_background.cor').flatMap((text) =>
   text.split(/(?<=[.?!]) +(?=[A-Z"])/),
 );

@@ -1,4 +1,4 @@
-// Private models at the edge: links, and who gets them.
+// Private models at the edge: links, and who may create them.
 
 import assert from 'node:assert/strict';
 import { createHmac, randomBytes } from 'node:crypto';
@@ -35,7 +35,7 @@ describe('private models', () => {
   const status = async (url) => (await fetch(url)).status;
   const detail = async (url) => (await (await fetch(url)).json()).detail;
 
-  test('nothing of one is served without a link, by any path', async () => {
+  test('no path serves a private model without a link', async () => {
     for (const path of [
       'models/secret/notes.txt',
       'models/secret/v1.0.0/notes.txt',
@@ -55,7 +55,7 @@ describe('private models', () => {
     assert.equal(await status(`${stack.urls.edge}/models/public/notes.txt`), 200);
   });
 
-  test('links are given for the token only, and open the files that they name', async () => {
+  test('links are created with the token only, and open the files that they name', async () => {
     for (const token of [undefined, 'the-toke', 'the-token2']) {
       const refused = await download('secret', { token });
       assert.equal(refused.status, 401);
@@ -74,7 +74,7 @@ describe('private models', () => {
     assert.equal((await (await fetch(urls.signature)).json()).id, 'secret');
     assert.equal((await fetch(urls.notes, { method: 'HEAD' })).status, 200);
     assert.equal((await fetch(urls.notes, { headers: { range: 'bytes=0-4' } })).status, 206);
-    // It is for this model, and no longer.
+    // The link is valid for this model and until it expires only.
     const query = new URL(urls.notes).search;
     assert.match(
       await detail(`${stack.urls.edge}/models/other/notes.txt${query}`),
@@ -84,12 +84,13 @@ describe('private models', () => {
     assert.equal(await status(urls.notes.replace('/models/secret/&', '/models/&')), 403);
   });
 
-  test('a link ends when it says', async () => {
+  test('a link expires', async () => {
     const expires = Math.floor(Date.now() / 1000) - 5;
     const signature = createHmac('sha256', keys.old)
       .update(`edge-net-link-v1\nGET\nprefix\n/models/secret/\n${expires}\nold`)
       .digest('base64url');
-    const url = `${stack.urls.edge}/models/secret/notes.txt?expires=${expires}&key=old&prefix=/models/secret/&signature=${signature}`;
+    const query = `expires=${expires}&key=old&prefix=/models/secret/&signature=${signature}`;
+    const url = `${stack.urls.edge}/models/secret/notes.txt?${query}`;
     assert.match(await detail(url), /the link expired \d+ s ago/);
     for (const lifetime of ['0', '604801', 'x', '-1'])
       assert.equal(
@@ -114,7 +115,7 @@ describe('private models', () => {
     );
   });
 
-  test('keys rotate: links of the old one are good until it is taken out', async () => {
+  test('key rotation: links of the old key are valid until it is removed', async () => {
     const { notes } = await (await download('secret', { token: 'the-token' })).json();
     const restart = async (text) => {
       vars.LINK_KEYS = text;

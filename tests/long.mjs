@@ -1,6 +1,6 @@
-// A download of more than six minutes, through plain fetch(): `make long`, or `node tests/long.mjs chromium|firefox`.
-// Every source is throttled, so that no browser's patience with an event, or with an idle worker, is long enough by itself.
-// SILENT=1 keeps the page from asking after its downloads, to see what that is good for.
+// A download of more than six minutes, through plain fetch(): `make long`, or `node tests/long.mjs
+// chromium|firefox`. Every source is throttled, so that the download outlasts every browser's limit
+// on events and idle workers. SILENT=1 stops the page's `downloads` messages, to show their effect.
 
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
@@ -9,7 +9,7 @@ import { startBrowser } from './browsers.mjs';
 import { setFault, sha256 } from './publisher.mjs';
 
 const LEAST = 6 * 60;
-/** Bytes a second of each request; four at once make the 23 MB last some six and a half minutes. */
+/** Bytes a second of each request: four at once take about six and a half minutes for 23 MB. */
 const RATE = Number(process.env.RATE ?? 14_000);
 
 const browsers = process.argv.slice(2);
@@ -58,9 +58,8 @@ async function load(name) {
       await new Promise((resolve) => setTimeout(resolve, 5000));
       state = await page.evaluate(() => window.state);
     }
-    console.log(
-      `${name} ${browser.version}: ${state.error ?? 'complete'} after ${Math.round(state.seconds)} s`,
-    );
+    const outcome = state.error ?? 'complete';
+    console.log(`${name} ${browser.version}: ${outcome} after ${Math.round(state.seconds)} s`);
     assert.equal(state.error, undefined);
     assert.equal(state.sha256, sha256(readFileSync(`${DEMO.dir}/model.onnx`)));
     assert.ok(state.seconds >= LEAST, `it took ${state.seconds} s only: lower RATE`);

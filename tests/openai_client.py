@@ -1,4 +1,4 @@
-"""What the openai package, unmodified, gets from the edge: embeddings of texts, and how it tells of errors; as JSON."""
+"""Embeddings and errors of the edge, as the unmodified openai package reports them, as JSON."""
 
 import json
 import sys
@@ -9,12 +9,19 @@ base, model = sys.argv[1:]
 client = openai.OpenAI(base_url=base, api_key="none", max_retries=0)
 texts = json.load(sys.stdin)
 answer = client.embeddings.create(model=model, input=texts)
-short = client.embeddings.create(model=model, input=texts[0], dimensions=64, encoding_format="float", user="somebody")
+short = client.embeddings.create(
+    model=model, input=texts[0], dimensions=64, encoding_format="float", user="somebody"
+)
 try:
     client.embeddings.create(model="no-such-model", input="text")
     error = None
 except openai.NotFoundError as raised:
-    error = {"status": raised.status_code, "code": raised.code, "param": raised.param, "message": raised.message}
+    error = {
+        "status": raised.status_code,
+        "code": raised.code,
+        "param": raised.param,
+        "message": raised.message,
+    }
 json.dump(
     {
         "embeddings": [item.embedding for item in answer.data],

@@ -1,4 +1,4 @@
-// What who runs the edge sees of it: its health, its limits, its log.
+// The edge as its operator sees it: health, limits, log.
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
@@ -13,13 +13,13 @@ import { publishSmall, putObject, resign, setFault } from './publisher.mjs';
 
 const LIMIT = 5;
 
-/** The lines that the worker wrote, as wrangler prints them: in colour, after a word. */
+/** The log lines of the worker, as wrangler prints them: coloured, after a word. */
 function lines(stack) {
   const text = stripVTControlCharacters(readFileSync(join(stack.dataDir, 'edge.log'), 'utf8'));
   return [...text.matchAll(/\{"\w+":.*\}$/gm)].map(([line]) => JSON.parse(line));
 }
 
-/** Waits for a line that is `wanted`. */
+/** Waits for a line for which `wanted` is true. */
 async function loggedBy(stack, wanted) {
   for (let i = 0; i < 100; i++, await sleep(100)) {
     const found = lines(stack).find(wanted);
@@ -31,7 +31,7 @@ async function loggedBy(stack, wanted) {
 describe('the edge in operation', () => {
   /** @type {Awaited<ReturnType<typeof startStack>>} */
   let stack;
-  /** A second gateway, which answers while `status` is set. */
+  /** A second gateway, which responds while `status` is set. */
   const gateway = {
     status: 200,
     server: http.createServer(
@@ -62,7 +62,7 @@ describe('the edge in operation', () => {
     gateway.server.close();
   });
 
-  /** Asks as another client each time, since `/healthz` is limited too. */
+  /** Requests as another client each time, since `/healthz` is limited too. */
   let clients = 0;
   const health = async (method = 'GET') => {
     const response = await fetch(`${stack.urls.edge}/healthz`, {
@@ -79,7 +79,7 @@ describe('the edge in operation', () => {
   describe('/healthz', () => {
     after(() => setFault(stack.urls.gcsFault, { mode: 'none' }));
 
-    test('one of three does not answer: degraded, and which', async () => {
+    test('one of three does not respond: degraded, and the response names it', async () => {
       const answer = await health();
       assert.equal(answer.status, 200);
       assert.equal(answer.headers.get('content-type'), 'application/json');
@@ -99,7 +99,7 @@ describe('the edge in operation', () => {
       assert.equal(text, '');
     });
 
-    test('a gateway that refuses, and one that says nothing', async () => {
+    test('a gateway that refuses, and one that does not respond', async () => {
       gateway.status = 403;
       assert.equal(checks(await health())['ipfs-2'].error, 'status 403');
       gateway.status = 0;
@@ -109,7 +109,7 @@ describe('the edge in operation', () => {
       await logged(({ event, source }) => event === 'check-failed' && source === 'ipfs-2');
     });
 
-    test('nobody answers: down', async () => {
+    test('no source responds: down', async () => {
       gateway.status = 500;
       await setFault(stack.urls.gcsFault, { mode: 'down' });
       const answer = await health();
@@ -128,14 +128,14 @@ describe('the edge in operation', () => {
     });
   });
 
-  describe('the limit', () => {
+  describe('the rate limit', () => {
     const ask = (path, client) =>
       fetch(`${stack.urls.edge}${path}`, { headers: { 'cf-connecting-ip': client } });
 
-    test('of what is below /v1/, by address', async () => {
+    test('applies below /v1/, by address', async () => {
       const path = `/v1/models/${DEMO.id}/download`;
       const answers = [];
-      // Twice as many and one more: the minute may change once meanwhile.
+      // Twice the limit and one more: the minute may change once meanwhile.
       for (let i = 0; i < 2 * LIMIT + 1; i++) answers.push(await ask(path, '198.51.100.1'));
       assert.ok(answers.slice(0, LIMIT).every(({ status }) => status === 200));
       const refused = answers.find(({ status }) => status !== 200);
@@ -148,7 +148,7 @@ describe('the edge in operation', () => {
       assert.equal((await ask(path, '198.51.100.2')).status, 200);
     });
 
-    test('not of models', async () => {
+    test('does not apply to models', async () => {
       for (let i = 0; i < 2 * LIMIT + 1; i++) {
         assert.equal((await ask(`/models/${DEMO.id}/config.json`, '198.51.100.3')).status, 200);
       }
@@ -156,7 +156,7 @@ describe('the edge in operation', () => {
   });
 
   describe('the log', () => {
-    test('a refused segment is one JSON object, with what, where and from whom', async () => {
+    test('a refused segment is one JSON object with model, segment and source', async () => {
       await setFault(stack.urls.gcsFault, { mode: 'error' });
       await (
         await fetch(`${stack.urls.edge}/models/${DEMO.id}/model.onnx`, {
@@ -188,7 +188,7 @@ describe('the edge in operation', () => {
       assert.deepEqual(wrong, { ...facts, message: 'it sent wrong bytes in leaf 19' });
     });
 
-    test('what others say stays within its line', async () => {
+    test('text from other servers stays within its line', async () => {
       const manifest = await publishSmall(stack, { id: 'forged', version: '1.0.0' });
       const keyId = '"}\n{"event":"forged"}\u2028\u001b[2J';
       await putObject(stack, 'forged/manifest.json', JSON.stringify(await resign(manifest, keyId)));
@@ -201,11 +201,11 @@ describe('the edge in operation', () => {
       assert.ok(lines(stack).every(({ event }) => event !== 'forged'));
     });
 
-    test('nothing is said of what goes well', async () => {
+    test('successful requests are not logged', async () => {
       const before = lines(stack).length;
       for (let i = 0; i < 5; i++)
         await (await fetch(`${stack.urls.edge}/models/${DEMO.id}/config.json`)).arrayBuffer();
-      // What is logged after them has come: so would have what is logged of them.
+      // A later line has arrived, so lines about these requests would have too.
       await fetch(`${stack.urls.edge}/models/forged/notes.txt`);
       await logged(() => lines(stack).length > before);
       assert.deepEqual(
@@ -218,7 +218,7 @@ describe('the edge in operation', () => {
   });
 });
 
-test('a limit that fails lets pass', async () => {
+test('a failing rate limiter lets requests pass', async () => {
   const stack = await startStack({ vars: { API_LIMIT: 'no binding' } });
   try {
     assert.equal((await fetch(`${stack.urls.edge}/v1/models/${DEMO.id}/download`)).status, 200);
@@ -231,7 +231,7 @@ test('a limit that fails lets pass', async () => {
   }
 });
 
-test('a variable that cannot be used is named in the log', async () => {
+test('an invalid variable is named in the log', async () => {
   const stack = await startStack({ vars: { SUBREQUESTS: '9.5' } });
   try {
     assert.equal((await fetch(`${stack.urls.edge}/healthz`)).status, 500);

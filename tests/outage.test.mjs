@@ -1,4 +1,5 @@
-// What still works when D1, GCS or IPFS are stopped, one at a time and in pairs: the table of docs/edge.md, cell by cell.
+// What works when D1, GCS or IPFS are stopped, alone and in pairs: the table of docs/edge.md, cell
+// by cell.
 
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
@@ -11,7 +12,7 @@ const ROOT = 'bafybeidbwwzlkzd2rpf7trpsx35bxd7sgjr54oox26fufvra5gqdvhiblu';
 
 const SEGMENT = 4 << 20;
 const MODEL = readFileSync(`${DEMO.dir}/model.onnx`);
-/** Parts of the demo model that nobody asked for yet, one for each column. */
+/** Parts of the demo model that were not requested before, one for each column. */
 const UNSEEN = [1, 2, 3, 4, 5].map((segment) => ({
   file: 'model.onnx',
   start: segment * SEGMENT,
@@ -20,7 +21,7 @@ const UNSEEN = [1, 2, 3, 4, 5].map((segment) => ({
 for (const file of ['tokenizer.json', 'config.json'])
   UNSEEN.push({ file, start: 0, bytes: readFileSync(`${DEMO.dir}/${file}`).subarray(0, 100) });
 
-/** The table: for each row what its cells say, by column. */
+/** The table: the cells of each row, by column. */
 function table() {
   const [, text] =
     /\n(\| stopped: [^\n]*\n(?:\|[^\n]*\n)+)/.exec(readFileSync('docs/edge.md', 'utf8')) ?? [];
@@ -39,7 +40,7 @@ function table() {
   };
 }
 
-describe('when others are stopped', () => {
+describe('when services are stopped', () => {
   const { columns, rows } = table();
   /** @type {Awaited<ReturnType<typeof startStack>>} */
   let stack;
@@ -49,14 +50,15 @@ describe('when others are stopped', () => {
   before(async () => {
     stack = await startStack();
     await stack.publish();
-    // One for each column: what the cache has of one is no use to the others.
+    // One for each column, so that the cache of one does not serve the others.
     for (const column of columns.keys()) {
       const block = await publishSmall(stack, { id: `block-${column}`, version: '1.0.0' });
       blocks.push(block.artifacts.notes.cid);
       published = await publishSmall(stack, { id: `other-${column}`, version: '1.0.0' });
       for (const manifest of [block, published]) await post(manifest);
     }
-    await part({ file: 'model.onnx', start: 0, bytes: MODEL.subarray(0, 1000) }); // is kept from here on
+    // Cached from here on.
+    await part({ file: 'model.onnx', start: 0, bytes: MODEL.subarray(0, 1000) });
   });
   after(() => stack?.stop());
 
@@ -70,7 +72,7 @@ describe('when others are stopped', () => {
     const response = await fetch(`${stack.urls.edge}${path}`, { headers });
     return { response, body: Buffer.from(await response.arrayBuffer()) };
   };
-  /** Which answer a part of the demo model has: `hit` or `miss` of the cache, or a problem. */
+  /** The response for a part of the demo model: `hit` or `miss` of the cache, or a problem. */
   async function part({ file, start, bytes }) {
     const { response, body } = await get(`/models/${DEMO.id}/${file}`, {
       range: `bytes=${start}-${start + bytes.length - 1}`,
@@ -79,7 +81,7 @@ describe('when others are stopped', () => {
     assert.ok(body.equals(bytes), 'right bytes');
     return /cache;desc=(\w+)/.exec(response.headers.get('server-timing'))[1];
   }
-  /** Whether a block is had. One that nobody knows of is a 404. */
+  /** Whether a block is served. An unknown one is a 404. */
   async function block(cid) {
     const { response, body } = await get(`/ipfs/${cid}?format=raw`);
     if (response.status === 404) return 'no';
@@ -95,7 +97,7 @@ describe('when others are stopped', () => {
     return 'no';
   }
 
-  /** How each row is tried. */
+  /** How each row is tested. */
   const ROWS = {
     'cached segments of bundled models': async () =>
       (await part({ file: 'model.onnx', start: 0, bytes: MODEL.subarray(0, 1000) })) === 'hit'
@@ -150,7 +152,7 @@ describe('when others are stopped', () => {
     describe(column === 'nothing' ? 'nothing' : `without ${column}`, () => {
       const stopped = new Set(column.match(/D1|GCS|IPFS/g));
       before(async () => {
-        // A new isolate: nothing is remembered but what the cache has.
+        // A new isolate: only the cache remembers.
         await stack.stopEdge();
         if (stopped.has('D1')) await stack.breakRegistry();
         if (stopped.has('GCS')) await stack.stopGcs();

@@ -1,4 +1,4 @@
-// The npm package of the tool: built, installed as a person would, run.
+// The npm package of the tool: built, installed, run.
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
@@ -11,7 +11,7 @@ import { promisify } from 'node:util';
 const run = async (...command) =>
   (await promisify(execFile)(command[0], command.slice(1))).stdout.trim();
 
-test('npm install --global puts the tool, and its manual pages, where they are found', async () => {
+test('npm install --global installs the tool and its manual pages', async () => {
   const prefix = await mkdtemp(join(tmpdir(), 'edge-net-npm-'));
   try {
     const packed = await run(process.execPath, 'cli/npm.mjs');

@@ -1,5 +1,7 @@
-// A bucket that answers only to V4 signed URLs: a proxy before the emulator, which takes any request. It checks a request as the
-// specification says (https://cloud.google.com/storage/docs/authentication/signatures). That Google's own library signs the same is tests/gcs.rs.
+// A bucket that accepts V4 signed URLs only: a proxy before the emulator, which accepts any
+// request. It checks requests as specified
+// (https://cloud.google.com/storage/docs/authentication/signatures). tests/gcs.rs compares
+// signatures with those of Google's library.
 
 import {
   createHash,
@@ -16,8 +18,9 @@ const hmac = (key, text) => createHmac('sha256', key).update(text).digest();
 
 /**
  * @param {string} bucket  base URL of the bucket, which is public
- * @returns what the edge is told (`account`, `hmac`), `url`, the signed URLs that were asked for (`asked`), why others were refused
- *   (`refused`), and `late`: by how many milliseconds the bucket's clock is ahead.
+ * @returns what the edge is told (`account`, `hmac`), `url`, the signed URLs that were asked for
+ *   (`asked`), why others were refused (`refused`), and `late`: by how many milliseconds the
+ *   bucket's clock is ahead.
  */
 export async function privateBucket(bucket) {
   const { privateKey, publicKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
@@ -38,7 +41,7 @@ export async function privateBucket(bucket) {
   };
   const { pathname } = new URL(bucket);
 
-  /** Why a request is refused, if it is. */
+  /** The reason to refuse a request; `undefined` when it is accepted. */
   const refusal = async (request) => {
     const url = new URL(request.url, `http://${request.headers.host}`);
     const query = url.searchParams;

@@ -1,4 +1,4 @@
-// A private bucket: the edge signs what it asks for, with a service account's key or an HMAC key.
+// A private bucket: the edge signs its requests with a service account's key or an HMAC key.
 
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
@@ -15,7 +15,7 @@ describe('a private bucket', () => {
   let stack;
   /** @type {Awaited<ReturnType<typeof privateBucket>>} */
   let bucket;
-  /** Variables of the edge, as it is started next. */
+  /** The variables for the next start of the edge. */
   const vars = { SEGMENT_CACHE: 'off', IPFS_GATEWAYS: '' };
 
   before(async () => {
@@ -60,7 +60,7 @@ describe('a private bucket', () => {
     return bucket.refused;
   };
 
-  test('unsigned requests are refused, and the client is told', async () => {
+  test('unsigned requests are refused, and the client gets the reason', async () => {
     await restart({});
     assert.match((await isRefused())[0], /not signed/);
   });
@@ -80,7 +80,7 @@ describe('a private bucket', () => {
     assert.match(bucket.asked[0], /X-Goog-Algorithm=GOOG4-HMAC-SHA256/);
   });
 
-  test('what the edge signed is refused when it is altered, and after its time', async () => {
+  test('signed requests are refused when altered and after they expire', async () => {
     for (const secrets of [
       { GCS_SERVICE_ACCOUNT: bucket.account },
       { GCS_HMAC_ACCESS_ID: bucket.hmac.accessId, GCS_HMAC_SECRET: bucket.hmac.secret },
@@ -115,13 +115,13 @@ describe('a private bucket', () => {
     assert.match((await isRefused())[0], /signature is wrong/);
   });
 
-  test('a key that cannot be read is told in the log, and the client is not told what it is', async () => {
+  test('an unreadable key is reported in the log, and not revealed to the client', async () => {
     await restart({ GCS_SERVICE_ACCOUNT: '{"client_email":"x@y","private_key":"secret-bytes"}' });
     const answer = await fetch(url());
     const { detail } = await answer.json();
     assert.equal(answer.status, 500);
     assert.doesNotMatch(detail, /secret-bytes/);
-    // What the worker says comes to the log a moment later.
+    // The log line arrives a moment later.
     const said = () =>
       /GCS_SERVICE_ACCOUNT cannot be used: .*PKCS #8/.test(
         readFileSync(`${stack.dataDir}/edge.log`, 'utf8'),

@@ -1,4 +1,4 @@
-// What tests do to the bucket: publish small models with the real tool, spoil and sign manifests again.
+// Publishing for tests: small models with the real tool, altered and re-signed manifests.
 
 import {
   createHash,
@@ -12,7 +12,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { KEY } from '../dev/stack.mjs';
 
-/** Faults of the bucket that another source makes good. The offset lies in the second segment. */
+/** Faults of the bucket that another source compensates. The offset is in the second segment. */
 export const BUCKET_FAULTS = [
   { mode: 'corrupt', offset: 5_000_000 },
   { mode: 'down' },
@@ -25,7 +25,7 @@ export const BUCKET_FAULTS = [
   { mode: 'redirect' },
 ].map((fault) => (fault.mode === 'down' ? fault : { ...fault, match: 'model\\.onnx$' }));
 
-/** Faults under which the source itself still gives the right bytes, sooner or later. */
+/** Faults under which the source still delivers the correct bytes in the end. */
 export const HINDRANCES = [{ mode: 'limit' }, { mode: 'flap' }].map((fault) => ({
   ...fault,
   match: 'model\\.onnx$',
@@ -40,7 +40,8 @@ export async function setFault(url, fault) {
 /** Writes an object into the bucket through its real API. */
 export async function putObject(stack, name, body) {
   const { origin } = new URL(stack.urls.gcs);
-  const url = `${origin}/upload/storage/v1/b/edge-net-models/o?uploadType=media&name=${encodeURIComponent(name)}`;
+  const bucket = `${origin}/upload/storage/v1/b/edge-net-models/o`;
+  const url = `${bucket}?uploadType=media&name=${encodeURIComponent(name)}`;
   const response = await fetch(url, { method: 'POST', body });
   if (!response.ok) throw new Error(`${name}: ${response.status} ${await response.text()}`);
 }
@@ -63,11 +64,11 @@ export async function publishFile(stack, filename, content, { id, version = '1.0
   return (await fetch(`${stack.urls.gcs}/${id}/v${version}/manifest.json`)).json();
 }
 
-/** The same of a small one, notes.txt. */
+/** Publishes a model of one small file, notes.txt. */
 export const publishSmall = (stack, { text, ...model }) =>
   publishFile(stack, 'notes.txt', text ?? `notes of ${model.id} ${model.version}`, model);
 
-/** RFC 8785 for the values manifests of tests have: no exotic numbers. */
+/** RFC 8785 for the values in test manifests, which have no exotic numbers. */
 function canonical(value) {
   if (Array.isArray(value)) return `[${value.map(canonical).join(',')}]`;
   if (value === null || typeof value !== 'object') return JSON.stringify(value);
@@ -78,7 +79,7 @@ function canonical(value) {
 }
 
 /**
- * Signs a manifest again: by the development key, or by a new one for any other key id.
+ * Signs a manifest again, by the development key, or by a new key for another key id.
  * @param {any} manifest
  * @param {string} [keyId]
  */
@@ -96,7 +97,9 @@ export async function resign({ signature: _, ...manifest }, keyId = KEY.id) {
   return { ...manifest, signature: { keyId, publicKey, signature } };
 }
 
-/** The same signature with its scalar S written as S + L: it verifies where S is not checked to be reduced. */
+/**
+ * The same signature with S + L for its scalar S: it verifies unless S is checked to be reduced.
+ */
 export function nonCanonical(manifest) {
   const order = (1n << 252n) + 27742317777372353535851937790883648493n;
   const bytes = Buffer.from(manifest.signature.signature, 'base64');

@@ -12,11 +12,11 @@ export function random(seed) {
   };
 }
 
-/** The seed of this run: SEED, or a new one. */
+/** The seed of this run: SEED, or a random one. */
 export const SEED = Number(process.env.SEED ?? Math.floor(Math.random() * 2 ** 32));
 
 /**
- * A `Range` field and the bytes it means in a file of `size` bytes; `undefined` means that none exist (416).
+ * A `Range` field and the bytes it selects in a file of `size` bytes; `undefined`: none (416).
  * @returns {{field: string, bytes: [number, number] | undefined}}
  */
 export function anyRange(next, size) {
@@ -36,7 +36,7 @@ export function anyRange(next, size) {
   ];
   const position = () =>
     next() < 0.5 ? edges[Math.floor(next() * edges.length)] : Math.floor(next() * size);
-  // Most ranges are short: long ones cost time and prove little more.
+  // Most ranges are short; long ones take time and prove little more.
   const length = 1 + Math.floor(next() * (next() < 0.9 ? 70_000 : 9_000_000));
   const first = position();
   switch (Math.floor(next() * 3)) {

@@ -1,4 +1,4 @@
-// A thousand readers at once, for half a minute.
+// A thousand concurrent readers for half a minute.
 
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
@@ -18,9 +18,9 @@ const DURATION = 30_000;
 const SIZE = 24 * 4_194_304 + 12_345;
 const SEGMENTS = 25;
 const LONGEST = 64 << 10;
-/** What Cloudflare gives an isolate, in bytes. */
+/** Cloudflare's memory limit of an isolate, in bytes. */
 const LIMIT = 128_000_000;
-/** How often its memory is looked at, in milliseconds. */
+/** The interval at which its memory is measured, in milliseconds. */
 const LOOK_EVERY = 250;
 
 describe('a thousand readers of random ranges', () => {
@@ -68,9 +68,9 @@ describe('a thousand readers of random ranges', () => {
           );
           request.on('error', reject);
         });
-      await get(0, 1); // the manifest and the leaf table are known from here on
+      await get(0, 1); // manifest and leaf table are cached from here on
       const inspector = await edge.inspect();
-      // A fault that slows nothing down counts what reaches the bucket.
+      // A fault without delay counts the requests to the bucket.
       await setFault(stack.urls.gcsFault, {
         mode: 'slow',
         rate: Number.MAX_SAFE_INTEGER,
@@ -102,9 +102,10 @@ describe('a thousand readers of random ranges', () => {
       const { hits } = await (await fetch(stack.urls.gcsFault)).json();
       const most = Math.max(...seen);
       context.diagnostic(
-        `${answers} answers; the isolate had ${(most / 1e6).toFixed(0)} MB at the most, of ${seen.length} times that it was asked`,
+        `${answers} responses; the isolate had at most ${(most / 1e6).toFixed(0)} MB ` +
+          `in ${seen.length} measurements`,
       );
-      // The first was fetched before the count began.
+      // The first was fetched before counting began.
       assert.equal(hits, SEGMENTS - 1);
       assert.ok(seen.length > 0);
       assert.ok(most < LIMIT, `${most} bytes`);

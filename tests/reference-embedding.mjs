@@ -1,24 +1,24 @@
-// What an embedding should be: native onnxruntime's, of the same model.
+// Reference embeddings: those of native onnxruntime for the same model.
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { DEMO } from '../dev/stack.mjs';
 
 /**
- * Tokens and embeddings of texts by native onnxruntime and the reference tokenizer, from the same files.
+ * Tokens by the reference tokenizer and embeddings by native onnxruntime, from the same files.
  * @param {(string | number[])[]} texts or their tokens
  * @returns {Promise<{tokens: number[], embedding: number[]}[]>}
  */
 export const references = (texts) => python(['tests/reference_embeddings.py', DEMO.dir], texts);
 
 /**
- * Embeddings by the 32-bit floats that the demo model was quantized from.
+ * Embeddings by the 32-bit model that the demo model was quantized from.
  * @param {number[][]} tokens
  * @returns {Promise<number[][]>}
  */
 export const floats = (tokens) => python(['tests/reference_floats.py'], tokens);
 
-/** What a program prints of what it is given, both JSON. */
+/** Runs a program with JSON as its input; its output is JSON too. */
 function python(command, given) {
   return new Promise((resolve, reject) => {
     const child = execFile(
@@ -34,7 +34,7 @@ function python(command, given) {
 /** The embedding of a sentence. @returns {Promise<number[]>} */
 export const referenceEmbedding = async (sentence) => (await references([sentence]))[0].embedding;
 
-/** Asserts that no component is off by 1e-4. */
+/** Asserts that all components differ by less than 1e-4. */
 export function assertEmbeds(embedding, reference) {
   assert.equal(embedding.length, reference.length);
   const worst = Math.max(...embedding.map((value, i) => Math.abs(value - reference[i])));

@@ -1,4 +1,4 @@
-"""Embeddings by onnxruntime and the reference tokenizer, each text alone: mean over the tokens, scaled to length 1.
+"""Embeddings by onnxruntime and the reference tokenizer: mean of the tokens, scaled to length 1.
 
 Reads a JSON array of texts, or of arrays of token ids, and prints an array of {tokens, embedding}.
 """
@@ -16,13 +16,22 @@ tokenizer.no_padding()
 tokenizer.no_truncation()
 options = onnxruntime.SessionOptions()
 options.intra_op_num_threads = 1
-session = onnxruntime.InferenceSession(f"{folder}/model.onnx", options, providers=["CPUExecutionProvider"])
+session = onnxruntime.InferenceSession(
+    f"{folder}/model.onnx", options, providers=["CPUExecutionProvider"]
+)
 
 
 def embed(text):
     tokens = tokenizer.encode(text).ids if isinstance(text, str) else text
     ids = numpy.array([tokens], dtype=numpy.int64)
-    (hidden,) = session.run(["last_hidden_state"], {"input_ids": ids, "attention_mask": numpy.ones_like(ids), "token_type_ids": numpy.zeros_like(ids)})
+    (hidden,) = session.run(
+        ["last_hidden_state"],
+        {
+            "input_ids": ids,
+            "attention_mask": numpy.ones_like(ids),
+            "token_type_ids": numpy.zeros_like(ids),
+        },
+    )
     mean = hidden[0].mean(axis=0)
     return {"tokens": tokens, "embedding": (mean / numpy.linalg.norm(mean)).tolist()}
 

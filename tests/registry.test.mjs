@@ -1,4 +1,5 @@
-// The registry: publishing, listing, yanking, through the real D1 of workerd, and against its own OpenAPI document.
+// The registry: publishing, listing and yanking with workerd's D1, and conformance to its OpenAPI
+// document.
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
@@ -37,7 +38,7 @@ describe('the registry', () => {
       headers: type ? { 'content-type': type } : {},
       body: typeof manifest === 'string' ? manifest : JSON.stringify(manifest),
     });
-  /** Publishes to bucket and registry, and resolves to the manifest. */
+  /** Publishes to bucket and registry; resolves to the manifest. */
   const publish = async (model) => {
     const manifest = await publishSmall(stack, model);
     const sent = await send(manifest);
@@ -47,7 +48,7 @@ describe('the registry', () => {
   const later = (manifest, changes) =>
     resign({ ...manifest, timestamp: new Date(Date.now() + 1000).toISOString(), ...changes });
 
-  test('what is published is listed, and told as it was signed', async () => {
+  test('a published manifest is listed, and served as it was signed', async () => {
     const manifest = await publishSmall(stack, { id: 'first', version: '1.0.0' });
     const sent = await send(manifest);
     assert.equal(sent.status, 201);
@@ -75,12 +76,12 @@ describe('the registry', () => {
     assert.deepEqual(await (await fetch(signature)).json(), manifest);
   });
 
-  test('an unchanged answer is not sent again', async () => {
+  test('an unchanged response is not sent again', async () => {
     const etag = (await fetch(api())).headers.get('etag');
     assert.equal((await fetch(api(), { headers: { 'if-none-match': etag } })).status, 304);
   });
 
-  test('replays, lower versions and other content are refused, and change nothing', async () => {
+  test('replays, lower versions and other content are refused without effect', async () => {
     const old = await publish({ id: 'steps', version: '1.0.0' });
     const manifest = await publish({ id: 'steps', version: '1.1.0' });
     const refused = async (manifest, status, detail) => {
@@ -108,7 +109,7 @@ describe('the registry', () => {
     assert.equal((await json('/steps')).version, '1.1.0');
   });
 
-  test('of many at once each version is published once', async () => {
+  test('of many concurrent publications, each version is stored once', async () => {
     const manifest = await publishSmall(stack, { id: 'race', version: '1.0.0' });
     const answers = await Promise.all(Array.from({ length: 8 }, () => send(manifest)));
     const statuses = answers.map(({ status }) => status).sort();
@@ -120,7 +121,7 @@ describe('the registry', () => {
     assert.equal((await json('/race/versions')).length, 1);
   });
 
-  test('a yanked version is not the newest any more, and still there for who names it', async () => {
+  test('a yanked version is not the newest, but still served by its version', async () => {
     await publish({ id: 'regret', version: '1.0.0' });
     const manifest = await publish({ id: 'regret', version: '2.0.0' });
     assert.equal((await send(await later(manifest, { yanked: true }))).status, 200);
@@ -134,7 +135,7 @@ describe('the registry', () => {
     assert.equal((await json('?q=regret'))[0].version, '1.0.0');
   });
 
-  test('pages follow each other, and filters choose', async () => {
+  test('pagination and filters', async () => {
     for (const id of ['page-a', 'page-b', 'page-c']) await publish({ id, version: '1.0.0' });
     const seen = [];
     for (let url = api('?q=PAGE-&limit=2'); url;) {
@@ -150,7 +151,7 @@ describe('the registry', () => {
       license: 'Apache-2.0',
       registry: stack.urls.edge,
     };
-    // Publishing the same again is no error.
+    // Publishing the same manifest again is not an error.
     for (let i = 0; i < 2; i++) await publishFile(stack, 'notes.txt', 'notes', sight);
     const quantized = await later(await json('/page-a'), {
       id: 'small',
@@ -173,7 +174,7 @@ describe('the registry', () => {
     assert.match((await problem.json()).detail, /no parameter "colour"; there are type/);
   });
 
-  test('private models are not listed, and told of to who has the token only', async () => {
+  test('private models are listed with the token only', async () => {
     await publish({ id: 'hidden', version: '1.0.0' });
     assert.ok(!(await ids('')).includes('hidden'));
     for (const path of [
@@ -210,7 +211,7 @@ describe('the registry', () => {
     );
   });
 
-  test('what was published is there when the worker starts again', async () => {
+  test('publications survive a restart of the worker', async () => {
     await publish({ id: 'lasting', version: '1.0.0' });
     await stack.stopEdge();
     await stack.startEdge();
@@ -222,7 +223,7 @@ describe('the registry', () => {
     { timeout: 600_000 },
     async (context) => {
       await stack.publish();
-      // Not by its script, which names the interpreter by an absolute path.
+      // Not by its script, which has the interpreter's absolute path.
       const schemathesis = [
         '-c',
         'from schemathesis.cli import schemathesis; schemathesis()',

@@ -1,4 +1,5 @@
-// The edge's segment cache, in workerd: what is fetched from the bucket, how often, and what is kept.
+// The edge's segment cache in workerd: what is fetched from the bucket, how often, and what is
+// cached.
 
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
@@ -12,7 +13,7 @@ const SEGMENT = 4 << 20;
 
 let published = 0;
 
-/** Publishes random bytes, which no cache has, and resolves to them and their URL. */
+/** Publishes random bytes, which are in no cache; resolves to them and their URL. */
 async function publishTo(stack, size) {
   const bytes = randomBytes(size);
   const id = `random-${published++}`;
@@ -27,10 +28,10 @@ async function get(url, range) {
   return { status: response.status, headers: response.headers, body, cache };
 }
 
-/** A fault that slows nothing down, but counts. */
+/** A fault without delay, which counts. */
 const COUNT = { mode: 'slow', rate: Number.MAX_SAFE_INTEGER };
 
-/** A fault of dev/faults.mjs, and what it has counted. */
+/** Sets a fault of dev/faults.mjs; resolves to its counts. */
 const faultOf = async (url) => (await fetch(url)).json();
 
 describe("the edge's segment cache", () => {
@@ -51,7 +52,7 @@ describe("the edge's segment cache", () => {
   const count = () => setFault(stack.urls.gcsFault, COUNT);
   const counted = async () => (await faultOf(stack.urls.gcsFault)).hits;
 
-  test('a range costs the segments that it touches, once', async () => {
+  test('a range fetches the segments that it touches, once', async () => {
     const { bytes, id, url } = await publish(5 * SEGMENT + 1234);
     await count();
     const across = `bytes=${2 * SEGMENT - 10}-${2 * SEGMENT + 9}`;
@@ -61,13 +62,13 @@ describe("the edge's segment cache", () => {
       assert.equal(answer.cache, cache);
       const timing = answer.headers.get('server-timing');
       assert.match(timing, /origin;desc="gcs"/);
-      // What the cache has was verified before it was put there.
+      // Cached segments were verified before they were stored.
       assert.equal(/, verify;dur=\d+$/.test(timing), cache === 'miss', timing);
       assert.equal(answer.headers.get('content-length'), '20');
       assert.ok(answer.body.equals(bytes.subarray(2 * SEGMENT - 10, 2 * SEGMENT + 10)));
       assert.equal(await counted(), 2);
     }
-    // The same content by another URL is the same entry; the last segment is short.
+    // The same content at another URL is the same entry; the last segment is short.
     const tail = await get(url.replace(id, `${id}/v1.0.0`), 'bytes=-1');
     assert.ok(tail.body.equals(bytes.subarray(-1)));
     assert.equal(await counted(), 3);
@@ -78,7 +79,7 @@ describe("the edge's segment cache", () => {
     assert.equal(await counted(), 6);
   });
 
-  test('however many readers wait for a segment, it is fetched once', async () => {
+  test('a segment is fetched once for all waiting readers', async () => {
     const { bytes, url } = await publish(6 * SEGMENT);
     await count();
     const next = random(SEED);
@@ -95,7 +96,7 @@ describe("the edge's segment cache", () => {
     assert.equal(await counted(), 6);
   });
 
-  test('a segment of which one leaf is fetched from elsewhere is whole, and kept', async () => {
+  test('a segment with one leaf from another source is complete, and cached', async () => {
     const { bytes, url } = await publish(2 * SEGMENT);
     await setFault(stack.urls.gcsFault, { mode: 'corrupt', offset: SEGMENT + 1_000_000 });
     for (const cache of ['miss', 'hit']) {
@@ -107,7 +108,7 @@ describe("the edge's segment cache", () => {
     }
   });
 
-  test('wrong bytes are never kept', async () => {
+  test('wrong bytes are never cached', async () => {
     const { bytes, url } = await publish(SEGMENT + 10);
     await setFault(stack.urls.gcsFault, { mode: 'corrupt', offset: 1000 });
     await setFault(stack.urls.ipfsFault, { mode: 'corrupt', offset: 1000 });
@@ -118,7 +119,7 @@ describe("the edge's segment cache", () => {
       /gcs: it sent wrong bytes in leaf 0; ipfs: it sent wrong bytes in leaf 0/,
     );
     await setFault(stack.urls.ipfsFault, { mode: 'none' });
-    await sleep(2100); // a failure speaks for those who ask in the next two seconds
+    await sleep(2100); // a failure is shared for two seconds
     const healed = await get(url, 'bytes=900-1100');
     assert.ok(healed.body.equals(bytes.subarray(900, 1101)));
     assert.equal(healed.cache, 'miss');
@@ -126,7 +127,7 @@ describe("the edge's segment cache", () => {
     assert.equal((await get(url, 'bytes=900-1100')).cache, 'hit');
   });
 
-  test('what a client left is kept for the next', async () => {
+  test('a segment whose client disconnects is cached for the next', async () => {
     const { bytes, url } = await publish(SEGMENT);
     await setFault(stack.urls.gcsFault, { mode: 'slow', rate: SEGMENT });
     const left = new AbortController();
@@ -136,14 +137,14 @@ describe("the edge's segment cache", () => {
     left.abort();
     await assert.rejects(asked);
     while ((await open()) > 0) await sleep(20);
-    // It is verified and put into the cache a moment after it came; who asks before that waits for it.
+    // It is cached a moment after it arrived; a request before that waits for it.
     const { body } = await get(url, 'bytes=10-19');
     assert.ok(body.equals(bytes.subarray(10, 20)));
     assert.equal((await get(url, 'bytes=10-19')).cache, 'hit');
     assert.equal(await counted(), 1);
   });
 
-  test('with bucket and IPFS stopped, what is kept is served', async () => {
+  test('with bucket and IPFS stopped, cached segments are served', async () => {
     const { bytes, url } = await publish(2 * SEGMENT);
     assert.ok((await get(url)).body.equals(bytes));
     await Promise.all([stack.stopGcs(), stack.stopIpfs()]);
@@ -157,8 +158,8 @@ describe("the edge's segment cache", () => {
   });
 });
 
-// A hit takes one subrequest, a miss four, and the manifest, the leaf table and four for the rest are kept: of 20, three segments
-// are filled.
+// A hit takes one subrequest, a miss four. The manifest, the leaf table and four for the rest are
+// reserved: of 20 subrequests, three segments are filled.
 describe('with 20 subrequests', () => {
   const SEGMENTS = 16;
   const FILLED = 3;
@@ -174,7 +175,7 @@ describe('with 20 subrequests', () => {
   after(() => Promise.all([stack?.stop(), uncached?.stop()]));
   afterEach(() => faults({ mode: 'none' }));
 
-  /** Sets a fault of the bucket, and counts what reaches the IPFS node. */
+  /** Sets a fault of the bucket, and counts the requests to the IPFS node. */
   const faults = async (gcs, ipfs = gcs.mode === 'none' ? gcs : COUNT) => {
     await setFault(stack.urls.gcsFault, gcs);
     await setFault(stack.urls.ipfsFault, ipfs);
@@ -184,7 +185,7 @@ describe('with 20 subrequests', () => {
     (await faultOf(stack.urls.ipfsFault)).hits,
   ];
 
-  test('the rest of an artifact comes in one body, past the cache', async () => {
+  test('the rest of an artifact comes in one body, bypassing the cache', async () => {
     const { bytes, url } = await publishTo(stack, SEGMENTS * SEGMENT - 1234);
     await faults(COUNT);
     const whole = await get(url);
@@ -197,7 +198,7 @@ describe('with 20 subrequests', () => {
       'hit',
     );
     assert.equal((await get(url, `bytes=${FILLED * SEGMENT}-${FILLED * SEGMENT}`)).cache, 'miss');
-    // The next to ask finds four, and fills as many as it may.
+    // The next request finds four, and fills as many as it may.
     await faults(COUNT);
     const [start, end] = [1000, bytes.length - 1000];
     const again = await get(url, `bytes=${start}-${end - 1}`);
@@ -206,14 +207,14 @@ describe('with 20 subrequests', () => {
     assert.deepEqual(await counted(), [3, 0]);
   });
 
-  test('a wrong byte in the rest is made good by another source', async () => {
+  test('a wrong byte in the rest is replaced by another source', async () => {
     const { bytes, url } = await publishTo(stack, SEGMENTS * SEGMENT);
     await faults({ mode: 'corrupt', offset: 9 * SEGMENT + 5_000 });
     assert.ok((await get(url)).body.equals(bytes));
-    assert.deepEqual(await counted(), [FILLED + 1, 2]); // the leaf, and all that comes after its segment
+    assert.deepEqual(await counted(), [FILLED + 1, 2]); // the leaf, and all after its segment
   });
 
-  test('a connection that is lost in the rest is made good', async () => {
+  test('a connection lost in the rest is replaced', async () => {
     const { bytes, url } = await publishTo(stack, SEGMENTS * SEGMENT);
     await faults({ mode: 'cut' });
     assert.ok((await get(url)).body.equals(bytes));
@@ -221,7 +222,7 @@ describe('with 20 subrequests', () => {
     assert.ok(gcs + ipfs < 10, `${gcs} + ${ipfs}`);
   });
 
-  test('without the cache, all of it comes in one body', async () => {
+  test('without the cache, the whole artifact comes in one body', async () => {
     const { bytes, url } = await publishTo(uncached, SEGMENTS * SEGMENT);
     await setFault(uncached.urls.gcsFault, COUNT);
     const { body, cache, headers } = await get(url, `bytes=5000-${bytes.length - 2}`);
@@ -231,27 +232,27 @@ describe('with 20 subrequests', () => {
     assert.equal((await faultOf(uncached.urls.gcsFault)).hits, 1);
   });
 
-  test('wrong everywhere: the body breaks off and does not look complete', async () => {
+  test('wrong at every source: the body is cut off and does not look complete', async () => {
     const { url } = await publishTo(stack, SEGMENTS * SEGMENT);
     const wrong = { mode: 'corrupt', offset: 9 * SEGMENT + 5_000 };
     await faults(wrong, wrong);
     await assert.rejects(get(url));
   });
 
-  test('who reads slowly is not read ahead of, and who leaves ends the request to the bucket', async () => {
+  test('a slow client limits the read-ahead; a disconnect ends the request', async () => {
     const { bytes, url } = await publishTo(stack, 2 * SEGMENTS * SEGMENT);
     await faults(COUNT);
     const response = await fetch(url);
     const reader = response.body.getReader();
     for (let got = 0; got <= FILLED * SEGMENT;) got += (await reader.read()).value.length;
     let { sent, open } = await faultOf(stack.urls.gcsFault);
-    // Until nothing comes any more.
+    // Until no more bytes arrive.
     for (let before = -1; sent !== before;) {
       before = sent;
       await sleep(500);
       ({ sent, open } = await faultOf(stack.urls.gcsFault));
     }
-    // Sockets and proxies on the way hold most of what was read ahead.
+    // Most of the read-ahead is in sockets and proxies on the way.
     assert.equal(open, 1);
     assert.ok(sent < bytes.length, `${sent} of ${bytes.length}`);
     await reader.cancel();

@@ -1,4 +1,5 @@
-// `make serve` as a person runs it: it ends with the page answering, and however it is killed nothing stays behind.
+// `make serve`: it starts until the page responds, and leaves no process behind however it is
+// killed.
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
@@ -6,18 +7,18 @@ import { readFileSync, readdirSync } from 'node:fs';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-/** Processes by their parent's id. */
+/** The processes by the id of their parent. */
 function children() {
   const byParent = new Map();
   for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
     try {
-      // "pid (name) state ppid …", where the name may hold anything.
+      // "pid (name) state ppid …"; the name may contain any character.
       const [state, parent] = readFileSync(`/proc/${pid}/stat`, 'utf8')
         .replace(/^.*\) /s, '')
         .split(' ');
       if (state !== 'Z')
         byParent.set(Number(parent), [...(byParent.get(Number(parent)) ?? []), Number(pid)]);
-    } catch {} // it ended meanwhile
+    } catch {} // it has exited
   }
   return byParent;
 }
@@ -58,7 +59,7 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGKILL']) {
 
     const started = descendants(make.pid);
     assert.ok(started.length >= 4, 'stack, bucket, wrangler and workerd are there');
-    // Ctrl-C goes to the whole group, as a terminal sends it; the others to make alone.
+    // A terminal sends Ctrl-C to the whole group; the other signals go to make only.
     process.kill(signal === 'SIGINT' ? -make.pid : make.pid, signal);
     for (const deadline = Date.now() + 15_000; started.some(isAlive); await sleep(100)) {
       const left = started

@@ -1,4 +1,4 @@
-// What is kept on the device, in Chromium: budget, pins, packs, healing, and storage that goes away.
+// Storage in Chromium: budget, pins, packs, repair, and storage that the browser clears.
 
 import assert from 'node:assert/strict';
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
@@ -10,7 +10,7 @@ import { random } from './ranges.mjs';
 const SEGMENT = 4_194_304;
 const MB = 1_000_000;
 
-/** Bytes that no other seed gives and nothing compresses. */
+/** Bytes that depend on the seed and do not compress. */
 function bytesOf(seed, length) {
   const next = random(seed);
   return Buffer.from(
@@ -20,7 +20,7 @@ function bytesOf(seed, length) {
   );
 }
 
-describe('what is kept', () => {
+describe('storage', () => {
   /** @type {Awaited<ReturnType<typeof startStack>>} */
   let stack;
   /** @type {Awaited<ReturnType<typeof startChromium>>} */
@@ -71,7 +71,9 @@ describe('what is kept', () => {
     }
     assert.fail(`not packed: ${await keys(page)}`);
   };
-  /** Ends the service worker, as browsers do when it is idle; the next request starts another. */
+  /**
+   * Stops the service worker, as browsers do when it is idle; the next request starts a new one.
+   */
   const endWorker = async (page) => {
     const session = await browser.context.newCDPSession(page);
     await session.send('ServiceWorker.enable');
@@ -88,7 +90,7 @@ describe('what is kept', () => {
     assert.deepEqual(await sources(page), new Set(['cache']));
   };
 
-  test('with a budget of 64 MiB, of three artifacts of 30 MB the newest two stay, whole', async () => {
+  test('a budget of 64 MiB keeps the newest two of three artifacts of 30 MB', async () => {
     const page = await openPage(browser.context, stack.urls, { budget: 64 << 20 });
     for (const id of ['one', 'two', 'three']) await load(page, id);
     assert.deepEqual(await whole(page), ['three', 'two']);
@@ -96,13 +98,13 @@ describe('what is kept', () => {
     const { bytes: kept, budget } = await page.evaluate(() => edgeNet.usage());
     assert.ok(kept <= budget && kept === 60 * MB, `${kept} of ${budget}`);
     for (const id of ['two', 'three']) await fromCache(page, id);
-    // A use makes it the newest.
+    // A use makes it the most recently used.
     await load(page, 'two');
     await load(page, 'one');
     assert.deepEqual(await whole(page), ['one', 'two']);
   });
 
-  test('a pinned one stays', async () => {
+  test('a pinned artifact is not evicted', async () => {
     const page = await openPage(browser.context, stack.urls, { budget: 64 << 20 });
     await load(page, 'one');
     await page.evaluate(() => edgeNet.pin('one'));
@@ -114,14 +116,14 @@ describe('what is kept', () => {
     assert.deepEqual(await whole(page), ['three', 'two']);
   });
 
-  test('what can never be kept whole lets nothing else go', async () => {
+  test('an artifact larger than the budget evicts nothing', async () => {
     const page = await openPage(browser.context, stack.urls, { budget: 64 << 20 });
     await load(page, 'one');
     await load(page, 'large');
     assert.deepEqual(Object.keys(await list(page)), ['one']);
   });
 
-  test('a full disk: what was used least goes, and what does not fit at all is served without being kept', async () => {
+  test('a full disk: the least recently used goes; what does not fit is not stored', async () => {
     const page = await openPage(browser.context, stack.urls);
     const session = await browser.context.newCDPSession(page);
     const quota = (quotaSize) =>
@@ -130,8 +132,8 @@ describe('what is kept', () => {
         quotaSize,
       });
     await load(page, 'one');
-    // Room for one of them, and beside it not for a single segment of the other: Chromium counts what is stored afterwards, so of
-    // segments that are stored at once it takes more than fit as long as there is room for one.
+    // Room for one artifact and not for one more segment: Chromium counts writes afterwards, so
+    // concurrent writes may exceed the quota while there is room for one.
     await quota(33 * MB);
     await load(page, 'two');
     assert.deepEqual(await whole(page), ['two']);
@@ -140,7 +142,7 @@ describe('what is kept', () => {
     assert.ok(!(await whole(page)).includes('three'));
   });
 
-  test('finished artifacts are packed, and read natively: whole, by range, and offline in a new worker', async () => {
+  test('complete artifacts are packed, and read by range and offline', async () => {
     const page = await openPage(browser.context, stack.urls);
     await load(page, 'large');
     await packed(page);
@@ -172,12 +174,12 @@ describe('what is kept', () => {
     }
   });
 
-  test('an altered, short or missing entry heals itself, in a pack and out of it, and only what is bad is fetched again', async () => {
+  test('only altered, short or missing segments are fetched again, packed or not', async () => {
     const page = await openPage(browser.context, stack.urls);
     const spoil = (how) =>
       page.evaluate(async (how) => {
         const cache = await caches.open('edge-net-segments-v1');
-        // The newest: a worker that was ended while it packed leaves what it read beside the pack.
+        // The newest: a worker stopped while it packs leaves the single entries beside the pack.
         const request = (await cache.keys()).findLast(({ url }) => /\/(pack-)?0$/.test(url));
         const entry = new Uint8Array(await (await cache.match(request)).arrayBuffer());
         const name = request.url.split('/').at(-1);
@@ -194,7 +196,7 @@ describe('what is kept', () => {
       }, how);
     for (const state of ['packed', 'single']) {
       for (const how of ['altered', 'short', 'missing']) {
-        await endWorker(page); // which may be about to pack
+        await endWorker(page); // it may be about to pack
         await page.evaluate(() => edgeNet.clear());
         await load(page, 'one');
         if (state === 'packed') await packed(page);
@@ -216,7 +218,7 @@ describe('what is kept', () => {
     }
   });
 
-  test('verify() reads what is kept again, and says what was not good', async () => {
+  test('verify() reads stored segments again and returns the bad ones', async () => {
     const page = await openPage(browser.context, stack.urls);
     await load(page, 'one');
     await packed(page);
@@ -239,7 +241,7 @@ describe('what is kept', () => {
     assert.equal(await page.evaluate(() => edgeNet.isCached('one', 'model.bin')), true);
   });
 
-  test('storage that the browser clears under a running worker is noticed', async () => {
+  test('a running worker notices that the browser cleared the storage', async () => {
     const page = await openPage(browser.context, stack.urls);
     await load(page, 'one');
     const session = await browser.context.newCDPSession(page);
@@ -254,7 +256,7 @@ describe('what is kept', () => {
     await fromCache(page, 'one');
   });
 
-  test('where neither cache nor database works, bytes are served without being kept', async () => {
+  test('without cache and database, bytes are served and not stored', async () => {
     const page = await browser.context.newPage();
     await page.addInitScript(() => {
       Object.defineProperty(navigator, 'serviceWorker', { value: undefined });
@@ -285,20 +287,20 @@ describe('what is kept', () => {
     assert.deepEqual(await page.evaluate(() => edgeNet.list()), []);
   });
 
-  test('several tabs at once, and a worker that is replaced in the middle of a stream', async () => {
+  test('several tabs, and a worker that is replaced during a stream', async () => {
     const page = await openPage(browser.context, stack.urls);
     const other = await openPage(browser.context, stack.urls);
     await setFault(stack.urls.edgeFault, { mode: 'slow', rate: 4_000_000, match: 'model\\.bin$' });
     try {
       const both = [load(page, 'one'), load(other, 'one')];
       await page.waitForTimeout(1000);
-      // Another script URL is another worker; it takes over at once.
+      // Another script URL is another worker; it takes control at once.
       await register(other, { lanes: 3 });
       await Promise.all([...both, load(other, 'two')]);
     } finally {
       await setFault(stack.urls.edgeFault, { mode: 'none' });
     }
-    // The worker that was replaced may still be keeping what it sent; nobody can ask it.
+    // The replaced worker may still be storing segments; no page can ask it.
     await page.waitForFunction(() => edgeNet.isCached('one', 'model.bin'));
     await fromCache(page, 'one');
   });

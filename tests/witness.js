@@ -1,4 +1,5 @@
-// The edge worker, with a field that says which answers came from Rust, and with a clock that can be put forward.
+// The edge worker with a header field that marks responses from Rust, and a clock that can be
+// advanced.
 
 import Rust from '../worker-edge/build/index.js';
 import Entry from '../worker-edge/entry.js';

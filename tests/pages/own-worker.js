@@ -1,4 +1,4 @@
-// The service worker of an app that has one already.
+// The service worker of an app that had one before.
 self.EDGE_NET = JSON.parse(new URL(self.location.href).searchParams.get('models'));
 importScripts('/edge-net-sw.js');
 
