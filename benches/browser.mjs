@@ -1,5 +1,6 @@
-// Loading artifacts in one Chromium, each way beside the others: `make bench`. Prints the tables of benches/README.md.
-// Each round does every way once, in another order; a figure is the median of the rounds, a ratio the median of the rounds' ratios.
+// Compares ways of loading artifacts in one Chromium: `make bench`. Prints the tables of
+// benches/README.md. Each round runs every way once, in another order; a figure is the median of
+// the rounds, a ratio the median of the rounds' ratios.
 
 import { execFileSync } from 'node:child_process';
 import { randomFillSync } from 'node:crypto';
@@ -37,13 +38,16 @@ const SIZES = values.sizes.split(',').map(Number);
 const GIGABIT = 125_000_000;
 const CLI = 'target/release/edge-net-models';
 const MB = 1_000_000;
-/** Before each cold load, so that nothing of an earlier one still goes on: ours packs what it kept after 2 s. In milliseconds. */
+/**
+ * The wait before each cold load, in milliseconds, so that earlier work is done: artifacts are
+ * packed after 2 s.
+ */
 const REST = 3000;
 
 const folder = mkdtempSync(join(tmpdir(), 'edge-net-bench-'));
 const stops = [() => rmSync(folder, { recursive: true, force: true })];
 
-/** Writes an artifact of random bytes, signed. */
+/** Writes an artifact of random bytes and its signed manifest. */
 function publish(size) {
   const id = `random-${size}`;
   const [draft, version] = [join(folder, 'draft', id), join(folder, 'data/models', id, 'v1.0.0')];
@@ -86,7 +90,7 @@ function publish(size) {
   };
 }
 
-/** Serves the block store that helia reads from. */
+/** Serves the block store that Helia reads. */
 async function gateway(file) {
   const server = http.createServer(await ipfsNode(join(folder, 'blocks'))).listen(0, '127.0.0.1');
   await new Promise((resolve) => server.once('listening', resolve));
@@ -102,7 +106,7 @@ async function gateway(file) {
   return url;
 }
 
-/** A page of its own origin for each way, so that none finds what another kept. */
+/** A page with its own origin for each way, so that they share no storage. */
 async function open(context, way, options) {
   const origin = await serveFolders(['benches/pages', `${folder}/built`, 'web', 'web/dist']);
   stops.push(origin.stop);
@@ -120,7 +124,7 @@ async function open(context, way, options) {
   return { way, page, endWorker };
 }
 
-/** Times by `what`, then by way, a number for each round. */
+/** Times by `what`, then by way, one number for each round. */
 const times = {};
 const note = (what, way, ms) => ((times[what] ??= {})[way] ??= []).push(ms);
 
@@ -132,7 +136,7 @@ async function compare(context, artifact, data, ways, options, label) {
   for (let round = 0; round < ROUNDS; round++) {
     for (let turn = 0; turn < pages.length; turn++) {
       const { way, page, endWorker } = pages[(turn + round) % pages.length];
-      // As whoever waits for a model has it: browsers give the pages behind it less of the processor.
+      // In the foreground, as for a waiting user: browsers throttle background pages.
       await page.bringToFront();
       const ask = (what, ...rest) =>
         page.evaluate(([what, rest]) => bench[what](...rest), [what, rest]);
@@ -163,16 +167,16 @@ async function compare(context, artifact, data, ways, options, label) {
   }
 }
 
-/** A table: medians in ms and MB/s, and the ratio of speed to ours. */
+/** A table: medians in ms and MB/s, and the ratio of speeds. */
 function table(artifact) {
   for (const [what, byWay] of Object.entries(times)) {
     const bytes = what.includes('1 MiB') ? 1_048_576 : artifact.size;
     const ours = median(byWay.ours ?? [NaN]);
     for (const [way, all] of Object.entries(byWay)) {
       const ratio = way === 'ours' ? '' : `${(median(all) / ours).toFixed(2)}×`;
-      console.log(
-        `| ${(artifact.size / MB).toFixed(0)} MB | ${what} | ${way} | ${median(all).toFixed(0)} | ${(bytes / median(all) / 1000).toFixed(0)} | ${ratio} |`,
-      );
+      const ms = median(all);
+      const cells = [ms.toFixed(0), (bytes / ms / 1000).toFixed(0), ratio].join(' | ');
+      console.log(`| ${(artifact.size / MB).toFixed(0)} MB | ${what} | ${way} | ${cells} |`);
     }
     delete times[what];
   }
@@ -265,7 +269,8 @@ try {
   const executablePath = execFileSync('sh', ['-c', 'command -v chromium'], {
     encoding: 'utf8',
   }).trim();
-  // Without the network's instrumentation: reporting each packet to a debugger costs more than some of what is measured.
+  // Without network instrumentation: reporting each packet to a debugger costs more than some of
+  // the work measured.
   const args = [
     '--no-sandbox',
     '--disable-gpu',
@@ -283,7 +288,8 @@ try {
   });
   stops.push(() => browser.close());
   console.log(
-    `${await browser.version()}, Node ${process.version}, ${cpus().length} × ${cpus()[0].model}, ${ROUNDS} rounds\n`,
+    `${await browser.version()}, Node ${process.version}, ${cpus().length} × ${cpus()[0].model}, ` +
+      `${ROUNDS} rounds\n`,
   );
   console.log('| artifact | what | way | median, ms | MB/s | ours is |\n|---|---|---|---|---|---|');
   const only = (ways) =>

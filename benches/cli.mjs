@@ -1,4 +1,5 @@
-// The tool beside what everybody has: `pull` beside curl, the hashing of `publish` beside sha256sum; and what it costs to be killed.
+// Compares the tool: `pull` with curl, the hashing of `publish` with sha256sum; and measures the
+// cost of being killed.
 //
 //   node benches/cli.mjs [--size 1024] [--rounds 5] [--kills 20] [--dir /tmp]
 
@@ -30,7 +31,10 @@ const LANES = 4;
 
 const root = await mkdtemp(join(values.dir, 'edge-net-bench-'));
 
-/** Runs a program: milliseconds, and, if it is `watched`, which takes time from it, the most memory it had, in MiB. */
+/**
+ * Runs a program; resolves to milliseconds and, if `watched`, which slows it down, its peak memory
+ * in MiB.
+ */
 async function run(file, args, { env = {}, kill, watched = false } = {}) {
   const child = spawn(file, args, {
     env: { PATH: process.env.PATH, HOME: join(root, 'home'), EDGE_NET_IPFS_GATEWAYS: ' ', ...env },
@@ -50,7 +54,7 @@ async function run(file, args, { env = {}, kill, watched = false } = {}) {
             /VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${child.pid}/status`, 'utf8'))?.[1] ?? 0,
           ),
         );
-      } catch {} // it has ended
+      } catch {} // it has exited
     }, 10);
   if (kill) sleep(kill).then(() => child.kill('SIGKILL'));
   const [code] = await once(child, 'close');
@@ -59,7 +63,10 @@ async function run(file, args, { env = {}, kill, watched = false } = {}) {
   return { ms: performance.now() - began, peak: peak / 1024, said, code };
 }
 
-/** Runs each way once a round, in another order each time, and prints the medians. The first round does not count: it finds memory that was never used, and is watched. */
+/**
+ * Runs each way once a round, in another order each time, and prints the medians. The first round
+ * is watched, and does not count.
+ */
 async function compare(title, ways) {
   const names = Object.keys(ways);
   const times = Object.fromEntries(names.map((name) => [name, []]));
@@ -77,9 +84,8 @@ async function compare(title, ways) {
   for (const name of names) {
     const ms = median(times[name]);
     const last = name === names[0] ? `${ratio.toFixed(2)}×` : '';
-    console.log(
-      `| ${title} | ${name} | ${ms.toFixed(0)} | ${((mib * 1048.576) / ms).toFixed(0)} | ${peaks[name].toFixed(0)} | ${last} |`,
-    );
+    const cells = [ms, (mib * 1048.576) / ms, peaks[name]].map((cell) => cell.toFixed(0));
+    console.log(`| ${title} | ${name} | ${cells.join(' | ')} | ${last} |`);
   }
 }
 
@@ -152,7 +158,7 @@ try {
   });
   origin.stop();
 
-  // All of it takes about 4 s, so that 20 times there is something left to kill.
+  // The download takes about 4 s, so that it can be killed 20 times.
   const slow = await serveFolders([root], mib * (1 << 18));
   env.EDGE_NET_CDN_ENDPOINT = slow.url;
   await fresh();
@@ -168,7 +174,9 @@ try {
   for await (const chunk of createReadStream(join(out, 'big/model.bin'))) got.update(chunk);
   if (got.digest('hex') !== want) throw new Error('what was pulled is not what was published');
   console.log(
-    `\nkilled ${killed} times of ${kills}; the SHA-256 is right; ${(again / 1048576).toFixed(1)} MiB came again, ${worst.toFixed(2)} segments each time (${LANES} lanes)`,
+    `\nkilled ${killed} times of ${kills}; the SHA-256 is correct; ` +
+      `${(again / 1048576).toFixed(1)} MiB came again, ` +
+      `${worst.toFixed(2)} segments each time (${LANES} lanes)`,
   );
   if (worst > LANES) process.exitCode = 1;
 } finally {

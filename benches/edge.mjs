@@ -1,5 +1,6 @@
-// The edge beside the same proxy written in JavaScript, each alone in a bare workerd, and beside nginx with slices: `make bench-edge`.
-// Each round does every way once, in another order; figures are medians of the rounds, and ratios those of the same round.
+// Compares the edge with the same proxy written in JavaScript, each alone in a bare workerd, and
+// with nginx with slices: `make bench-edge`. Each round runs every way once, in another order;
+// figures are medians of the rounds, ratios those of the same round.
 
 import { execFile, spawnSync } from 'node:child_process';
 import { randomFillSync } from 'node:crypto';
@@ -33,7 +34,7 @@ const ROUNDS = Number(values.rounds);
 const CONNECTIONS = Number(values.connections);
 const SIZE = 64 << 20;
 const SEGMENT = 4 << 20;
-/** Segments that each way is asked for in a round of misses. */
+/** Segments requested of each way in a round of misses. */
 const MISSES = 48;
 
 const version = (program, flag) => {
@@ -43,7 +44,7 @@ const version = (program, flag) => {
 const [WRK, NGINX] = [version('wrk', '-v'), version('nginx', '-v')];
 if (!WRK || !NGINX) {
   console.error(
-    'make bench-edge needs wrk, and nginx with its slice module. Debian: apt-get install wrk nginx-light',
+    'make bench-edge needs wrk, and nginx with its slice module (Debian: wrk, nginx-light)',
   );
   process.exit(1);
 }
@@ -53,7 +54,10 @@ const run = promisify(execFile);
 const folder = mkdtempSync(join(tmpdir(), 'edge-net-bench-'));
 const stops = [() => rmSync(folder, { recursive: true, force: true })];
 
-/** What the processes of a group have used of the processor, in milliseconds (proc_pid_stat(5), fields 5, 14 and 15; ticks of 10 ms). */
+/**
+ * The CPU time of a process group, in milliseconds (proc_pid_stat(5), fields 5, 14 and 15; ticks of
+ * 10 ms).
+ */
 function processor(group) {
   let ticks = 0;
   for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
@@ -64,19 +68,22 @@ function processor(group) {
         .split(' ')
         .map(Number);
       if (fields[2] === group) ticks += fields[11] + fields[12];
-    } catch {} // it has ended
+    } catch {} // it has exited
   }
   return ticks * 10;
 }
 
 const REPORT =
-  'done = function(s, l, r) io.write(string.format("FIGURES %d %d %d %d %d %d\\n", s.requests, s.duration, l:percentile(50), l:percentile(99), s.errors.status + s.errors.read + s.errors.timeout + s.errors.connect, s.bytes)) end';
+  'done = function(s, l, r) io.write(string.format("FIGURES %d %d %d %d %d %d\\n", ' +
+  's.requests, s.duration, l:percentile(50), l:percentile(99), ' +
+  's.errors.status + s.errors.read + s.errors.timeout + s.errors.connect, s.bytes)) end';
 
-/** What wrk sends: the whole file, or ranges at random places. */
+/** The requests of wrk: the whole file, or ranges at random offsets. */
 const ranges = (length) =>
-  `request = function() local s = math.random(0, ${SIZE} - ${length}); return wrk.format("GET", nil, {["Range"] = "bytes=" .. s .. "-" .. (s + ${length - 1})}) end`;
+  `request = function() local s = math.random(0, ${SIZE} - ${length}); ` +
+  `return wrk.format("GET", nil, {["Range"] = "bytes=" .. s .. "-" .. (s + ${length - 1})}) end`;
 
-/** Hits for some seconds. */
+/** Measures hits for some seconds. */
 async function hits(way, script) {
   const lua = join(folder, 'load.lua');
   writeFileSync(lua, `${script}\n${REPORT}\n`);
@@ -105,7 +112,7 @@ async function hits(way, script) {
   };
 }
 
-/** Misses: a range of 64 KiB of each of so many segments that nobody has asked for. */
+/** Measures misses: a range of 64 KiB in each of many segments that were not requested before. */
 async function misses(way, _, round) {
   const before = processor(way.pid);
   const began = performance.now();
@@ -135,12 +142,12 @@ async function misses(way, _, round) {
   };
 }
 
-/** What is timed. */
+/** The measurements. */
 const LOADS = [
   { what: '64 KiB ranges, kept', load: hits, script: ranges(65_536) },
   { what: '1 KiB ranges, kept', load: hits, script: ranges(1024) },
   { what: 'whole, 64 MiB, kept', load: hits, script: '' },
-  // The shortest proxy would fetch all of the file for the first of them.
+  // The simplest proxy would fetch the whole file for the first one.
   {
     what: '64 KiB ranges, each of another segment, not kept',
     load: misses,
@@ -181,10 +188,14 @@ try {
     const conf = join(folder, 'nginx.conf');
     writeFileSync(
       conf,
-      `daemon off; ${process.getuid() === 0 ? 'user root;' : ''} pid ${folder}/nginx.pid; error_log ${folder}/error.log; worker_processes 1; events {}
-http { access_log off; client_body_temp_path ${folder}/b; proxy_temp_path ${folder}/p; fastcgi_temp_path ${folder}/f; uwsgi_temp_path ${folder}/u; scgi_temp_path ${folder}/s;
-proxy_cache_path ${folder}/nginx keys_zone=k:10m; server { listen 127.0.0.1:${port}; location /models/ { slice 4m; proxy_cache k; proxy_cache_key $uri$slice_range;
-proxy_set_header Range $slice_range; proxy_http_version 1.1; proxy_cache_valid 200 206 1h; proxy_pass ${stack.urls.gcs}/; } } }`,
+      `daemon off; ${process.getuid() === 0 ? 'user root;' : ''} pid ${folder}/nginx.pid;
+error_log ${folder}/error.log; worker_processes 1; events {}
+http { access_log off; client_body_temp_path ${folder}/b; proxy_temp_path ${folder}/p;
+fastcgi_temp_path ${folder}/f; uwsgi_temp_path ${folder}/u; scgi_temp_path ${folder}/s;
+proxy_cache_path ${folder}/nginx keys_zone=k:10m; server { listen 127.0.0.1:${port};
+location /models/ { slice 4m; proxy_cache k; proxy_cache_key $uri$slice_range;
+proxy_set_header Range $slice_range; proxy_http_version 1.1; proxy_cache_valid 200 206 1h;
+proxy_pass ${stack.urls.gcs}/; } } }`,
     );
     const program = startProgram(['nginx', '-c', conf, '-p', folder], {
       cwd: folder,
@@ -202,7 +213,7 @@ proxy_set_header Range $slice_range; proxy_http_version 1.1; proxy_cache_valid 2
     await nginx('nginx'),
   ];
 
-  // All of it is kept from here on, and every segment was asked for by itself.
+  // The whole file is cached from here on, each segment by its own request.
   for (const way of ways) {
     for (let segment = -1; segment < SIZE / SEGMENT; segment++) {
       const [first, last] =
@@ -217,10 +228,13 @@ proxy_set_header Range $slice_range; proxy_http_version 1.1; proxy_cache_valid 2
   }
 
   console.log(
-    `workerd ${WORKERD}, nginx ${NGINX}, wrk ${WRK} (one thread, ${CONNECTIONS} connections, ${values.seconds} s), ${ROUNDS} rounds, Node ${process.version}, ${cpus().length} × ${cpus()[0].model}\n`,
+    `workerd ${WORKERD}, nginx ${NGINX}, wrk ${WRK} (one thread, ${CONNECTIONS} connections, ` +
+      `${values.seconds} s), ${ROUNDS} rounds, Node ${process.version}, ` +
+      `${cpus().length} × ${cpus()[0].model}\n`,
   );
   console.log(
-    '| what | way | requests/s | p50, ms | p99, ms | CPU a request, ms | ours is |\n|---|---|---|---|---|---|---|',
+    '| what | way | requests/s | p50, ms | p99, ms | CPU a request, ms | ours is |\n' +
+      '|---|---|---|---|---|---|---|',
   );
   for (const { what, load, script, without } of LOADS) {
     const timed = ways.filter(({ name }) => name !== without);
@@ -231,13 +245,10 @@ proxy_set_header Range $slice_range; proxy_http_version 1.1; proxy_cache_valid 2
     }
     for (const [name, all] of figures) {
       const of = (key) => median(all.map((figure) => figure[key]));
-      const ratio =
-        name === 'ours'
-          ? ''
-          : `${median(all.map((figure, round) => figures.get('ours')[round].rate / figure.rate)).toFixed(2)}×`;
-      console.log(
-        `| ${what} | ${name} | ${of('rate').toFixed(0)} | ${of('p50').toFixed(1)} | ${of('p99').toFixed(1)} | ${of('cpu').toFixed(2)} | ${ratio} |`,
-      );
+      const ratios = all.map((figure, round) => figures.get('ours')[round].rate / figure.rate);
+      const ratio = name === 'ours' ? '' : `${median(ratios).toFixed(2)}×`;
+      const times = `${of('p50').toFixed(1)} | ${of('p99').toFixed(1)} | ${of('cpu').toFixed(2)}`;
+      console.log(`| ${what} | ${name} | ${of('rate').toFixed(0)} | ${times} | ${ratio} |`);
     }
   }
 } finally {

@@ -1,4 +1,5 @@
-// Embeddings beside onnxruntime-web, and two workers beside one: `make bench-inference`. Figures are medians.
+// Compares embeddings with onnxruntime-web, and two workers with one: `make bench-inference`.
+// Figures are medians.
 
 import { execFile, spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -16,7 +17,7 @@ const { values } = parseArgs({
 const ROUNDS = Number(values.rounds);
 const SECONDS = Number(values.seconds);
 const LENGTHS = [16, 64, 128, 256];
-/** Requests for embeddings at once, and for ranges of files. */
+/** Concurrent requests for embeddings, and for ranges of files. */
 const [EMBEDDING, READING] = [4, 16];
 
 const run = promisify(execFile);
@@ -29,7 +30,7 @@ const json = async (url, init) => {
 const folder = mkdtempSync(join(tmpdir(), 'edge-net-bench-'));
 const stops = [() => rmSync(folder, { recursive: true, force: true })];
 
-/** Tokens of a sentence of that many. */
+/** A sentence of this many tokens. */
 const tokensOf = (length) => [
   101,
   ...Array.from({ length: length - 2 }, (_, i) => 2000 + ((i * 7919) % 20_000)),
@@ -69,7 +70,7 @@ const embedAt = (url, input) =>
     body: JSON.stringify({ model: DEMO.id, input, encoding_format: 'base64' }),
   });
 
-/** Embeds for some seconds, so many requests at once: requests a second. */
+/** Embeds for some seconds with concurrent requests: requests a second. */
 async function embedding(url, length, until) {
   let answers = 0;
   const began = performance.now();
@@ -84,14 +85,18 @@ async function embedding(url, length, until) {
 }
 
 const REPORT =
-  'done = function(s, l, r) io.write(string.format("FIGURES %d %d %d %d %d\\n", s.requests, s.duration, l:percentile(50), l:percentile(99), s.errors.status + s.errors.read + s.errors.timeout + s.errors.connect)) end';
+  'done = function(s, l, r) io.write(string.format("FIGURES %d %d %d %d %d\\n", ' +
+  's.requests, s.duration, l:percentile(50), l:percentile(99), ' +
+  's.errors.status + s.errors.read + s.errors.timeout + s.errors.connect)) end';
 
-/** Hits: ranges of 64 KiB of what the cache has, for some seconds. */
+/** Measures hits for some seconds: cached ranges of 64 KiB. */
 async function hits(url) {
   const lua = join(folder, 'hits.lua');
   writeFileSync(
     lua,
-    `request = function() local s = math.random(0, 20000000); return wrk.format("GET", nil, {["Range"] = "bytes=" .. s .. "-" .. (s + 65535)}) end\n${REPORT}\n`,
+    'request = function() local s = math.random(0, 20000000); ' +
+      'return wrk.format("GET", nil, {["Range"] = "bytes=" .. s .. "-" .. (s + 65535)}) end\n' +
+      `${REPORT}\n`,
   );
   const { stdout } = await run('wrk', [
     '-t1',
@@ -130,8 +135,11 @@ try {
     return isolate;
   };
 
+  const version = (name) =>
+    JSON.parse(readFileSync(`node_modules/${name}/package.json`, 'utf8')).version;
   console.log(
-    `workerd ${JSON.parse(readFileSync('node_modules/workerd/package.json', 'utf8')).version}, onnxruntime-web ${JSON.parse(readFileSync('node_modules/onnxruntime-web/package.json', 'utf8')).version} in Node ${process.version}, one thread, ${cpus().length} × ${cpus()[0].model}\n`,
+    `workerd ${version('workerd')}, onnxruntime-web ${version('onnxruntime-web')} ` +
+      `in Node ${process.version}, one thread, ${cpus().length} × ${cpus()[0].model}\n`,
   );
   const alone = await start({ main: 'benches/inference/alone.js' });
   const { instantiated, more, loaded, memory } = await json(
@@ -146,9 +154,10 @@ try {
   let peak = memory;
   for (const length of LENGTHS) {
     const tokens = tokensOf(length);
-    const [our, their] = [await ours(tokens), await theirs(tokens)]; // both have compiled from here on
+    // Both are compiled from here on.
+    const [first, reference] = [await ours(tokens), await theirs(tokens)];
     const worst = Math.max(
-      ...our.embedding.map((value, i) => Math.abs(value - their.embedding[i])),
+      ...first.embedding.map((value, i) => Math.abs(value - reference.embedding[i])),
     );
     if (!(worst < 1e-3)) throw new Error(`${length} tokens: components differ by ${worst}`);
     const took = [[], []];
@@ -158,9 +167,8 @@ try {
     }
     peak = Math.max(peak, (await ours(tokens)).memory);
     const ratio = median(took[0].map((ms, round) => ms / took[1][round]));
-    console.log(
-      `| ${length} | ${median(took[0]).toFixed(1)} | ${median(took[1]).toFixed(1)} | ${ratio.toFixed(2)}× |`,
-    );
+    const [our, their] = took.map((ms) => median(ms).toFixed(1));
+    console.log(`| ${length} | ${our} | ${their} | ${ratio.toFixed(2)}× |`);
   }
   await alone.stop();
   const [module, edgeModule] = [
@@ -173,7 +181,7 @@ try {
       .map((size) => modules.reduce((sum, bytes) => sum + size(bytes), 0))
       .map(mb)
       .join(' MB, ') + ' MB gzipped';
-  /** Milliseconds that this V8 takes to compile a module: what a worker does when it starts. */
+  /** Milliseconds that this V8 takes to compile a module, as a worker does at its start. */
   const compiled = (bytes) =>
     median(
       Array.from({ length: 5 }, () => {
@@ -186,11 +194,13 @@ try {
   console.log(`| module | ${sizes([module])} |`);
   console.log(`| it is compiled in | ${compiled(module).toFixed(0)} ms (in Node) |`);
   console.log(
-    `| an instance is made in | ${instantiated.toFixed(1)} ms the first time, then ${more.toFixed(1)} ms |`,
+    `| an instance is made in | ${instantiated.toFixed(1)} ms the first time, ` +
+      `then ${more.toFixed(1)} ms |`,
   );
   console.log(`| the model is made ready in | ${loaded.toFixed(0)} ms |`);
   console.log(
-    `| WASM memory of the model's instance, peak | ${mb(peak)} MB (${(peak / 22_928_619).toFixed(2)} times the file) |`,
+    `| WASM memory of the model's instance, peak | ${mb(peak)} MB ` +
+      `(${(peak / 22_928_619).toFixed(2)} times the file) |`,
   );
 
   if (spawnSync('wrk', ['-v']).error) {
@@ -205,7 +215,9 @@ try {
       options: { main: 'benches/inference/one-worker.js' },
     };
     console.log(
-      `\n| | module of what answers hits | hits/s | p50, p99, ms | hits/s while ${EMBEDDING} clients embed 64 tokens | p50, p99, ms | embeddings/s of 16 tokens | its memory, MB |\n|---|---|---|---|---|---|---|---|`,
+      '\n| | module of what answers hits | hits/s | p50, p99, ms | ' +
+        `hits/s while ${EMBEDDING} clients embed 64 tokens | p50, p99, ms | ` +
+        'embeddings/s of 16 tokens | its memory, MB |\n|---|---|---|---|---|---|---|---|',
     );
     for (const way of [two, one]) {
       const isolate = await start(way.options);
@@ -227,7 +239,8 @@ try {
       await isolate.stop();
       const times = ({ p50, p99 }) => `${p50.toFixed(1)}, ${p99.toFixed(1)}`;
       console.log(
-        `| ${way.name} | ${sizes(way.modules)} | ${idle.rate.toFixed(0)} | ${times(idle)} | ${busy.rate.toFixed(0)} | ${times(busy)} | ${rate.toFixed(1)} | ${mb(all)} |`,
+        `| ${way.name} | ${sizes(way.modules)} | ${idle.rate.toFixed(0)} | ${times(idle)} | ` +
+          `${busy.rate.toFixed(0)} | ${times(busy)} | ${rate.toFixed(1)} | ${mb(all)} |`,
       );
     }
   }

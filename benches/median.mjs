@@ -1,3 +1,3 @@
-/** The median of numbers; of an even count, the upper one of the middle. @param {number[]} numbers */
+/** The median; for an even count, the upper of the middle two. @param {number[]} numbers */
 export const median = (numbers) =>
   numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)];

@@ -1,4 +1,4 @@
-// Where the bench's bytes come from: files with ranges, at full speed or shaped to a rate, the same for all that is compared.
+// The origin of the benches: files with ranges, at full speed or shaped to a rate.
 
 import { once } from 'node:events';
 import { readFileSync, statSync } from 'node:fs';
@@ -15,14 +15,14 @@ const TYPES = {
 /** Bytes written at once. */
 const CHUNK = 262_144;
 
-/** A link of `rate` bytes a second that all answers share; 0 is as quick as can be. */
+/** A link of `rate` bytes a second that all responses share; 0: unlimited. */
 function link(rate) {
   let free = 0;
   return async (bytes) => {
     if (rate === 0) return;
     const now = performance.now();
     free = Math.max(free, now) + (bytes / rate) * 1000;
-    // Timers are coarse: up to 5 ms ahead is let through.
+    // Timers are coarse: bytes pass up to 5 ms early.
     if (free - now > 5) await sleep(free - now);
   };
 }
@@ -31,7 +31,7 @@ function link(rate) {
  * Serves the first folder that has a path, on a free port of 127.0.0.1.
  * @param {string[]} folders
  * @param {number} [rate] bytes a second
- * @returns {Promise<{url: string, sent: number, stop: () => void}>} `sent`: bytes of files handed to the system so far
+ * @returns {Promise<{url: string, sent: number, stop: () => void}>} `sent`: bytes sent so far
  */
 export async function serveFolders(folders, rate = 0) {
   const take = link(rate);
@@ -63,7 +63,7 @@ export async function serveFolders(folders, rate = 0) {
       'content-type': type,
       'cache-control': 'no-cache',
     });
-    // From memory, since the bench shares its processors with this; of large files from there, which small ones do not take the place of.
+    // From memory, since the bench shares the processors; small files do not displace large ones.
     const small = size < 1 << 20;
     if (!small && memory.path !== file) memory = { path: file, bytes: readFileSync(file) };
     const bytes = small ? readFileSync(file) : memory.bytes;

@@ -1,4 +1,4 @@
-// The service worker that Workbox's documentation gives for large media.
+// The service worker of Workbox's documentation for large media.
 import { CacheableResponsePlugin } from 'workbox-cacheable-response';
 import { RangeRequestsPlugin } from 'workbox-range-requests';
 import { registerRoute } from 'workbox-routing';

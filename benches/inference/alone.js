@@ -1,4 +1,5 @@
-// A model alone in workerd, in an instance of the module that is deployed: what one run of it takes, without any request around it.
+// A model alone in workerd, in an instance of the deployed module: the cost of one run without a
+// request.
 
 import module from '../../worker-inference/build/inference.wasm';
 import instantiate from '../../worker-inference/build/instance.js';

@@ -1,4 +1,4 @@
-// The edge and the worker that embeds as one worker, for the comparison with two.
+// The edge and the inference worker as one worker, for the comparison with two.
 
 import Edge from '../../worker-edge/entry.js';
 import inference from '../../worker-inference/entry.js';

@@ -1,4 +1,4 @@
-// A service worker that hands on whole entries of the Cache API, and slices of them.
+// A service worker that responds with whole entries of the Cache API, and slices of them.
 addEventListener('install', () => skipWaiting());
 addEventListener('activate', (event) => event.waitUntil(clients.claim()));
 addEventListener('fetch', (event) => {

@@ -1,7 +1,7 @@
-// The ways of loading an artifact that are compared, in the page. Each loads `url` of the data origin, or what is the same to it,
-// and reads all of the body; what it keeps, it keeps in its own way.
+// The compared ways of loading an artifact, in the page. Each loads `url` of the data origin, or
+// its equivalent, and reads the whole body; each stores in its own way.
 
-/** Reads a body as a stream: bytes. */
+/** Reads a body as a stream; resolves to the number of bytes. */
 async function drain(response) {
   if (!response.ok) throw new Error(`${response.url}: status ${response.status}`);
   const reader = response.body.getReader();
@@ -27,14 +27,17 @@ const clear = async () => {
 const range = (bytes) => ({ headers: { range: `bytes=${bytes[0]}-${bytes[1] - 1}` } });
 
 const WAYS = {
-  /** The browser alone: nothing verified, nothing kept. */
+  /** The browser alone: nothing is verified or stored. */
   native: {
     start: async () => {},
     load: async ({ url }) => drain(await fetch(url, { cache: 'no-store' })),
     clear: async () => {},
   },
 
-  /** A whole entry in the Cache API, handed on by a service worker that does nothing else: the measure of warm reads. */
+  /**
+   * A whole entry of the Cache API from a service worker that does nothing else: the baseline of
+   * warm reads.
+   */
   'cache.match': {
     start: () => worker('/cache-match.js'),
     load: async ({ url }) => drain(await fetch(url)),
@@ -52,7 +55,7 @@ const WAYS = {
     clear,
   },
 
-  /** What transformers.js does with a model file: the body into one buffer, the buffer into the cache, the buffer to the app. */
+  /** As transformers.js: the body into one buffer, the buffer into the cache and to the app. */
   'transformers.js': {
     start: async () => {},
     async load({ url }) {
@@ -74,7 +77,10 @@ const WAYS = {
     clear,
   },
 
-  /** Helia's verified fetch, from a trustless gateway. Keeps blocks in memory only, so it starts anew each time. */
+  /**
+   * Helia's verified fetch from a trustless gateway. Its blocks are in memory only, so each load is
+   * cold.
+   */
   helia: {
     async start(options) {
       this.options = options;
@@ -128,7 +134,7 @@ globalThis.bench = {
     way = WAYS[name];
     await way.start(options);
   },
-  /** Milliseconds until all was read, and until all was kept too. */
+  /** Milliseconds until all was read, and until all was stored. */
   async cold(artifact) {
     const started = performance.now();
     const bytes = await way.load(artifact);

@@ -1,11 +1,14 @@
-// The same proxy in JavaScript: segments of 4 MiB from the bucket, kept by the Cache API, which cuts ranges out of them, and answers
-// with the fields that ours has. It verifies nothing.
+// The same proxy in JavaScript: segments of 4 MiB from the bucket in the Cache API, which cuts
+// ranges out of them, with the same header fields. It verifies nothing.
 
 const SEGMENT = 4_194_304;
 const EXPOSED =
   'Accept-Ranges, Content-Length, Content-Range, ETag, Repr-Digest, Server-Timing, X-Model-Version';
 
-/** What the cache has of a segment, filled first if need be. `x-size` tells the artifact's size, `x-etag` its entity tag. */
+/**
+ * A cached segment, fetched first if it is missing. `x-size` is the artifact's size, `x-etag` its
+ * entity tag.
+ */
 async function part(
   /** @type {string} */ origin,
   /** @type {URL} */ { origin: host, pathname },
@@ -38,7 +41,11 @@ async function part(
 }
 
 export default {
-  /** @param {Request} request @param {{GCS_BASE: string}} env @param {{waitUntil(p: Promise<unknown>): void}} context */
+  /**
+   * @param {Request} request
+   * @param {{GCS_BASE: string}} env
+   * @param {{waitUntil(p: Promise<unknown>): void}} context
+   */
   async fetch(request, env, context) {
     const url = new URL(request.url);
     if (!url.pathname.startsWith('/models/')) return new Response('not found', { status: 404 });

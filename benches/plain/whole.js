@@ -1,7 +1,12 @@
-// The proxy as one writes it first: the whole file from the bucket, kept by the Cache API, which cuts ranges out of it. It verifies nothing.
+// The simplest proxy: the whole file from the bucket in the Cache API, which cuts ranges out of it.
+// It verifies nothing.
 
 export default {
-  /** @param {Request} request @param {{GCS_BASE: string}} env @param {{waitUntil(p: Promise<unknown>): void}} context */
+  /**
+   * @param {Request} request
+   * @param {{GCS_BASE: string}} env
+   * @param {{waitUntil(p: Promise<unknown>): void}} context
+   */
   async fetch(request, env, context) {
     const kept = await caches.default.match(request);
     if (kept) return kept;
