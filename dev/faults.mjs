@@ -1,19 +1,21 @@
-// A reverse proxy that lies on demand. It stands before the bucket, the IPFS gateway and the edge of the development stack,
-// so that tests and the demo page can break each of them.
+// A reverse proxy that injects faults. It is in front of the bucket, the IPFS gateway and the edge
+// of the development stack, so that tests and the demo page can break each of them.
 //
-//   GET /__fault                                                → {"mode": "none", "match": …, "offset": 0, "rate": …, "hits": 0, "open": 0, "sent": 0}
-//   PUT /__fault {"mode": "corrupt", "match": "^/ipfs/", "offset": 5000000}   → the same, as it is now
+//   GET /__fault
+//     → {"mode": "none", "match": …, "offset": 0, "rate": …, "hits": 0, "open": 0, "sent": 0}
+//   PUT /__fault {"mode": "corrupt", "match": "^/ipfs/", "offset": 5000000}
+//     → the new state in the same form
 //
-// `match` is a regular expression on path and query. Without it, `down` takes everything and the other modes only the bytes of
-// artifacts. Since the last PUT, `hits` counts the requests spoiled, `open` those of them that are still being answered, and `sent` the
-// bytes that came of them.
+// `match` is a regular expression on path and query. Without it, `down` applies to all requests and
+// the other modes to the bytes of artifacts. Since the last PUT, `hits` counts the affected
+// requests, `open` those that are still open, and `sent` the bytes sent for them.
 
 import http from 'node:http';
 import { pipeline } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createGzip } from 'node:zlib';
 
-/** What each mode does to the requests that it takes. */
+/** What each mode does to the requests that match. */
 const MODES = {
   none: 'nothing',
   down: 'the connection is closed without an answer',
@@ -32,13 +34,15 @@ const MODES = {
   gzip: 'the body is compressed on the way, which nobody asked for: parts of a file cannot be',
 };
 
-/** Everything but manifests, leaf tables, single blocks, and the APIs that uploads go through. */
-const ARTIFACTS = String.raw`^/(?!storage/|upload/|api/|v1/)(?!.*(?:manifest\.json|\.leaves)(?:$|\?))(?!.*[?&]format=)`;
+/** All paths but manifests, leaf tables, single blocks, and the upload APIs. */
+const ARTIFACTS =
+  String.raw`^/(?!storage/|upload/|api/|v1/)` +
+  String.raw`(?!.*(?:manifest\.json|\.leaves)(?:$|\?))(?!.*[?&]format=)`;
 
 /**
- * A request listener for `node:http` that passes everything on to `target`.
+ * A request listener for `node:http` that forwards all requests to `target`.
  * @param {string} target origin, such as `http://127.0.0.1:4443`
- * @param {Record<string, string>} [extra] header fields to set on every answer
+ * @param {Record<string, string>} [extra] header fields to set on every response
  */
 export function faultyProxy(target, extra = {}) {
   let fault = parse({ mode: 'none' });
@@ -70,10 +74,12 @@ export function faultyProxy(target, extra = {}) {
       return response.end('<!doctype html><title>Sign in</title><p>Sign in to use this network.');
     }
 
-    const headers = { ...request.headers, 'accept-encoding': 'identity' }; // offsets are of the plain bytes
+    // Offsets count uncompressed bytes.
+    const headers = { ...request.headers, 'accept-encoding': 'identity' };
     delete headers.connection;
     if (mode === 'ignore-range') delete headers.range;
-    // `agent: false`: a connection of its own, since a kept one may be closed at the other end just when it is used.
+    // `agent: false`: a new connection, since a kept one may be closed by the server at that
+    // moment.
     const passed = http.request(target, {
       agent: false,
       method: request.method,
@@ -95,12 +101,13 @@ export function faultyProxy(target, extra = {}) {
       );
     });
     passed.on('response', (answer) => pass(answer, mode, fault.state, extra, response));
-    response.on('close', () => response.writableFinished || passed.destroy()); // the client has left
+    // The client has disconnected.
+    response.on('close', () => response.writableFinished || passed.destroy());
     request.pipe(passed);
   };
 
   async function control(request, response) {
-    // Other sites that a developer visits may not break the stack; local pages may.
+    // Only local pages may set faults, not other sites that a developer visits.
     const local = /^http:\/\/(127\.0\.0\.1|localhost)(:\d+)?$/.test(request.headers.origin ?? '');
     const headers = {
       'content-type': 'application/json',
@@ -126,7 +133,7 @@ export function faultyProxy(target, extra = {}) {
   }
 }
 
-/** Checks a fault that was asked for; throws an Error that says what is wrong with it. */
+/** Checks a requested fault; throws an Error that says what is wrong. */
 function parse({ mode, match, offset = 0, rate = 262_144 }) {
   if (!Object.hasOwn(MODES, mode))
     throw new Error(
@@ -149,7 +156,7 @@ function parse({ mode, match, offset = 0, rate = 262_144 }) {
   };
 }
 
-/** Sends the answer of the true server on, spoilt as `mode` says. */
+/** Forwards the response of the real server with the fault of `mode`. */
 function pass(answer, mode, state, extra, response) {
   const { offset, rate } = state;
   const headers = { ...answer.headers, ...extra };
@@ -185,7 +192,7 @@ function pass(answer, mode, state, extra, response) {
 
   response.writeHead(answer.statusCode, headers);
   response.flushHeaders();
-  pipeline([...stages, response], () => {}); // an error closes the connection, which is all there is to do
+  pipeline([...stages, response], () => {}); // an error closes the connection
 }
 
 async function* corrupt(body, at) {

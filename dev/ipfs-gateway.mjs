@@ -1,6 +1,7 @@
-// A small IPFS node for development: the reference UnixFS importer and exporter over a block store on disk.
-// It answers what the project uses of the path and trustless gateway specifications (https://specs.ipfs.tech/http-gateways/)
-// and of kubo's RPC. It talks to no other node: a block it was not given does not exist.
+// A small IPFS node for development: the reference UnixFS importer and exporter over a block store
+// on disk. It implements the parts that the project uses of the path and trustless gateway
+// specifications (https://specs.ipfs.tech/http-gateways/) and of kubo's RPC. It has no peers: only
+// added blocks exist.
 
 import { pipeline } from 'node:stream/promises';
 import { Readable } from 'node:stream';
@@ -22,7 +23,7 @@ export const PROFILE = {
   chunker: fixedSize({ chunkSize: 262_144 }),
   layout: balanced({ maxChildrenPerNode: 174 }),
 };
-/** The same, as query parameters of `/api/v0/add`. */
+/** The same as query parameters of `/api/v0/add`. */
 const PROFILE_QUERY = { 'cid-version': '1', 'raw-leaves': 'true', chunker: 'size-262144' };
 
 const FORMATS = { raw: 'application/vnd.ipld.raw', car: 'application/vnd.ipld.car' };
@@ -37,7 +38,7 @@ const HEADERS = {
   'x-content-type-options': 'nosniff',
 };
 
-/** A request that cannot be answered, and the HTTP status that says so. */
+/** A request that is refused, with its HTTP status. */
 class Refused extends Error {
   constructor(status, message, headers = {}) {
     super(message);
@@ -47,7 +48,7 @@ class Refused extends Error {
 
 /**
  * A request listener for `node:http`.
- * @param {string} directory where blocks are kept; made if it is not there
+ * @param {string} directory the folder of the blocks; created if it does not exist
  */
 export async function ipfsNode(directory) {
   const blocks = new FsBlockstore(directory);
@@ -60,7 +61,8 @@ export async function ipfsNode(directory) {
       else if (url.pathname.startsWith('/ipfs/')) await get(blocks, url, request, response);
       else throw new Refused(404, `nothing is at ${url.pathname}; /ipfs/{cid} and /api/v0/add are`);
     } catch (error) {
-      if (response.headersSent || response.destroyed) return response.destroy(); // cut short, so that it cannot look complete
+      // Cut off, so that it does not look complete.
+      if (response.headersSent || response.destroyed) return response.destroy();
       if (error.name === 'NotFoundError')
         error = new Refused(404, `${request.url} needs a block that this node does not have`);
       const status = error.status ?? 500;
@@ -123,7 +125,10 @@ async function get(blocks, url, request, response) {
   await pipeline(content(range), response);
 }
 
-/** What a URL and an Accept header name: a file, one block, or a DAG. `size` is undefined where it is not known beforehand. */
+/**
+ * The subject of a URL and an Accept header: a file, a block, or a DAG. `size` is undefined if
+ * unknown.
+ */
 async function representation(blocks, url, accept) {
   const [, , text, ...path] = url.pathname.split('/');
   let cid;
@@ -151,7 +156,7 @@ async function representation(blocks, url, accept) {
     };
   }
   if (format === 'car') {
-    await buffer(blocks.get(cid)); // 404 while there still can be one
+    await buffer(blocks.get(cid)); // a 404 is still possible here
     return {
       type: `${FORMATS.car}; version=1; order=dfs; dups=n`,
       etag: `W/"${cid}.car"`,
@@ -172,8 +177,8 @@ async function representation(blocks, url, accept) {
 }
 
 /**
- * One byte range of RFC 9110 section 14: undefined where there is none, or one that may be ignored (several ranges, another unit).
- * `end` is exclusive and clamped to the size.
+ * A byte range (RFC 9110, section 14); undefined for none, or one that may be ignored (several
+ * ranges, another unit). `end` is exclusive and clamped to the size.
  */
 function parseRange(header, size) {
   const [, first, last] = /^bytes=(\d*)-(\d*)$/.exec(header ?? '') ?? [];
@@ -207,7 +212,10 @@ function car(blocks, root) {
   return stream;
 }
 
-/** kubo's `POST /api/v0/add`: each file of a multipart/form-data body is kept; one line of JSON is answered for each. */
+/**
+ * kubo's `POST /api/v0/add`: adds each file of a multipart/form-data body; responds with a line of
+ * JSON for each.
+ */
 async function add(blocks, url, request, response) {
   if (request.method !== 'POST')
     throw new Refused(405, 'POST is what /api/v0/add answers', { allow: 'POST' });

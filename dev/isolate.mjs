@@ -1,4 +1,4 @@
-// Our workers, whose isolates can be asked what memory they hold, and be timed beside another worker's.
+// The workers with access to their isolates: memory, and time beside another worker's.
 
 import { on, once } from 'node:events';
 import { join } from 'node:path';
@@ -12,12 +12,14 @@ const HOST = '127.0.0.1';
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 
 /**
- * Starts the edge, which must have been built, or another worker with the same settings; and the one that embeds, where that is configured.
+ * Starts the edge, which must be built, or another worker with the same settings; and the inference
+ * worker, if configured.
  * @param {object} options
- * @param {Record<string, string>} options.variables besides those of the configuration
- * @param {Record<string, string> | null} [options.inference] those of the worker that embeds; it is left out if not given
- * @param {string} options.data folder for its log and for what the cache keeps
- * @param {string} [options.main] the other one's module
+ * @param {Record<string, string>} options.variables in addition to those of the configuration
+ * @param {Record<string, string> | null} [options.inference] variables of the inference worker;
+ *   without, it does not run
+ * @param {string} options.data folder for its log and its cache
+ * @param {string} [options.main] the module of the other worker
  */
 export async function startIsolate({ variables, inference = null, data, main }) {
   const [port, inspectorPort] = [await freePort(), await freePort()];
@@ -49,7 +51,7 @@ export async function startIsolate({ variables, inference = null, data, main }) 
   };
 }
 
-/** Connects to the inspector of an isolate, the edge's if not told otherwise. */
+/** Connects to the inspector of an isolate, by default the edge's. */
 async function inspect(port, worker = 'edge-net-models-dev') {
   const targets = await (await fetch(`http://${HOST}:${port}/json`)).json();
   const { id } = targets.find(({ id }) => id === `core:user:${worker}`);
@@ -76,7 +78,7 @@ async function inspect(port, worker = 'edge-net-models-dev') {
     expression: 'WebAssembly.Memory.prototype',
     contextId: params.context.id,
   });
-  /** All garbage is collected by this. What it finds stays until it is released. */
+  /** This collects all garbage. The objects it returns stay until they are released. */
   const memories = async () =>
     (await ask('Runtime.queryObjects', { prototypeObjectId: prototype.objectId })).objects.objectId;
   let first;
@@ -93,8 +95,8 @@ async function inspect(port, worker = 'edge-net-models-dev') {
 
   return {
     /**
-     * Bytes in use in the isolate, with what is not collected yet: JavaScript's heap, the host's objects in it, array buffers, WASM
-     * memory of the instances that were there when this was first asked.
+     * Bytes in use in the isolate, including garbage: the JavaScript heap, host objects, array
+     * buffers, and the WASM memory of the instances that existed at the first call.
      */
     async memory() {
       first ??= await memories();
@@ -103,7 +105,10 @@ async function inspect(port, worker = 'edge-net-models-dev') {
         heap.usedSize + heap.embedderHeapUsedSize + heap.backingStorageSize + (await bytesOf(first))
       );
     },
-    /** The same of what is left when all garbage is collected, with the WASM memory of all instances, and that alone. */
+    /**
+     * The same after all garbage is collected, with the WASM memory of all instances, and that
+     * alone.
+     */
     async kept() {
       const found = await memories();
       const wasm = await bytesOf(found);

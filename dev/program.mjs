@@ -1,17 +1,20 @@
-// A program that runs beside this one, and ends with it.
+// A child program that ends with this one.
 
 import { spawn, spawnSync } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-/** Prefix of a command that the kernel ends when this process dies, even of SIGKILL; empty where util-linux is not there. */
+/**
+ * Prefix of a command that the kernel kills when this process dies, even by SIGKILL; empty without
+ * util-linux.
+ */
 const END_WITH_US =
   spawnSync('setpriv', ['--pdeathsig', 'TERM', 'true']).status === 0
     ? ['setpriv', '--pdeathsig', 'TERM', '--']
     : [];
 
-/** How long a program may take to answer at first, and to end when told to, in milliseconds. */
+/** The limits for a program to respond at first, and to exit when stopped, in milliseconds. */
 const PATIENCE = { start: 300_000, stop: 1000 };
 
 /**
@@ -19,14 +22,14 @@ const PATIENCE = { start: 300_000, stop: 1000 };
  * @param {string[]} command
  * @param {object} options
  * @param {string} options.cwd
- * @param {Record<string, string>} [options.env] besides this process's own
- * @param {string} options.log file that its output is added to
- * @param {(message: string) => void} options.died told when it ends without having been stopped
+ * @param {Record<string, string>} [options.env] in addition to this process's own
+ * @param {string} options.log file to append its output to
+ * @param {(message: string) => void} options.died called when it exits without being stopped
  */
 export function startProgram(command, { cwd, env, log, died }) {
   const out = openSync(log, 'a');
   const [file, ...args] = [...END_WITH_US, ...command];
-  // A process group of its own, so that what the program starts in turn can be stopped with it.
+  // A new process group, so that its children can be stopped with it.
   const child = spawn(file, args, {
     cwd,
     env: { ...process.env, ...env },
@@ -35,8 +38,10 @@ export function startProgram(command, { cwd, env, log, died }) {
   });
   closeSync(out);
 
-  const lastWords = async (what) =>
-    `${command[0]} ${what}:\n${(await readFile(log, 'utf8')).trim().split('\n').slice(-20).join('\n')}`;
+  const lastWords = async (what) => {
+    const lines = (await readFile(log, 'utf8')).trim().split('\n');
+    return `${command[0]} ${what}:\n${lines.slice(-20).join('\n')}`;
+  };
   let ended = false;
   let stopping = false;
   const end = new Promise((resolve) => child.on('exit', resolve).on('error', resolve)).then(
@@ -48,14 +53,14 @@ export function startProgram(command, { cwd, env, log, died }) {
   const signalGroup = (signal) => {
     try {
       process.kill(-child.pid, signal);
-    } catch {} // nobody is left
+    } catch {} // no process is left
   };
 
   return {
-    /** Leads the process group. */
+    /** The leader of the process group. */
     pid: child.pid,
 
-    /** Resolves when `url` gives an HTTP answer of any status; rejects when the program ends before that. */
+    /** Resolves when `url` responds with any status; rejects when the program exits before. */
     async answers(url, signal) {
       for (const deadline = Date.now() + PATIENCE.start; Date.now() < deadline; await sleep(50)) {
         signal.throwIfAborted();
@@ -68,7 +73,7 @@ export function startProgram(command, { cwd, env, log, died }) {
       throw new Error(await lastWords(`did not answer in ${PATIENCE.start / 1000} s`));
     },
 
-    /** Ends it and everything it started. */
+    /** Stops it and all its children. */
     async stop() {
       stopping = true;
       signalGroup('SIGTERM');

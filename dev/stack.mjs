@@ -1,5 +1,6 @@
-// The whole system on one machine: bucket (fake-gcs-server), IPFS node, edge (workerd), the demo page, and a faulty proxy
-// before each of the first three. Run as a program it is `make serve`; tests import `startStack`.
+// The whole system on one machine: bucket (fake-gcs-server), IPFS node, edge (workerd), the demo
+// page, and a fault proxy before each of the first three. `make serve` runs it as a program; tests
+// import `startStack`.
 
 import { execFile } from 'node:child_process';
 import { createPublicKey } from 'node:crypto';
@@ -22,7 +23,7 @@ const BUCKET = 'edge-net-models';
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const CLI = join(ROOT, 'target/release/edge-net-models');
 
-/** The model that `publish()` publishes unless told otherwise. */
+/** The model that `publish()` publishes by default. */
 export const DEMO = {
   dir: join(ROOT, '.tools/models/minilm-l6-v2-q8'),
   id: 'minilm-l6-v2-q8',
@@ -30,11 +31,26 @@ export const DEMO = {
   type: 'embedding',
   name: 'all-MiniLM-L6-v2, int8',
   license: 'Apache-2.0',
-  timestamp: '2026-11-24T00:00:00Z', // of manifests/minilm-l6-v2-q8.json, which is bundled with the edge
+  // As in manifests/minilm-l6-v2-q8.json, which is bundled with the edge.
+  timestamp: '2026-11-24T00:00:00Z',
 };
 
-/** The development key: everyone has it. */
+/** The development key, which is public. */
 export const KEY = { id: 'development', pem: join(ROOT, 'dev/development-key.pem') };
+
+/**
+ * What `publish()` publishes.
+ * @typedef {object} Model
+ * @property {string} dir
+ * @property {string} id
+ * @property {string} version
+ * @property {string} type
+ * @property {string} [name]
+ * @property {string} [license]
+ * @property {string} [timestamp]
+ * @property {string} [registry]
+ * @property {typeof KEY} [key]
+ */
 
 /** Pinned keys of the development configuration: keyId → base64 of the raw public key. */
 export const KEYS = {
@@ -45,19 +61,21 @@ export const KEYS = {
 };
 
 /**
- * Starts everything and resolves when all of it answers; when something fails, stops what runs and rejects.
+ * Starts all parts and resolves when they respond. When one fails, stops the others and rejects.
  *
  * @param {object} [options]
- * @param {number} [options.web] port of the page; for each port 0 takes a free one
+ * @param {number} [options.web] port of the page; 0, for each port: a free one
  * @param {number} [options.edge]
  * @param {number} [options.gcs]
  * @param {number} [options.ipfs]
- * @param {string} [options.pages] a folder of pages to serve besides `web/`
- * @param {Record<string, string | object>} [options.vars] variables of the edge worker besides the addresses and keys, and other bindings
- * @param {Record<string, string> | null} [options.inference] variables of the worker that embeds, besides the keys; null leaves it out
- * @param {string} [options.dataDir] where objects, blocks, caches and logs go; a temporary folder, removed by `stop`, if not given
- * @param {(line: string) => void} [options.log] told of progress
- * @param {AbortSignal} [options.signal] gives up starting
+ * @param {string} [options.pages] a folder of pages to serve in addition to `web/`
+ * @param {Record<string, string | object>} [options.vars] more variables and bindings of the edge
+ * @param {Record<string, string> | null} [options.inference] more variables of the inference
+ *   worker; null: it does not run
+ * @param {string} [options.dataDir] folder of objects, blocks, caches and logs; by default a
+ *   temporary one, removed by `stop`
+ * @param {(line: string) => void} [options.log] called with lines of progress
+ * @param {AbortSignal} [options.signal] aborts the start
  */
 export async function startStack({
   web = 0,
@@ -75,12 +93,12 @@ export async function startStack({
   signal?.addEventListener('abort', () => giveUp.abort(signal.reason));
   const data = dataDir ?? (await mkdtemp(join(tmpdir(), 'edge-net-')));
   const urls = {};
-  /** Ports by part, kept when it is stopped and started again. */
+  /** The port of each part, which stays the same over restarts. */
   const ports = { web, edge, gcs, ipfs };
-  /** How to stop what runs, by part. */
+  /** The function that stops each running part. */
   const running = { gcs: [], ipfs: [], edge: [], page: [] };
 
-  /** Serves `handler` on the port of `part`, which it keeps. */
+  /** Serves `handler` on the port of `part`. */
   const serve = async (part, handler, setting) => {
     const server = await listen(handler, ports[part], setting);
     ports[part] = server.port;
@@ -100,7 +118,7 @@ export async function startStack({
   const start = {
     async gcs() {
       const inner = await freePort();
-      // A real bucket's CORS configuration says which header fields pages may read; the emulator has none.
+      // A real bucket's CORS configuration exposes header fields to pages; the emulator has none.
       const cors = {
         'access-control-expose-headers': 'Accept-Ranges, Content-Length, Content-Range, ETag',
       };
@@ -135,7 +153,7 @@ export async function startStack({
       urls.ipfsFault = `http://${HOST}:${proxy.port}/__fault`;
     },
 
-    /** Needs the addresses of bucket and IPFS node, which may be stopped. */
+    /** Needs the addresses of bucket and IPFS node; both may be stopped. */
     async edge() {
       const inner = await freePort();
       const proxy = await serve('edge', faultyProxy(`http://${HOST}:${inner}`), 'EDGE_PORT');
@@ -157,10 +175,13 @@ export async function startStack({
       urls.edgeFault = `http://${HOST}:${proxy.port}/__fault`;
     },
 
-    /** `web/`, and what is built in `web/dist/` at the root too: there the service worker's script has the root as its scope. */
+    /**
+     * `web/`, and the files of `web/dist/` at the root too, where the service worker's scope is the
+     * root.
+     */
     async page() {
       const folders = ['web', 'web/dist', ...(pages ? [pages] : [])];
-      const options = { dev: true, etag: true }; // read anew each time, `Cache-Control: no-cache`
+      const options = { dev: true, etag: true }; // read for each request, `Cache-Control: no-cache`
       const files = folders.map((folder) => sirv(resolve(ROOT, folder), options));
       const page = await serve('web', pageHandler(files, urls), 'PORT');
       running.page.push(page.stop);
@@ -173,15 +194,21 @@ export async function startStack({
   const registry = {
     folder: join(data, 'edge/v3/d1/miniflare-D1DatabaseObject'),
     aside: join(data, 'registry'),
-    /** Those of the database, with its log; without metadata.sqlite, which is not it, workerd would not start. */
+    /**
+     * The files of the database and its log. Not metadata.sqlite: without it workerd does not
+     * start.
+     */
     files: async () =>
       (await readdir(registry.folder)).filter((name) => /^[0-9a-f]{64}\.sqlite/.test(name)),
   };
 
   const stack = {
-    /** `page`; `edge`; `gcs` and `ipfs`, the bases that artifacts are fetched from; `edgeFault`, `gcsFault`, `ipfsFault`: see faults.mjs. */
+    /**
+     * `page`; `edge`; `gcs` and `ipfs`, base URLs of artifacts; `edgeFault`, `gcsFault`,
+     * `ipfsFault`: see faults.mjs.
+     */
     urls,
-    /** Where objects, blocks, caches and logs are. */
+    /** The folder of objects, blocks, caches and logs. */
     dataDir: data,
     startEdge: start.edge,
     startGcs: start.gcs,
@@ -190,21 +217,24 @@ export async function startStack({
     stopGcs: () => stop('gcs'),
     stopIpfs: () => stop('ipfs'),
 
-    /** Spoils the registry's database: D1 then fails whatever it is asked. The edge has to be stopped meanwhile. */
+    /**
+     * Breaks the registry's database: all D1 queries fail. The edge has to be stopped meanwhile.
+     */
     async breakRegistry() {
       await cp(registry.folder, registry.aside, { recursive: true });
       for (const name of await registry.files())
         await writeFile(join(registry.folder, name), 'not a database'.repeat(1000));
     },
-    /** Undoes that. */
+    /** Repairs the database. */
     async mendRegistry() {
       await rm(registry.folder, { recursive: true });
       await rename(registry.aside, registry.folder);
     },
 
     /**
-     * Publishes a folder to bucket and IPFS node with the real command line tool, and resolves to what that printed.
-     * @param {{dir: string, id: string, version: string, type: string, name?: string, license?: string, timestamp?: string, registry?: string, key?: typeof KEY}} [model]
+     * Publishes a folder to bucket and IPFS node with the command line tool; resolves to its
+     * output.
+     * @param {Model} [model]
      */
     async publish(model = DEMO) {
       const { dir, key, ...described } = { key: KEY, ...model };
@@ -220,14 +250,17 @@ export async function startStack({
       return stdout;
     },
 
-    /** Stops everything; nothing is left running. */
+    /** Stops all parts. */
     async stop() {
       await Promise.all(Object.keys(running).map(stop));
       if (!dataDir) await rm(data, { recursive: true, force: true, maxRetries: 3 });
     },
   };
 
-  /** Starts parts side by side. When one fails the others are given up, and waited for: what is half started cannot be stopped. */
+  /**
+   * Starts parts concurrently. When one fails, aborts the others and waits for them: a part that is
+   * starting cannot be stopped.
+   */
   const startAll = (...parts) =>
     Promise.allSettled(
       parts.map((part) => start[part]().catch((error) => giveUp.abort(error))),
@@ -247,7 +280,9 @@ export async function startStack({
 /** `{name: value}` as command line options. */
 const flags = (options) => Object.entries(options).map(([name, value]) => `--${name}=${value}`);
 
-/** Files of the first folder that has them; and `/dev.json`, which tells the page where everything is. */
+/**
+ * Serves files of the first folder that has them, and `/dev.json` with the addresses for the page.
+ */
 function pageHandler(folders, urls) {
   return (request, response) => {
     if (request.url !== '/dev.json') {
@@ -262,7 +297,10 @@ function pageHandler(folders, urls) {
   };
 }
 
-/** Serves `handler` on `port`, or a free one for 0. `setting` is what to change when the port is taken. */
+/**
+ * Serves `handler` on `port`; 0: a free one. `setting` is the option to change when the port is in
+ * use.
+ */
 async function listen(handler, port, setting) {
   const server = http.createServer(handler).listen(port, HOST);
   try {
@@ -278,7 +316,7 @@ async function listen(handler, port, setting) {
   return { port: server.address().port, stop };
 }
 
-/** A port that nothing listens on now. */
+/** A free port. */
 export async function freePort() {
   const { port, stop } = await listen(() => {}, 0);
   await stop();

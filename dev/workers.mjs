@@ -1,5 +1,6 @@
-// Our workers in one workerd, without the proxies that wrangler puts before a worker and before its inspector: the inspector reports
-// every 4 KiB that a worker receives, which makes a download thirty times slower, and hangs under a thousand connections.
+// The workers in one workerd, without wrangler's proxies before worker and inspector: the inspector
+// reports every 4 KiB that a worker receives, which makes downloads thirty times slower, and hangs
+// with a thousand connections.
 
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
@@ -11,14 +12,16 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const HOST = '127.0.0.1';
 
 /**
- * The command that runs them, until told to end. They must have been built.
+ * The command that runs the workers until it is stopped. They must be built.
  * @param {object} settings
  * @param {number} settings.port
- * @param {number} [settings.inspectorPort] none, and no inspector, if not given
- * @param {string} settings.persist folder for what caches and databases keep
- * @param {Record<string, string | object>} settings.variables of the edge besides those of its configuration; rate limits too
- * @param {Record<string, string> | null} [settings.inference] the same of the worker that embeds; null leaves it out
- * @param {string} [settings.main] another module than the edge's, with the same settings
+ * @param {number} [settings.inspectorPort] without, there is no inspector
+ * @param {string} settings.persist folder of caches and databases
+ * @param {Record<string, string | object>} settings.variables more variables and rate limits of the
+ *   edge
+ * @param {Record<string, string> | null} [settings.inference] those of the inference worker; null:
+ *   it does not run
+ * @param {string} [settings.main] another module with the edge's settings
  */
 export const workers = (settings) => [
   process.execPath,
@@ -26,7 +29,7 @@ export const workers = (settings) => [
   JSON.stringify(settings),
 ];
 
-/** Miniflare's options for the worker that a file configures. */
+/** Miniflare's options for the worker of a configuration file. */
 function worker(name, config, { variables, main }) {
   const { workerOptions, main: configured } = optionsOf(join(ROOT, config), 'dev');
   const isText = (name) => typeof variables[name] === 'string';
@@ -57,7 +60,7 @@ async function main() {
     inference = {},
     main,
   } = JSON.parse(process.argv[2]);
-  // The registry's tables, where they are not there yet.
+  // Create the registry's tables, unless they exist.
   const migrate = [
     'd1',
     'migrations',
