@@ -45,7 +45,12 @@ fn bad<T>(span: Span, problem: impl Into<String>) -> Result<T, BadYaml> {
 /// Deepest that settings are nested.
 const MAX_DEPTH: usize = 4;
 
-/// The settings of a file by their names, `section.key`. Scalars stay as they are written: what a setting is of decides how it is read.
+/// Reads the settings of a file by name, `section.key`. Scalars stay text: the type of a setting
+/// decides how its text is parsed.
+///
+/// # Errors
+/// [`BadYaml`] when the text is not YAML, is not a mapping of names to scalars or lists, sets a name
+/// twice, or nests deeper than four levels.
 pub fn read(text: &str) -> Result<BTreeMap<String, Entry>, BadYaml> {
     let mut events = Parser::new_from_str(text);
     let mut entries = BTreeMap::new();
@@ -125,8 +130,9 @@ fn sequence<'a>(
     Ok(items)
 }
 
-/// The text with the setting `path` (a key, or a section and a key) set to `raw`: nothing else of it changes. `None` where the
-/// file is written in a way that this does not know.
+/// Returns the text with the setting `path` (a key, or a section and a key) set to `raw` and all
+/// other text unchanged. `None` when the file uses a notation that this editor does not know.
+#[must_use]
 pub fn set(text: &str, path: &[&str], raw: &Raw) -> Option<String> {
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
     match path {
