@@ -13,7 +13,7 @@ use ureq::Agent;
 use crate::credentials::Credentials;
 use crate::digest::Fingerprint;
 use crate::error::{Error, of_file};
-use crate::upload::{self, Framed};
+use crate::http::{self, Framed};
 
 /// All but the unreserved characters of RFC 3986.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -42,7 +42,7 @@ impl Bucket {
         } else {
             format!("http://{endpoint}")
         };
-        Self { agent: upload::staying_agent(), endpoint, name, credentials }
+        Self { agent: http::staying_agent(), endpoint, name, credentials }
     }
 
     /// Public base URL of the objects.
@@ -70,7 +70,7 @@ impl Bucket {
         if response.status() == 404 {
             return Ok(None);
         }
-        upload::accepted(url, response).map(Some)
+        http::accepted(url, response).map(Some)
     }
 
     /// The text of an object, if it exists.
@@ -130,7 +130,7 @@ impl Bucket {
         };
         let body = Framed::new(head, content, size)?;
         let token = self.credentials.token(&self.agent)?;
-        let response = upload::post(&self.agent, &url, token.as_deref(), "related", body)?;
+        let response = http::post(&self.agent, &url, token.as_deref(), "related", body)?;
         fingerprint(url, response)
     }
 
@@ -153,7 +153,7 @@ impl Bucket {
             .header("X-Upload-Content-Type", media_type)
             .header("X-Upload-Content-Length", size.to_string());
         let begun = request.send(metadata.to_string());
-        let begun = upload::accepted(
+        let begun = http::accepted(
             &url,
             begun.map_err(|error| Error::Unreachable { url: url.clone(), error: error.into() })?,
         )?;
@@ -217,7 +217,7 @@ impl Bucket {
         let response = response
             .map_err(|error| Error::Unreachable { url: session.to_owned(), error: error.into() })?;
         if response.status() != 308 {
-            return upload::accepted(session, response).map(Progress::Done);
+            return http::accepted(session, response).map(Progress::Done);
         }
         // `bytes=0-N`; nothing, where it has nothing.
         let range = response.headers().get("Range").and_then(|range| range.to_str().ok());

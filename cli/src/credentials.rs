@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use ureq::Agent;
 
 use crate::error::{Error, of_file};
-use crate::upload;
+use crate::http;
 
 /// What is asked for: to read and write objects.
 const SCOPE: &str = "https://www.googleapis.com/auth/devstorage.read_write";
@@ -100,11 +100,8 @@ impl Credentials {
         let answer = agent.post(uri).send_form(fields);
         let answer = answer
             .map_err(|error| Error::Unreachable { url: uri.to_owned(), error: error.into() })?;
-        let text = upload::accepted(uri, answer)?
-            .body_mut()
-            .with_config()
-            .limit(64 << 10)
-            .read_to_string();
+        let text =
+            http::accepted(uri, answer)?.body_mut().with_config().limit(64 << 10).read_to_string();
         let text =
             text.map_err(|error| Error::Unreachable { url: uri.to_owned(), error: error.into() })?;
         let answer: Value = serde_json::from_str(&text).unwrap_or_default();

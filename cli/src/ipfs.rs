@@ -19,7 +19,7 @@ use tempfile::NamedTempFile;
 use ureq::Agent;
 
 use crate::error::{Error, of_file};
-use crate::upload::{self, Framed};
+use crate::http::{self, Framed};
 
 /// Adds and pins a file of `size` bytes, and checks that the node made the DAG of `cid`.
 pub fn add(
@@ -41,7 +41,7 @@ pub fn add(
         )
     };
     let mut response =
-        upload::post(agent, &url, None, "form-data", Framed::new(head, content, size)?)?;
+        http::post(agent, &url, None, "form-data", Framed::new(head, content, size)?)?;
     let lines = response.body_mut().with_config().limit(1 << 20).read_to_string();
     let lines =
         lines.map_err(|error| Error::Unreachable { url: url.clone(), error: error.into() })?;
@@ -77,7 +77,7 @@ pub fn pin(
         let answer = answer
             .map_err(|error| Error::Unreachable { url: url.to_owned(), error: error.into() })?;
         let text =
-            upload::accepted(url, answer)?.body_mut().with_config().limit(1 << 20).read_to_string();
+            http::accepted(url, answer)?.body_mut().with_config().limit(1 << 20).read_to_string();
         let text =
             text.map_err(|error| Error::Unreachable { url: url.to_owned(), error: error.into() })?;
         serde_json::from_str(&text).map_err(|error| Error::BadAnswer {

@@ -5,34 +5,29 @@
 #[macro_use]
 mod terminal;
 
-mod atomic;
 mod bucket;
 mod cache;
-mod catalog;
+mod commands;
 mod config;
 mod credentials;
 mod delivery;
 mod digest;
-mod embed;
 mod error;
+mod files;
+mod http;
 mod ipfs;
 mod key;
 mod lock;
 mod model;
 mod onnx;
 mod places;
-mod publish;
-mod pull;
 mod registry;
-mod shell;
-mod sign;
-mod upload;
-mod verify;
 pub mod yaml;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use commands::{embed, list, publish, pull, shell, sign, verify};
 use error::Error;
 use serde_json::json;
 use terminal::printable;
@@ -77,9 +72,9 @@ impl Context {
 #[derive(Subcommand)]
 enum Command {
     /// List the models that there are, the preferred ones first
-    List(catalog::List),
+    List(list::List),
     /// Tell of a model: what it is, what it needs, how good it is
-    Info(catalog::Info),
+    Info(list::Info),
     /// Fetch a model's files, verified, from all sources at once
     Pull(pull::Pull),
     /// Check files against their signed manifest

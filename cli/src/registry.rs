@@ -10,10 +10,10 @@ use semver::Version;
 use serde_json::Value;
 use ureq::Agent;
 
+use crate::commands::publish::text_of;
 use crate::error::Error;
 use crate::key::Signer;
-use crate::publish::text_of;
-use crate::{Context, key, upload};
+use crate::{Context, http, key};
 
 /// `yank`
 #[derive(Args)]
@@ -82,7 +82,7 @@ pub struct Registry {
 impl Registry {
     /// The registry of the worker at `edge`.
     pub fn new(edge: &str) -> Self {
-        Self { agent: upload::agent(), base: format!("{}/v1/models", edge.trim_end_matches('/')) }
+        Self { agent: http::agent(), base: format!("{}/v1/models", edge.trim_end_matches('/')) }
     }
 
     /// The models that a query wants, of all pages.
@@ -101,7 +101,7 @@ impl Registry {
             let answer = request
                 .call()
                 .map_err(|error| Error::Unreachable { url: url.clone(), error: error.into() })?;
-            let mut answer = upload::accepted(url, answer)?;
+            let mut answer = http::accepted(url, answer)?;
             let more = answer.headers().get("Link").is_some();
             let text = answer.body_mut().with_config().limit(MAX_MANIFEST_BYTES).read_to_string();
             let text =
@@ -135,7 +135,7 @@ impl Registry {
         if response.status() == 404 {
             return Ok(None);
         }
-        let text = upload::accepted(url, response)?
+        let text = http::accepted(url, response)?
             .body_mut()
             .with_config()
             .limit(MAX_MANIFEST_BYTES)
@@ -158,6 +158,6 @@ impl Registry {
             self.agent.post(&self.base).header("Content-Type", "application/json").send(manifest);
         let sent = sent
             .map_err(|error| Error::Unreachable { url: self.base.clone(), error: error.into() })?;
-        upload::accepted(&self.base, sent).map(drop)
+        http::accepted(&self.base, sent).map(drop)
     }
 }

@@ -11,9 +11,10 @@ use semver::Version;
 use serde_json::json;
 
 use crate::cache::{self, Cache, MANIFEST};
+use crate::commands::sign;
 use crate::error::{Error, of_file};
 use crate::terminal::{bar, printable};
-use crate::{Context, digest, sign};
+use crate::{Context, digest};
 
 /// `verify`
 #[derive(Args)]

@@ -18,17 +18,17 @@ use edge_net_core::trust::signature::{PinnedKeys, VerifiedManifest, sign};
 use semver::Version;
 use serde_json::{Map, Value, json};
 
-use crate::atomic::replace;
 use crate::bucket::Bucket;
 use crate::cache::MANIFEST;
 use crate::credentials::Credentials;
 use crate::digest::Fingerprint;
 use crate::error::{Error, of_file};
+use crate::files::replace;
 use crate::key::Signer;
 use crate::model::{self, Piece, Told};
 use crate::registry::Registry;
 use crate::terminal::bar;
-use crate::{Context, ipfs, key, upload};
+use crate::{Context, http, ipfs, key};
 
 /// Names the schema in manifests.
 const SCHEMA: &str = "https://edge-net.ruvector.dev/schemas/model-manifest-v1.json";
@@ -304,7 +304,7 @@ impl Publish {
     }
 
     fn add_to_ipfs(&self, context: &Context, pieces: &[Piece]) -> Result<(), Error> {
-        let agent = upload::agent();
+        let agent = http::agent();
         for Piece { filename, path, digests, .. } in pieces {
             let cid = cid_text(&digests.cid);
             for api in &self.ipfs_api {

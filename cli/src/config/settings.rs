@@ -12,8 +12,8 @@ use edge_net_core::trust::signature::PinnedKeys;
 use serde_json::{Map, Value, json};
 
 use crate::Context;
-use crate::atomic::replace;
 use crate::error::{Error, of_file};
+use crate::files::replace;
 use crate::yaml::{self, Entry, Raw};
 
 /// Where the value of a setting comes from.

@@ -16,12 +16,12 @@ use indicatif::{DecimalBytes, ProgressBar};
 use semver::Version;
 use serde_json::{Value, json};
 
-use crate::atomic::replace;
 use crate::cache::{self, Cache, Limit, MANIFEST};
-use crate::catalog::{self, model_id};
+use crate::commands::list::{self, model_id};
 use crate::config::{Settings, state_directory};
 use crate::delivery::{self, Location, Watch};
 use crate::error::{Error, of_file};
+use crate::files::replace;
 use crate::lock::Lock;
 use crate::places::{Accepted, Places, places};
 use crate::terminal::{bar, printable};
@@ -174,7 +174,7 @@ impl Pull {
                 if reasons.is_not_found() && settings.edge_url.is_some() =>
             {
                 // Not an identifier, perhaps, but what several begin with.
-                match catalog::preferred(settings, &self.id)? {
+                match list::preferred(settings, &self.id)? {
                     Some(id) => {
                         context.note(&format!("{} is {id} here", self.id));
                         accept(&id)

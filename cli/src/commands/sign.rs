@@ -10,12 +10,12 @@ use semver::Version;
 use serde_json::{Map, Value, json};
 
 use crate::Context;
-use crate::atomic::replace;
 use crate::cache::MANIFEST;
+use crate::commands::publish::{Description, Term, text_of};
 use crate::error::{Error, of_file};
+use crate::files::replace;
 use crate::key::Signer;
 use crate::model::{self, Told};
-use crate::publish::{Description, Term, text_of};
 
 /// What a file's manifest is called besides as the file is.
 pub const BESIDE: &str = ".manifest.json";

@@ -13,8 +13,8 @@ use serde_json::json;
 
 use crate::Context;
 use crate::cache::{self, Cache, MANIFEST};
+use crate::commands::verify::problem;
 use crate::error::{Error, of_file};
-use crate::verify::problem;
 
 const TOKENIZER: &str = "tokenizer.json";
 /// Bytes of a model's file that are read at a time.

@@ -1,0 +1,5 @@
+//! The settings.
+
+mod settings;
+
+pub use settings::*;
