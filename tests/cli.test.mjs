@@ -121,12 +121,12 @@ describe('the command line tool with edge, bucket and IPFS node', () => {
       await run('info', DEMO.id),
       new RegExp(`^minilm-l6-v2-q8 ${DEMO.version}, signed by development on `),
     );
-    assert.match(await run('info', DEMO.id, '--benchmarks'), /says nothing of benchmarks/);
+    assert.match(await run('info', DEMO.id, '--benchmarks'), /the manifest has no benchmarks/);
     assert.match(
       await run('pull', 'minilm-l6-v2'),
       new RegExp(`^minilm-l6-v2-q8 ${DEMO.version}, signed by development\n`),
     );
-    assert.match(await run('list'), new RegExp(`${DEMO.version} is here`));
+    assert.match(await run('list'), new RegExp(`${DEMO.version} cached`));
   });
 
   test('control characters in the name of a source do not reach the terminal', async () => {

@@ -175,7 +175,7 @@ test('an error names what cannot be embedded, and nothing is printed', () => {
   );
   assert.equal(
     fails('', 'nobodys'),
-    'error: nobodys was not pulled; run: edge-net-models pull nobodys\n',
+    'error: nobodys is not in the cache; run: edge-net-models pull nobodys\n',
   );
   assert.match(fails('', 'tests'), /^error: tests\/tokenizer\.json: No such file/);
 });

@@ -1,4 +1,5 @@
-//! A Google Cloud Storage bucket, through its JSON API (<https://cloud.google.com/storage/docs/json_api>).
+//! A Google Cloud Storage bucket, through its JSON API
+//! (<https://cloud.google.com/storage/docs/json_api>).
 
 use std::io::{ErrorKind, Read};
 use std::thread::sleep;
@@ -10,15 +11,35 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use ureq::Agent;
 
-use crate::credentials::Credentials;
+use crate::credentials::{Credentials, CredentialsError};
 use crate::digest::Fingerprint;
-use crate::error::{Error, of_file};
-use crate::http::{self, Framed};
+use crate::files::{FileError, of_file};
+use crate::http::{self, Framed, HttpError, of_url};
 
-/// All but the unreserved characters of RFC 3986.
+/// All characters except the unreserved ones of RFC 3986.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// A bucket, and how to get at it.
+/// A bucket cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum BucketError {
+    /// There is no access token.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    /// A request failed.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// The file to upload cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The stored object differs from the file that was hashed.
+    #[error(
+        "{0}: the stored object differs from the file that was hashed; no manifest refers to it \
+         yet. Publish again, and do not change the file meanwhile"
+    )]
+    StoredOtherwise(String),
+}
+
+/// A bucket.
 pub struct Bucket {
     agent: Agent,
     endpoint: String,
@@ -26,17 +47,17 @@ pub struct Bucket {
     credentials: Credentials,
 }
 
-/// Bytes that are sent at once of a file that is sent in parts: a multiple of 256 KiB, as the API wants it. What is smaller than that
-/// goes in one request.
+/// Size of the parts of a resumable upload, in bytes; the API asks for a multiple of 256 KiB.
+/// Smaller files are sent in one request.
 const PART: u64 = 8 << 20;
-/// How often a part is sent again.
+/// The number of retries for a part.
 const RETRIES: u32 = 5;
 
 impl Bucket {
-    /// The bucket `name` at `endpoint`.
+    /// Returns the bucket `name` at `endpoint`.
     pub fn new(endpoint: &str, name: String, credentials: Credentials) -> Self {
         let endpoint = endpoint.trim_end_matches('/');
-        // STORAGE_EMULATOR_HOST may be host:port without a scheme, as Google's own tools read it.
+        // STORAGE_EMULATOR_HOST may be host:port without a scheme, as for Google's own tools.
         let endpoint = if endpoint.contains("://") {
             endpoint.to_owned()
         } else {
@@ -45,7 +66,7 @@ impl Bucket {
         Self { agent: http::staying_agent(), endpoint, name, credentials }
     }
 
-    /// Public base URL of the objects.
+    /// Returns the public base URL of the objects.
     pub fn base_url(&self) -> String {
         format!("{}/{}", self.endpoint, self.name)
     }
@@ -59,39 +80,43 @@ impl Bucket {
         )
     }
 
-    fn get(&self, url: &str) -> Result<Option<ureq::http::Response<ureq::Body>>, Error> {
+    fn get(&self, url: &str) -> Result<Option<ureq::http::Response<ureq::Body>>, BucketError> {
         let mut request = self.agent.get(url);
         if let Some(token) = self.credentials.token(&self.agent)? {
             request = request.header("Authorization", format!("Bearer {token}"));
         }
-        let response = request
-            .call()
-            .map_err(|error| Error::Unreachable { url: url.to_owned(), error: error.into() })?;
+        let response = request.call().map_err(of_url(url))?;
         if response.status() == 404 {
             return Ok(None);
         }
-        http::accepted(url, response).map(Some)
+        Ok(Some(http::accepted(url, response)?))
     }
 
-    /// The text of an object, if it exists.
-    pub fn read(&self, object: &str) -> Result<Option<String>, Error> {
-        let url = format!("{}?alt=media", self.object_url(object));
-        let Some(mut response) = self.get(&url)? else { return Ok(None) };
-        let text = response.body_mut().with_config().limit(MAX_MANIFEST_BYTES).read_to_string();
-        text.map(Some).map_err(|error| Error::Unreachable { url, error: error.into() })
-    }
-
-    /// What is stored under a name, if anything.
-    pub fn stored(&self, object: &str) -> Result<Option<Fingerprint>, Error> {
-        let url = self.object_url(object);
-        let Some(response) = self.get(&url)? else { return Ok(None) };
-        fingerprint(url, response)
-    }
-
-    /// Writes an object, and checks that what is stored then is what `expected` says.
+    /// Reads an object as text; `None` when it does not exist.
     ///
     /// # Errors
-    /// [`Error::StoredOtherwise`] when the file changed since it was fingerprinted, or the bucket has other bytes.
+    /// [`BucketError::Http`] and [`BucketError::Credentials`].
+    pub fn read(&self, object: &str) -> Result<Option<String>, BucketError> {
+        let url = format!("{}?alt=media", self.object_url(object));
+        let Some(response) = self.get(&url)? else { return Ok(None) };
+        Ok(Some(http::text(&url, response, MAX_MANIFEST_BYTES)?))
+    }
+
+    /// Returns the fingerprint of an object; `None` when it does not exist.
+    ///
+    /// # Errors
+    /// [`BucketError::Http`] and [`BucketError::Credentials`].
+    pub fn stored(&self, object: &str) -> Result<Option<Fingerprint>, BucketError> {
+        let url = self.object_url(object);
+        let Some(response) = self.get(&url)? else { return Ok(None) };
+        Ok(fingerprint(&url, response)?)
+    }
+
+    /// Writes an object, and checks the fingerprint of what the bucket stored.
+    ///
+    /// # Errors
+    /// [`BucketError::StoredOtherwise`] when the stored bytes are not those of `expected`: the file
+    /// changed since it was hashed, or the bucket stored other bytes. All other variants too.
     pub fn write(
         &self,
         object: &str,
@@ -99,7 +124,7 @@ impl Bucket {
         expected: Fingerprint,
         media_type: &str,
         cache_control: &str,
-    ) -> Result<(), Error> {
+    ) -> Result<(), BucketError> {
         let metadata =
             json!({ "name": object, "contentType": media_type, "cacheControl": cache_control });
         let stored = if expected.size > PART {
@@ -110,7 +135,7 @@ impl Bucket {
         if stored == Some(expected) {
             Ok(())
         } else {
-            Err(Error::StoredOtherwise(object.to_owned()))
+            Err(BucketError::StoredOtherwise(object.to_owned()))
         }
     }
 
@@ -120,29 +145,83 @@ impl Bucket {
         content: impl Read,
         size: u64,
         media_type: &str,
-    ) -> Result<Option<Fingerprint>, Error> {
+    ) -> Result<Option<Fingerprint>, BucketError> {
         let url =
             format!("{}/upload/storage/v1/b/{}/o?uploadType=multipart", self.endpoint, self.name);
         let head = |boundary: &str| {
+            let json = "application/json; charset=UTF-8";
             format!(
-                "--{boundary}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n{metadata}\r\n--{boundary}\r\nContent-Type: {media_type}\r\n\r\n"
+                "--{boundary}\r\nContent-Type: {json}\r\n\r\n{metadata}\r\n\
+                 --{boundary}\r\nContent-Type: {media_type}\r\n\r\n"
             )
         };
         let body = Framed::new(head, content, size)?;
         let token = self.credentials.token(&self.agent)?;
         let response = http::post(&self.agent, &url, token.as_deref(), "related", body)?;
-        fingerprint(url, response)
+        Ok(fingerprint(&url, response)?)
     }
 
-    /// A resumable upload (<https://cloud.google.com/storage/docs/performing-resumable-uploads>): a part that fails is sent again, from
-    /// where the bucket has it.
+    /// Uploads in parts. A part that fails is sent again, from the last byte that the bucket
+    /// confirmed (<https://cloud.google.com/storage/docs/performing-resumable-uploads>).
     fn write_in_parts(
         &self,
         metadata: &Value,
         mut content: impl Read,
         size: u64,
         media_type: &str,
-    ) -> Result<Option<Fingerprint>, Error> {
+    ) -> Result<Option<Fingerprint>, BucketError> {
+        let session = self.session(metadata, size, media_type)?;
+        let mut part = vec![0; usize::try_from(PART).unwrap_or(usize::MAX)];
+        // The part in memory: its offset in the file, and its length.
+        let (mut start, mut length) = (0, 0);
+        // The number of bytes that the bucket confirmed.
+        let mut stored = 0;
+        let mut failures = 0;
+        loop {
+            if stored >= start + length as u64 {
+                start = stored;
+                length =
+                    fill(&mut content, &mut part).map_err(of_file("the file that is uploaded"))?;
+            }
+            // Confirmed bytes are not sent again. A file that became shorter ends here; its
+            // fingerprint shows it.
+            let from =
+                usize::try_from(stored.saturating_sub(start)).unwrap_or(usize::MAX).min(length);
+            let end = start + length as u64;
+            let range = if from < length {
+                format!("bytes {stored}-{}/{size}", end.min(size) - 1)
+            } else {
+                format!("bytes */{size}")
+            };
+            let last = usize::try_from(end.min(size) - start).unwrap_or(usize::MAX);
+            match self.put(&session, &range, &part[from..last]) {
+                Ok(Progress::Stored(bytes)) if bytes > stored && bytes <= end => {
+                    failures = 0;
+                    stored = bytes;
+                }
+                Ok(Progress::Done(response)) => return Ok(fingerprint(&session, response)?),
+                // The bucket confirmed fewer bytes than before, no new ones, or ones not sent yet.
+                Ok(Progress::Stored(_)) => {
+                    let problem = "a range that does not belong to this upload".into();
+                    return Err(HttpError::BadResponse { url: session, problem }.into());
+                }
+                Err(error) if failures >= RETRIES || !is_temporary(&error) => return Err(error),
+                // Send from the last confirmed byte; the bucket ignores bytes that it has already.
+                Err(_) => {
+                    sleep(Duration::from_millis(250 << failures));
+                    failures += 1;
+                }
+            }
+        }
+    }
+
+    /// Begins a resumable upload and returns the URL of its session.
+    fn session(
+        &self,
+        metadata: &Value,
+        size: u64,
+        media_type: &str,
+    ) -> Result<String, BucketError> {
         let url =
             format!("{}/upload/storage/v1/b/{}/o?uploadType=resumable", self.endpoint, self.name);
         let mut request = self.agent.post(&url).content_type("application/json; charset=UTF-8");
@@ -152,93 +231,50 @@ impl Bucket {
         request = request
             .header("X-Upload-Content-Type", media_type)
             .header("X-Upload-Content-Length", size.to_string());
-        let begun = request.send(metadata.to_string());
-        let begun = http::accepted(
-            &url,
-            begun.map_err(|error| Error::Unreachable { url: url.clone(), error: error.into() })?,
-        )?;
-        let session = begun
-            .headers()
-            .get("Location")
-            .and_then(|location| location.to_str().ok())
-            .map(str::to_owned);
-        let session = session
-            .ok_or_else(|| Error::BadAnswer { url, problem: "no session for an upload".into() })?;
-
-        let mut part = vec![0; usize::try_from(PART).unwrap_or(usize::MAX)];
-        let (mut start, mut length) = (0, 0);
-        // Bytes that the bucket has.
-        let mut has = 0;
-        let mut failures = 0;
-        loop {
-            if has >= start + length as u64 {
-                start = has;
-                length =
-                    fill(&mut content, &mut part).map_err(of_file("the file that is uploaded"))?;
-            }
-            // What it has of this part already is not sent again. A file that is shorter than it was ends here, and is not what was hashed.
-            let from = usize::try_from(has.saturating_sub(start)).unwrap_or(usize::MAX).min(length);
-            let end = start + length as u64;
-            let range = if from < length {
-                format!("bytes {has}-{}/{size}", end.min(size) - 1)
-            } else {
-                format!("bytes */{size}")
-            };
-            let last = usize::try_from(end.min(size) - start).unwrap_or(usize::MAX);
-            match self.put(&session, &range, &part[from..last]) {
-                Ok(Progress::Has(bytes)) if bytes > has && bytes <= end => {
-                    failures = 0;
-                    has = bytes;
-                }
-                Ok(Progress::Done(response)) => return fingerprint(session, response),
-                // It went back, or ahead of us, or nowhere.
-                Ok(Progress::Has(_)) => {
-                    return Err(Error::BadAnswer {
-                        url: session,
-                        problem: "of another upload than ours".into(),
-                    });
-                }
-                Err(error) if failures >= RETRIES || !may_pass(&error) => return Err(error),
-                // Sent again from where we know that it has it: what it has besides it ignores.
-                Err(_) => {
-                    sleep(Duration::from_millis(250 << failures));
-                    failures += 1;
-                }
-            }
-        }
+        let begun = request.send(metadata.to_string()).map_err(of_url(&url))?;
+        let begun = http::accepted(&url, begun)?;
+        let location = begun.headers().get("Location").and_then(|value| value.to_str().ok());
+        let session = location.ok_or_else(|| HttpError::BadResponse {
+            url,
+            problem: "no session for an upload".into(),
+        })?;
+        Ok(session.to_owned())
     }
 
-    fn put(&self, session: &str, range: &str, bytes: &[u8]) -> Result<Progress, Error> {
+    /// Sends a part, or with no bytes asks how many the bucket has.
+    fn put(&self, session: &str, range: &str, bytes: &[u8]) -> Result<Progress, BucketError> {
         let mut request = self.agent.put(session).header("Content-Range", range);
         if let Some(token) = self.credentials.token(&self.agent)? {
             request = request.header("Authorization", format!("Bearer {token}"));
         }
-        let response = request.send(bytes);
-        let response = response
-            .map_err(|error| Error::Unreachable { url: session.to_owned(), error: error.into() })?;
+        let response = request.send(bytes).map_err(of_url(session))?;
         if response.status() != 308 {
-            return http::accepted(session, response).map(Progress::Done);
+            return Ok(Progress::Done(http::accepted(session, response)?));
         }
-        // `bytes=0-N`; nothing, where it has nothing.
+        // `bytes=0-N`; the field is missing when the bucket has no bytes.
         let range = response.headers().get("Range").and_then(|range| range.to_str().ok());
         let last: Option<u64> = range.and_then(|range| range.rsplit_once('-')?.1.parse().ok());
-        Ok(Progress::Has(last.map_or(0, |last| last.saturating_add(1))))
+        Ok(Progress::Stored(last.map_or(0, |last| last.saturating_add(1))))
     }
 }
 
-/// What the bucket has of an upload.
+/// The state of an upload.
 enum Progress {
-    /// This many bytes.
-    Has(u64),
-    /// All.
+    /// The bucket has the first N bytes.
+    Stored(u64),
+    /// The upload is complete.
     Done(ureq::http::Response<ureq::Body>),
 }
 
-/// Whether the same may succeed a little later.
-const fn may_pass(error: &Error) -> bool {
+/// Returns whether the same request may succeed a little later.
+const fn is_temporary(error: &BucketError) -> bool {
     match error {
-        Error::Unreachable { .. } => true,
-        Error::Status { status, .. } => matches!(status, 408 | 429 | 500..=599),
+        BucketError::Http(HttpError::Unreachable { .. })
+        | BucketError::Credentials(CredentialsError::Http(HttpError::Unreachable { .. })) => true,
+        BucketError::Http(HttpError::Status { status, .. })
+        | BucketError::Credentials(CredentialsError::Http(HttpError::Status { status, .. })) => {
+            matches!(status, 408 | 429 | 500..=599)
+        }
         _ => false,
     }
 }
@@ -257,16 +293,16 @@ fn fill(source: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<usize> {
     Ok(filled)
 }
 
-/// Reads the object resource in an answer; `None` when it has no size or CRC32C.
+/// Reads the object resource of a response; `None` when it has no size or no CRC32C.
 fn fingerprint(
-    url: String,
-    mut response: ureq::http::Response<ureq::Body>,
-) -> Result<Option<Fingerprint>, Error> {
-    let text = response.body_mut().with_config().limit(MAX_MANIFEST_BYTES).read_to_string();
-    let text = text.map_err(|error| Error::Unreachable { url, error: error.into() })?;
+    url: &str,
+    response: ureq::http::Response<ureq::Body>,
+) -> Result<Option<Fingerprint>, HttpError> {
+    let text = http::text(url, response, MAX_MANIFEST_BYTES)?;
     let read = || {
         let object: Value = serde_json::from_str(&text).ok()?;
-        // The API writes 64-bit numbers as strings, and the checksum as base64 of its big-endian bytes.
+        // The API writes 64-bit numbers as strings, and the checksum as the base64 of its
+        // big-endian bytes.
         let size = object["size"].as_str()?.parse().ok()?;
         let crc32c = Base64::decode_vec(object["crc32c"].as_str()?).ok()?.try_into().ok()?;
         Some(Fingerprint { size, crc32c: u32::from_be_bytes(crc32c) })

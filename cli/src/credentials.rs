@@ -1,8 +1,8 @@
-//! Who we are to Google: an OAuth 2.0 access token, from what the usual variables of the environment name
+//! OAuth 2.0 access tokens for Google Cloud Storage, from Google's usual environment variables
 //! (<https://cloud.google.com/docs/authentication/application-default-credentials>).
 
 use std::cell::RefCell;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use std::{env, fs};
 
@@ -13,36 +13,61 @@ use ring::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
 use serde_json::{Value, json};
 use ureq::Agent;
 
-use crate::error::{Error, of_file};
-use crate::http;
+use crate::files::{FileError, of_file};
+use crate::http::{self, HttpError, of_url};
 
-/// What is asked for: to read and write objects.
+/// The scope of a token: read and write objects.
 const SCOPE: &str = "https://www.googleapis.com/auth/devstorage.read_write";
-/// Where tokens come from, unless the key file says otherwise.
+/// URL of the token service, unless the key file names another one.
 const TOKEN_URI: &str = "https://oauth2.googleapis.com/token";
-/// How long a token has to be valid yet, to be used: a request may take a while.
+/// The shortest remaining lifetime of a token that is used for a request.
 const MARGIN: Duration = Duration::from_mins(5);
 
-/// Gives access tokens.
-pub enum Credentials {
-    /// None: an emulator wants none, and a bucket says so itself.
-    None,
-    /// `GOOGLE_OAUTH_ACCESS_TOKEN`.
-    Token(String),
-    /// The file that `GOOGLE_APPLICATION_CREDENTIALS` names, and the token that it last gave, valid until then.
-    File {
-        /// Where it is.
+/// No access token can be made.
+#[derive(Debug, thiserror::Error)]
+pub enum CredentialsError {
+    /// The key file cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The key file has invalid content.
+    #[error("{path}, which GOOGLE_APPLICATION_CREDENTIALS names: {problem}")]
+    Unusable {
+        /// Path of the key file.
         path: PathBuf,
-        /// What is in it.
+        /// The fault, without secrets of the file.
+        problem: String,
+    },
+    /// The request for a token failed to be signed.
+    #[error("the request for an access token cannot be signed with the RSA key")]
+    Unsigned,
+    /// The token service failed.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+}
+
+/// A source of access tokens.
+pub enum Credentials {
+    /// No tokens: an emulator needs none, and a bucket that needs one refuses the request.
+    None,
+    /// The token in `GOOGLE_OAUTH_ACCESS_TOKEN`.
+    Token(String),
+    /// The key file that `GOOGLE_APPLICATION_CREDENTIALS` names.
+    File {
+        /// Path of the file.
+        path: PathBuf,
+        /// Its JSON.
         key: Box<Value>,
-        /// What it last gave.
+        /// The latest token, and the end of its lifetime.
         latest: RefCell<Option<(String, SystemTime)>>,
     },
 }
 
 impl Credentials {
-    /// As the environment says.
-    pub fn of_environment() -> Result<Self, Error> {
+    /// Reads the environment, and the file that it names.
+    ///
+    /// # Errors
+    /// [`CredentialsError::File`] and [`CredentialsError::Unusable`].
+    pub fn of_environment() -> Result<Self, CredentialsError> {
         if let Ok(token) = env::var("GOOGLE_OAUTH_ACCESS_TOKEN") {
             return Ok(Self::Token(token));
         }
@@ -51,12 +76,15 @@ impl Credentials {
         };
         let text = fs::read_to_string(&path).map_err(of_file(&path))?;
         let key: Value =
-            serde_json::from_str(&text).map_err(|error| bad(&path, error.to_string()))?;
+            serde_json::from_str(&text).map_err(|error| unusable(&path, error.to_string()))?;
         Ok(Self::File { path, key: Box::new(key), latest: RefCell::default() })
     }
 
-    /// A token that is valid for a while, where one is to be sent.
-    pub fn token(&self, agent: &Agent) -> Result<Option<String>, Error> {
+    /// Returns a token that is valid for at least five minutes; `None` when requests need no token.
+    ///
+    /// # Errors
+    /// [`CredentialsError`].
+    pub fn token(&self, agent: &Agent) -> Result<Option<String>, CredentialsError> {
         let (path, key, latest) = match self {
             Self::None => return Ok(None),
             Self::Token(token) => return Ok(Some(token.clone())),
@@ -69,73 +97,80 @@ impl Credentials {
             return Ok(Some(token.clone()));
         }
         let uri = key["token_uri"].as_str().unwrap_or(TOKEN_URI);
-        let form = |name: &str| {
-            let value = key[name].as_str().map(str::to_owned);
-            value.ok_or_else(|| bad(path, format!("{name} is missing")))
-        };
-        let fields = match key["type"].as_str() {
-            Some("service_account") => {
-                vec![
-                    ("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer".into()),
-                    ("assertion", assertion(path, key, uri, now)?),
-                ]
-            }
-            // What `gcloud auth application-default login` writes.
-            Some("authorized_user") => vec![
-                ("grant_type", "refresh_token".into()),
-                ("client_id", form("client_id")?),
-                ("client_secret", form("client_secret")?),
-                ("refresh_token", form("refresh_token")?),
-            ],
-            other => {
-                let kind = other.unwrap_or("missing");
-                return Err(bad(
-                    path,
-                    format!(
-                        "its type is {kind}; service_account and authorized_user are read here"
-                    ),
-                ));
-            }
-        };
-        let answer = agent.post(uri).send_form(fields);
-        let answer = answer
-            .map_err(|error| Error::Unreachable { url: uri.to_owned(), error: error.into() })?;
-        let text =
-            http::accepted(uri, answer)?.body_mut().with_config().limit(64 << 10).read_to_string();
-        let text =
-            text.map_err(|error| Error::Unreachable { url: uri.to_owned(), error: error.into() })?;
+        let fields = token_request(path, key, uri, now)?;
+        let response = agent.post(uri).send_form(fields).map_err(of_url(uri))?;
+        let text = http::text(uri, http::accepted(uri, response)?, 64 << 10)?;
         let answer: Value = serde_json::from_str(&text).unwrap_or_default();
-        let no_token =
-            || Error::BadAnswer { url: uri.to_owned(), problem: "no access token".into() };
-        let token = answer["access_token"].as_str().ok_or_else(no_token)?.to_owned();
+        let token = answer["access_token"].as_str().ok_or_else(|| HttpError::BadResponse {
+            url: uri.to_owned(),
+            problem: "no access token".into(),
+        })?;
         let lifetime = Duration::from_secs(answer["expires_in"].as_u64().unwrap_or_default());
-        *latest.borrow_mut() = Some((token.clone(), now + lifetime));
-        Ok(Some(token))
+        *latest.borrow_mut() = Some((token.to_owned(), now + lifetime));
+        Ok(Some(token.to_owned()))
     }
 }
 
-fn bad(path: &std::path::Path, problem: String) -> Error {
-    Error::Credentials { path: path.to_owned(), problem }
+fn unusable(path: &Path, problem: String) -> CredentialsError {
+    CredentialsError::Unusable { path: path.to_owned(), problem }
 }
 
-/// A JWT by which a service account asks for a token (RFC 7523), signed with RSASSA-PKCS1-v1_5 and SHA-256.
-fn assertion(
-    path: &std::path::Path,
+/// Builds the form that asks the token service for a token.
+fn token_request(
+    path: &Path,
     key: &Value,
     uri: &str,
     now: SystemTime,
-) -> Result<String, Error> {
-    let account =
-        ServiceAccount::parse(&key.to_string()).map_err(|error| bad(path, error.to_string()))?;
-    let der = account.pkcs8().map_err(|error| bad(path, error.to_string()))?;
+) -> Result<Vec<(&'static str, String)>, CredentialsError> {
+    let field = |name: &str| {
+        let value = key[name].as_str().map(str::to_owned);
+        value.ok_or_else(|| unusable(path, format!("{name} is missing")))
+    };
+    match key["type"].as_str() {
+        Some("service_account") => Ok(vec![
+            ("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer".into()),
+            ("assertion", assertion(path, key, uri, now)?),
+        ]),
+        // Written by `gcloud auth application-default login`.
+        Some("authorized_user") => Ok(vec![
+            ("grant_type", "refresh_token".into()),
+            ("client_id", field("client_id")?),
+            ("client_secret", field("client_secret")?),
+            ("refresh_token", field("refresh_token")?),
+        ]),
+        other => {
+            let kind = other.unwrap_or("missing");
+            let supported = "service_account and authorized_user are supported";
+            Err(unusable(path, format!("its type is {kind}; {supported}")))
+        }
+    }
+}
+
+/// Builds the JWT with which a service account asks for a token (RFC 7523), signed with
+/// RSASSA-PKCS1-v1_5 and SHA-256.
+fn assertion(
+    path: &Path,
+    key: &Value,
+    uri: &str,
+    now: SystemTime,
+) -> Result<String, CredentialsError> {
+    let account = ServiceAccount::parse(&key.to_string())
+        .map_err(|error| unusable(path, error.to_string()))?;
+    let der = account.pkcs8().map_err(|error| unusable(path, error.to_string()))?;
     let pair = RsaKeyPair::from_pkcs8(&der)
-        .map_err(|error| bad(path, format!("private_key is no RSA key: {error}")))?;
+        .map_err(|error| unusable(path, format!("private_key is not an RSA key: {error}")))?;
     let issued = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let mut header = json!({ "alg": "RS256", "typ": "JWT" });
     if let Some(id) = key["private_key_id"].as_str() {
         header["kid"] = id.into();
     }
-    let claims = json!({ "iss": account.client_email, "scope": SCOPE, "aud": uri, "iat": issued, "exp": issued + 3600 });
+    let claims = json!({
+        "iss": account.client_email,
+        "scope": SCOPE,
+        "aud": uri,
+        "iat": issued,
+        "exp": issued + 3600,
+    });
     let encode = |bytes: &[u8]| Base64UrlUnpadded::encode_string(bytes);
     let signed = format!(
         "{}.{}",
@@ -143,8 +178,7 @@ fn assertion(
         encode(claims.to_string().as_bytes())
     );
     let mut signature = vec![0; pair.public().modulus_len()];
-    let done =
-        pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), signed.as_bytes(), &mut signature);
-    done.map_err(|_| Error::Randomness("RSA".into()))?;
+    pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), signed.as_bytes(), &mut signature)
+        .map_err(|_| CredentialsError::Unsigned)?;
     Ok(format!("{signed}.{}", encode(&signature)))
 }

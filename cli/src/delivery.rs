@@ -1,15 +1,16 @@
-//! Runs the download machine natively: blocking requests on threads, and a file that each leaf is written to as it is verified, while
-//! its bytes are still in the processor's cache. What comes is held for no longer.
+//! The native driver of the download state machine: blocking requests on threads, and one file.
+//! Each leaf is verified and written as soon as it is complete, while its bytes are in the
+//! processor's cache.
 //!
-//! The file is its own journal. What lies beyond its end was never written; what lies before it is loaded, and verified again, when a
-//! download goes on.
+//! The file is its own journal. When a download is resumed, the bytes in the file are verified
+//! again; bytes beyond its end were never written.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,41 +20,60 @@ use std::time::{Duration, Instant};
 use edge_net_core::dag::layout::{LEAF_SIZE, Layout, SEGMENT_SIZE};
 use edge_net_core::dag::unixfs::Digest;
 use edge_net_core::dag::verify::{Bytes, Hashed, LeafTable};
-use edge_net_core::time;
 use edge_net_core::transfer::download::{
-    Action, Config, Download, Event, FetchId, ReaderId, Report, SourceId,
+    Action, Config, Download, DownloadError, Event, FetchId, Report,
 };
 use edge_net_core::transfer::source::{Failure, check_head, range_field};
 
-use crate::error::{Error, of_file};
+use crate::files::{FileError, of_file};
 use crate::places::{Place, failure_of, retry_after};
 
-/// Where an artifact can be fetched from.
+/// A download failed.
+#[derive(Debug, thiserror::Error)]
+pub enum DeliveryError {
+    /// The file cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// No source has a good copy of some leaf.
+    #[error(
+        "{file}: {error}. Verified bytes are kept: run the same command again to resume the \
+         download"
+    )]
+    NoGoodCopy {
+        /// Path of the incomplete file.
+        file: PathBuf,
+        /// The failure of each source.
+        error: DownloadError,
+    },
+}
+
+/// A source of one artifact.
 pub struct Location {
-    /// What the place is called.
+    /// Name of the source, for reports.
     pub name: String,
-    /// How it is asked.
+    /// The agent for requests to the source.
     pub agent: ureq::Agent,
-    /// URL of the artifact there.
+    /// URL of the artifact at the source.
     pub url: String,
 }
 
 impl Location {
-    /// An artifact's URL at a place.
+    /// Returns the location of an artifact with the URL `url` at a source.
     pub fn new(place: &Place, url: String) -> Self {
         Self { name: place.source.kind.name().to_owned(), agent: place.agent.clone(), url }
     }
 }
 
-/// What is told while bytes come.
+/// The observer of a download.
 pub trait Watch {
-    /// Of the artifact there are `bytes`, verified or on their way.
+    /// Is called with the number of bytes of the artifact that are verified or received.
     fn have(&mut self, bytes: u64);
-    /// Something happened.
+    /// Is called for each report of the state machine.
     fn report(&mut self, report: &Report);
 }
 
-/// The bytes of a range of the artifact, of which good ones are in the file.
+/// A handle for a range of the artifact, whose good leaves are in the file. It stands for the bytes
+/// in the state machine, so that none are kept in memory.
 #[derive(Clone)]
 struct Kept(Range<u64>);
 
@@ -67,23 +87,25 @@ impl Bytes for Kept {
     }
 }
 
-/// What threads tell.
+/// A message from a thread.
 enum Message {
     Event(Event<Kept>),
-    /// A good leaf could not be kept.
+    /// A verified leaf could not be written.
     Unwritable(std::io::Error),
 }
 
-/// A length within a leaf.
-fn at(length: u64) -> usize {
+/// Converts a length of at most a stride.
+fn length(length: u64) -> usize {
     usize::try_from(length).unwrap_or(usize::MAX)
 }
 
-/// Fetches what `file` misses of the artifact of `table`, which is not empty, from `locations`, the preferred ones first. When it
-/// returns, the file has all of it, verified.
+/// Completes `file`: verifies the leaves that it has, and fetches the others from `locations`, in
+/// the order of preference. The artifact of `table` must not be empty. On success, the file is
+/// complete and verified.
 ///
 /// # Errors
-/// [`Error::NoGoodCopy`] when no source has it; [`Error::File`] when it cannot be written. What was verified until then is there.
+/// [`DeliveryError::NoGoodCopy`] when no source has a good copy; [`DeliveryError::File`] when the
+/// file cannot be written. Leaves that were verified before the error stay in the file.
 pub fn complete(
     table: LeafTable,
     locations: Vec<Location>,
@@ -91,8 +113,8 @@ pub fn complete(
     file: File,
     path: &Path,
     watch: &mut impl Watch,
-) -> Result<(), Error> {
-    let length = file.metadata().map_err(of_file(path))?.len();
+) -> Result<(), DeliveryError> {
+    let written = file.metadata().map_err(of_file(path))?.len();
     let names = locations.iter().map(|location| location.name.clone()).collect();
     let layout = table.layout();
     let (sender, receiver) = channel();
@@ -111,18 +133,18 @@ pub fn complete(
         started: Instant::now(),
         stops: HashMap::new(),
         tally: Tally { layout, verified: 0, landed: HashMap::new(), flights: HashMap::new() },
-        written: length,
+        written,
     };
     run.handle(Event::Opened { reader: READER, bytes: 0..layout.size() });
     run.handle(Event::Pulled(READER));
     while !run.perform(path, watch)? {
         run.wait().map_err(of_file(path))?;
     }
-    run.host.file.set_len(layout.size()).map_err(of_file(path))
+    Ok(run.host.file.set_len(layout.size()).map_err(of_file(path))?)
 }
 
-/// The one reader.
-const READER: ReaderId = ReaderId(0);
+/// The only reader: it reads the whole artifact.
+const READER: u64 = 0;
 
 struct Run {
     machine: Download<Kept>,
@@ -131,13 +153,13 @@ struct Run {
     started: Instant,
     stops: HashMap<FetchId, Arc<AtomicBool>>,
     tally: Tally,
-    /// How long the file was when this began: what lies beyond is not there.
+    /// The length of the file at the start; bytes beyond it were never written.
     written: u64,
 }
 
 impl Run {
-    fn now(&self) -> time::Instant {
-        time::Instant::since_epoch(self.started.elapsed())
+    fn now(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     fn handle(&mut self, event: Event<Kept>) {
@@ -148,9 +170,12 @@ impl Run {
         self.machine.handle(self.now(), event);
     }
 
-    /// Waits for the next thing to happen.
+    /// Waits for the next message or timeout, and handles it.
     fn wait(&mut self) -> std::io::Result<()> {
-        let until = self.machine.next_timeout().map(|at| at.duration_since(self.now()));
+        let until = self
+            .machine
+            .next_timeout()
+            .map(|at| Duration::from_millis(at.saturating_sub(self.now())));
         let message = match until {
             None => self.receiver.recv().map_err(RecvTimeoutError::from),
             Some(until) => self.receiver.recv_timeout(until),
@@ -158,16 +183,16 @@ impl Run {
         match message {
             Ok(Message::Event(event)) => self.handle(event),
             Ok(Message::Unwritable(error)) => return Err(error),
-            // The sender is kept by the host: it cannot be gone.
+            // The host holds a sender: the channel cannot be disconnected.
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                self.handle(Event::Tick)
+                self.handle(Event::Tick);
             }
         }
         Ok(())
     }
 
-    /// Does what the machine asks for; whether all of it is done.
-    fn perform(&mut self, path: &Path, watch: &mut impl Watch) -> Result<bool, Error> {
+    /// Performs the actions of the state machine. Returns whether the download is complete.
+    fn perform(&mut self, path: &Path, watch: &mut impl Watch) -> Result<bool, DeliveryError> {
         let mut end = Ok(false);
         while let Some(action) = self.machine.poll() {
             match action {
@@ -177,7 +202,7 @@ impl Run {
                     self.host.load(segment);
                 }
                 Action::Load(segment) => self.handle(Event::Loaded { segment, found: None }),
-                // What is bad is written over; what is good was written as it came.
+                // Bad leaves get overwritten; good leaves were written when they arrived.
                 Action::Forget(_) | Action::Store { .. } => {}
                 Action::Fetch { fetch, source, bytes, .. } => {
                     self.tally.flights.insert(fetch, (bytes.start / SEGMENT_SIZE, 0));
@@ -194,7 +219,7 @@ impl Run {
                 Action::Emit { .. } => self.handle(Event::Pulled(READER)),
                 Action::Close(_) => end = Ok(true),
                 Action::Fail { error, .. } => {
-                    end = Err(Error::NoGoodCopy { file: path.to_owned(), error })
+                    end = Err(DeliveryError::NoGoodCopy { file: path.to_owned(), error });
                 }
                 Action::Report(report) => {
                     if let Report::Verified { segment, .. } = &report {
@@ -209,13 +234,13 @@ impl Run {
     }
 }
 
-/// Bytes that are there or on their way, for people.
+/// The number of bytes that are verified or received, for progress bars.
 struct Tally {
     layout: Layout,
     verified: u64,
-    /// By segment.
+    /// Bytes received but not verified yet, by segment.
     landed: HashMap<u64, u64>,
-    /// Segment and bytes of each request.
+    /// Segment and received bytes of each running request.
     flights: HashMap<FetchId, (u64, u64)>,
 }
 
@@ -250,7 +275,8 @@ impl Tally {
     }
 }
 
-/// Buffers of a stride each: who makes a request takes one, and one that was used is at hand sooner than a new one.
+/// Reusable buffers of one stride each; each request takes one. Memory that was used before is
+/// faster than new memory.
 #[derive(Clone, Default)]
 struct Buffers(Arc<Mutex<Vec<Vec<u8>>>>);
 
@@ -260,7 +286,7 @@ impl Buffers {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .pop()
-            .unwrap_or_else(|| vec![0; at(STRIDE)])
+            .unwrap_or_else(|| vec![0; length(STRIDE)])
     }
 
     fn give(&self, buffer: Vec<u8>) {
@@ -268,19 +294,20 @@ impl Buffers {
     }
 }
 
-/// What has to be waited for, on threads.
+/// The operations that block, each on a thread.
 #[derive(Clone)]
 struct Host {
     locations: Arc<[Location]>,
     table: Arc<LeafTable>,
     file: Arc<File>,
-    /// Held by who writes to the file: the kernel lets one at a time do so too, but has the others wait for it busily.
+    /// Held while writing to the file. The kernel allows one writer at a time too, but lets the
+    /// others spin.
     turn: Arc<Mutex<()>>,
     buffers: Buffers,
     sender: Sender<Message>,
 }
 
-/// Why a request brought nothing.
+/// The failure of a request.
 enum Trouble {
     Source(Failure),
     File(std::io::Error),
@@ -294,7 +321,7 @@ impl From<Failure> for Trouble {
 
 impl Host {
     fn tell(&self, message: Message) {
-        // Nobody hears it when the download ended meanwhile.
+        // The receiver is gone when the download ended in between.
         let _ = self.sender.send(message);
     }
 
@@ -307,40 +334,36 @@ impl Host {
         });
     }
 
-    fn fetch(&self, fetch: FetchId, source: SourceId, bytes: Range<u64>, stop: Arc<AtomicBool>) {
+    fn fetch(&self, fetch: FetchId, source: usize, bytes: Range<u64>, stop: Arc<AtomicBool>) {
         let host = self.clone();
         thread::spawn(move || {
             let mut rest = None;
             let progressed = |bytes| host.tell(Message::Event(Event::Progressed { fetch, bytes }));
-            let message = match host.request(
-                &host.locations[source.index()],
-                &bytes,
-                &stop,
-                &mut rest,
-                progressed,
-            ) {
-                Ok((digests, origin)) => Message::Event(Event::Fetched {
-                    fetch,
-                    hashed: Hashed::by_host(Kept(bytes), digests),
-                    origin,
-                }),
-                Err(Trouble::Source(failure)) => {
-                    Message::Event(Event::Failed { fetch, failure, rest })
-                }
-                Err(Trouble::File(error)) => Message::Unwritable(error),
-            };
+            let message =
+                match host.request(&host.locations[source], &bytes, &stop, &mut rest, progressed) {
+                    Ok((digests, origin)) => Message::Event(Event::Fetched {
+                        fetch,
+                        hashed: Hashed::by_host(Kept(bytes), digests),
+                        origin,
+                    }),
+                    Err(Trouble::Source(failure)) => {
+                        Message::Event(Event::Failed { fetch, failure, rest })
+                    }
+                    Err(Trouble::File(error)) => Message::Unwritable(error),
+                };
             host.tell(message);
         });
     }
 
-    /// Fetches whole leaves from a source and keeps the good ones: the digests of all, and where they came from. `rest` is for how long
-    /// the source wants to be left alone.
+    /// Fetches whole leaves from a source and writes the good ones. Returns the digests of all
+    /// leaves and the name of their origin. `rest` is set to the delay that the source asks for
+    /// before the next request, in milliseconds.
     fn request(
         &self,
         location: &Location,
         bytes: &Range<u64>,
         stop: &AtomicBool,
-        rest: &mut Option<Duration>,
+        rest: &mut Option<u64>,
         progressed: impl Fn(u64),
     ) -> Result<(Vec<Digest>, String), Trouble> {
         let size = self.table.layout().size();
@@ -361,7 +384,7 @@ impl Host {
         let mut whole = self.buffers.take();
         let (mut told, mut digests) = (Instant::now(), Vec::new());
         for stride in strides(bytes) {
-            let buffer = &mut whole[..at(stride.end - stride.start)];
+            let buffer = &mut whole[..length(stride.end - stride.start)];
             let mut got = 0;
             while got < buffer.len() {
                 if stop.load(Ordering::Relaxed) {
@@ -385,7 +408,8 @@ impl Host {
             }
             digests.extend(self.keep(&stride, buffer).map_err(Trouble::File)?);
         }
-        // To its end before the next request is made, which is made on this connection then: one that is new starts slowly.
+        // Read the body to its end, so that the next request reuses the connection: a new one
+        // starts slowly.
         let want = bytes.end - bytes.start;
         if read(&mut body, &mut [0])? != 0 {
             return Err(Failure::WrongLength { got: want + 1, want }.into());
@@ -395,7 +419,7 @@ impl Host {
         Ok((digests, origin))
     }
 
-    /// Writes those leaves that are good; the digests of all.
+    /// Writes the good leaves of a stride. Returns the digests of all its leaves.
     fn keep(&self, stride: &Range<u64>, bytes: &[u8]) -> std::io::Result<Vec<Digest>> {
         let digests = Digest::of_leaves(bytes);
         let leaves = stride.start / LEAF_SIZE..stride.end.div_ceil(LEAF_SIZE);
@@ -409,29 +433,31 @@ impl Host {
         Ok(digests)
     }
 
-    /// The digests of leaves in the file.
+    /// Returns the digests of leaves in the file.
     fn digests(&self, stride: &Range<u64>) -> Vec<Digest> {
-        let mut buffer = vec![0; at(stride.end - stride.start)];
-        // What cannot be read is bad, and the good leaves before it count.
+        let mut buffer = vec![0; length(stride.end - stride.start)];
+        // Bytes that cannot be read stay zero, so that their leaves are bad; the other leaves
+        // count.
         let _ = self.file.read_exact_at(&mut buffer, stride.start);
         Digest::of_leaves(&buffer)
     }
 }
 
-/// How seldom it is told that bytes came.
+/// The interval of progress messages.
 const TELL_EVERY: Duration = Duration::from_millis(100);
 
-/// What is held of a request: two leaves, which are hashed in less time than one after the other.
+/// The part of a response that is held in memory: two leaves. Hashing two together takes less time
+/// than one after the other.
 const STRIDE: u64 = 2 * LEAF_SIZE;
 
-/// Bytes written at once. Of more the kernel makes larger pages, of memory that was not used before: where a virtual machine's host has to
-/// give it first, a GiB took 2.4 s instead of 0.9 s.
+/// The size of a write. Larger writes make the kernel allocate larger pages of unused memory; in a
+/// virtual machine whose host had to provide it, 1 GiB took 2.4 s instead of 0.9 s.
 const WRITE: usize = 16 << 10;
 
-/// Cuts a range of whole leaves.
+/// Cuts a range of whole leaves into strides.
 fn strides(bytes: &Range<u64>) -> impl Iterator<Item = Range<u64>> + use<> {
     let end = bytes.end;
-    (bytes.start..end).step_by(at(STRIDE)).map(move |start| start..(start + STRIDE).min(end))
+    (bytes.start..end).step_by(length(STRIDE)).map(move |start| start..(start + STRIDE).min(end))
 }
 
 fn read(body: &mut impl Read, buffer: &mut [u8]) -> Result<usize, Failure> {

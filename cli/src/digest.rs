@@ -1,70 +1,49 @@
-//! Reads files once for all their digests.
+//! Digests of files, each file read once.
 
 use std::fs::File;
-use std::io::{Read, stdin};
-use std::path::{Path, PathBuf};
+use std::io::{self, Read};
+use std::path::Path;
 
-use clap::Args;
-use edge_net_core::dag::unixfs::{FileDigests, FileHasher, cid_text};
-use serde_json::json;
+use edge_net_core::dag::unixfs::{FileDigests, FileHasher};
 
-use crate::Context;
-use crate::error::{Error, of_file};
+use crate::files::{FileError, of_file};
 
-/// `cid`
-#[derive(Args)]
-pub struct Cid {
-    /// The file; - is standard input
-    file: PathBuf,
-}
-
-impl Cid {
-    /// Prints the digests.
-    pub fn run(self, context: &Context) -> Result<(), Error> {
-        let found = if self.file == Path::new("-") {
-            read(stdin().lock(), |_| {}).map_err(of_file(&self.file))?
-        } else {
-            file(&self.file, |_| {})?
-        };
-        let (sha256, cid) = (found.sha256.to_hex(), cid_text(&found.cid));
-        if context.json {
-            out!("{}", json!({ "size": found.size, "sha256": sha256, "cid": cid }));
-        } else {
-            out!("size    {}\nsha256  {sha256}\ncid     {cid}", found.size);
-        }
-        Ok(())
-    }
-}
-
-/// By what a bucket's answer tells what it stored.
+/// The size and checksum by which a bucket describes a stored object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint {
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// CRC32C of them (RFC 3720, appendix B.4).
+    /// CRC32C (RFC 3720, appendix B.4).
     pub crc32c: u32,
 }
 
 impl Fingerprint {
-    /// Of bytes at hand.
+    /// Computes the fingerprint of bytes in memory.
     pub fn of(bytes: &[u8]) -> Self {
         Self { size: bytes.len() as u64, crc32c: crc32c::crc32c(bytes) }
     }
 }
 
-/// The digests of a file; `progress` is told how many bytes were read.
-pub fn file(path: &Path, progress: impl FnMut(u64)) -> Result<FileDigests, Error> {
+/// Computes the digests of a file. Calls `progress` with the number of bytes of each read.
+///
+/// # Errors
+/// [`FileError`] when the file cannot be read.
+pub fn file(path: &Path, progress: impl FnMut(u64)) -> Result<FileDigests, FileError> {
     file_and_fingerprint(path, progress).map(|(digests, _)| digests)
 }
 
-/// The digests of a file and its fingerprint, of the same bytes.
+/// Computes the digests and the fingerprint of a file from the same bytes, so that a file that
+/// changes in between cannot have the digests of one state and the fingerprint of another.
+///
+/// # Errors
+/// [`FileError`] when the file cannot be read.
 pub fn file_and_fingerprint(
     path: &Path,
     mut progress: impl FnMut(u64),
-) -> Result<(FileDigests, Fingerprint), Error> {
+) -> Result<(FileDigests, Fingerprint), FileError> {
     let mut crc32c = 0;
     let digests = File::open(path).and_then(|file| {
-        read(file, |bytes| {
+        stream(file, |bytes| {
             crc32c = crc32c::crc32c_append(crc32c, bytes);
             progress(bytes.len() as u64);
         })
@@ -74,7 +53,11 @@ pub fn file_and_fingerprint(
     Ok((digests, Fingerprint { size, crc32c }))
 }
 
-fn read(mut source: impl Read, mut each: impl FnMut(&[u8])) -> std::io::Result<FileDigests> {
+/// Computes the digests of a stream. Calls `each` with every piece that was read.
+///
+/// # Errors
+/// The error of the stream.
+pub fn stream(mut source: impl Read, mut each: impl FnMut(&[u8])) -> io::Result<FileDigests> {
     let mut hasher = FileHasher::default();
     let mut buffer = vec![0; 1 << 20];
     loop {
@@ -84,7 +67,7 @@ fn read(mut source: impl Read, mut each: impl FnMut(&[u8])) -> std::io::Result<F
                 hasher.update(&buffer[..read]);
                 each(&buffer[..read]);
             }
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }

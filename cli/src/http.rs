@@ -1,4 +1,6 @@
-//! HTTP with bodies that are streamed from files.
+//! HTTP requests to servers that publish: agents, multipart bodies and errors.
+//!
+//! Bodies are streamed from files, so that memory does not grow with a model's size.
 
 use std::io::{Cursor, Read};
 use std::time::Duration;
@@ -8,14 +10,51 @@ use ureq::http::Response;
 use ureq::typestate::AgentScope;
 use ureq::{Agent, Body, SendBody};
 
-use crate::error::Error;
+/// A failed request.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// The request was not answered.
+    #[error("{url}: {error}")]
+    Unreachable {
+        /// URL of the request.
+        url: String,
+        /// The cause.
+        error: Box<ureq::Error>,
+    },
+    /// The response has an error status.
+    #[error("{url}: status {status}: {body}")]
+    Status {
+        /// URL of the request.
+        url: String,
+        /// The status.
+        status: u16,
+        /// The first 300 characters of the body.
+        body: String,
+    },
+    /// The response has a good status, but other content than the protocol asks for.
+    #[error("{url}: invalid response: {problem}")]
+    BadResponse {
+        /// URL of the request.
+        url: String,
+        /// The fault, as a noun phrase.
+        problem: String,
+    },
+    /// A multipart boundary could not be drawn.
+    #[error("the operating system gives no random bytes: {0}")]
+    Randomness(String),
+}
 
-/// An agent that leaves statuses to its caller.
+/// Adds the URL to an error of a request; for `map_err`.
+pub fn of_url(url: impl Into<String>) -> impl FnOnce(ureq::Error) -> HttpError {
+    move |error| HttpError::Unreachable { url: url.into(), error: error.into() }
+}
+
+/// Returns an agent that reports error statuses as responses.
 pub fn agent() -> Agent {
     config().build().into()
 }
 
-/// One for which no answer is a redirection: a bucket says 308 where it wants more.
+/// Returns an agent that follows no redirects: a bucket answers 308 to ask for the next part.
 pub fn staying_agent() -> Agent {
     config().max_redirects(0).max_redirects_will_error(false).build().into()
 }
@@ -37,37 +76,46 @@ pub struct Framed<R> {
 }
 
 impl<R: Read> Framed<R> {
-    /// A body of one or more parts, the last of which is `content`; `head` makes, of the boundary, all that stands before it.
+    /// Builds a body of one or more parts, the last of which is `content`. `head` receives the
+    /// boundary and returns all text before `content`.
     ///
     /// # Errors
-    /// [`Error::Randomness`]: the boundary is drawn anew for each body, so that no file can hold it (RFC 2046, 5.1.1).
-    pub fn new(head: impl FnOnce(&str) -> String, content: R, length: u64) -> Result<Self, Error> {
+    /// [`HttpError::Randomness`]: each body has a new random boundary, so that no file can contain
+    /// it (RFC 2046, 5.1.1).
+    pub fn new(
+        head: impl FnOnce(&str) -> String,
+        content: R,
+        length: u64,
+    ) -> Result<Self, HttpError> {
         let mut random = [0; 16];
-        getrandom::fill(&mut random).map_err(|error| Error::Randomness(error.to_string()))?;
+        getrandom::fill(&mut random).map_err(|error| HttpError::Randomness(error.to_string()))?;
         let boundary = format!("edge-net-models-{:032x}", u128::from_ne_bytes(random));
         let tail = format!("\r\n--{boundary}--\r\n").into_bytes();
         Ok(Self { head: head(&boundary).into_bytes(), content, length, tail, boundary })
     }
 
-    /// Bytes in all.
+    /// Returns the length of the whole body in bytes.
     pub fn len(&self) -> u64 {
         self.head.len() as u64 + self.length + self.tail.len() as u64
     }
 
     fn into_reader(self) -> impl Read {
-        // A file that grew since it was hashed is cut; the digest of what was stored tells.
+        // A file that grew since it was hashed is cut here; the stored checksum shows it.
         Cursor::new(self.head).chain(self.content.take(self.length)).chain(Cursor::new(self.tail))
     }
 }
 
-/// Sends a POST with a multipart body.
+/// Sends a POST request with a body of type `multipart/{subtype}`.
+///
+/// # Errors
+/// [`HttpError::Unreachable`] and [`HttpError::Status`].
 pub fn post<R: Read>(
     agent: &Agent,
     url: &str,
     token: Option<&str>,
     subtype: &str,
     body: Framed<R>,
-) -> Result<Response<Body>, Error> {
+) -> Result<Response<Body>, HttpError> {
     let mut request = agent
         .post(url)
         .header("Content-Type", format!("multipart/{subtype}; boundary={}", body.boundary))
@@ -76,19 +124,27 @@ pub fn post<R: Read>(
         request = request.header("Authorization", format!("Bearer {token}"));
     }
     let sent = request.send(SendBody::from_reader(&mut body.into_reader()));
-    accepted(
-        url,
-        sent.map_err(|error| Error::Unreachable { url: url.to_owned(), error: error.into() })?,
-    )
+    accepted(url, sent.map_err(of_url(url))?)
 }
 
-/// Turns any status but success into an error.
-pub fn accepted(url: &str, mut response: Response<Body>) -> Result<Response<Body>, Error> {
+/// Returns the response if its status is a success.
+///
+/// # Errors
+/// [`HttpError::Status`] with the beginning of the body.
+pub fn accepted(url: &str, mut response: Response<Body>) -> Result<Response<Body>, HttpError> {
     if response.status().is_success() {
         return Ok(response);
     }
-    let said =
+    let body =
         response.body_mut().with_config().limit(64 << 10).read_to_string().unwrap_or_default();
-    let said = said.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(300).collect();
-    Err(Error::Status { url: url.to_owned(), status: response.status().as_u16(), said })
+    let body = body.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(300).collect();
+    Err(HttpError::Status { url: url.to_owned(), status: response.status().as_u16(), body })
+}
+
+/// Reads a response as text of at most `limit` bytes.
+///
+/// # Errors
+/// [`HttpError::Unreachable`] when the body is cut, too long or not UTF-8.
+pub fn text(url: &str, mut response: Response<Body>, limit: u64) -> Result<String, HttpError> {
+    response.body_mut().with_config().limit(limit).read_to_string().map_err(of_url(url))
 }

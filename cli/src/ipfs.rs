@@ -1,10 +1,11 @@
-//! What makes files available on IPFS: a node, through kubo's RPC (<https://docs.ipfs.tech/reference/kubo/rpc/#api-v0-add>), services
-//! that pin, and archives for services that take those.
+//! Publication on IPFS: through the RPC of a kubo node
+//! (<https://docs.ipfs.tech/reference/kubo/rpc/#api-v0-add>), through pinning services, and as CAR
+//! files for services that import those.
 
 use std::fs::{self, File};
 use std::io::{Read, Write as _};
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::Duration;
@@ -18,10 +19,57 @@ use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 use ureq::Agent;
 
-use crate::error::{Error, of_file};
-use crate::http::{self, Framed};
+use crate::files::{FileError, of_file};
+use crate::http::{self, Framed, HttpError, of_url};
 
-/// Adds and pins a file of `size` bytes, and checks that the node made the DAG of `cid`.
+/// A file cannot be published on IPFS.
+#[derive(Debug, thiserror::Error)]
+pub enum IpfsError {
+    /// A request failed.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// A local file cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The node built another DAG.
+    #[error(
+        "{url} computes the CID {theirs} for {file}, expected {ours}; the node must use chunks of \
+         262144 bytes, raw leaves and 174 links per node"
+    )]
+    OtherCid {
+        /// URL of the request to the node.
+        url: String,
+        /// Name of the file.
+        file: String,
+        /// The CID that the node computed.
+        theirs: String,
+        /// The CID in the manifest.
+        ours: String,
+    },
+    /// The pinning service failed to pin.
+    #[error("{url} failed to pin {cid}: {problem}")]
+    NotPinned {
+        /// URL of the service.
+        url: String,
+        /// The CID to pin.
+        cid: String,
+        /// The explanation of the service.
+        problem: String,
+    },
+    /// The file's leaf digests are not those of its CID.
+    #[error("{path}: {problem}")]
+    BadDigests {
+        /// The file.
+        path: PathBuf,
+        /// The fault.
+        problem: String,
+    },
+}
+
+/// Adds and pins a file of `size` bytes on a node, and compares the CID.
+///
+/// # Errors
+/// [`IpfsError::OtherCid`] when the node computed another CID than `cid`; [`IpfsError::Http`].
 pub fn add(
     agent: &Agent,
     api: &str,
@@ -29,7 +77,7 @@ pub fn add(
     content: impl Read,
     size: u64,
     cid: &str,
-) -> Result<(), Error> {
+) -> Result<(), IpfsError> {
     let url = format!(
         "{}/api/v0/add?cid-version=1&raw-leaves=true&chunker=size-262144&pin=true&progress=false",
         api.trim_end_matches('/')
@@ -37,52 +85,48 @@ pub fn add(
     let name = file.replace('/', "-");
     let head = |boundary: &str| {
         format!(
-            "--{boundary}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{name}\"\r\nContent-Type: application/octet-stream\r\n\r\n"
+            "--{boundary}\r\n\
+             Content-Disposition: form-data; name=\"file\"; filename=\"{name}\"\r\n\
+             Content-Type: application/octet-stream\r\n\r\n"
         )
     };
-    let mut response =
-        http::post(agent, &url, None, "form-data", Framed::new(head, content, size)?)?;
-    let lines = response.body_mut().with_config().limit(1 << 20).read_to_string();
-    let lines =
-        lines.map_err(|error| Error::Unreachable { url: url.clone(), error: error.into() })?;
-    // One JSON object a line; the last is the file's root.
+    let response = http::post(agent, &url, None, "form-data", Framed::new(head, content, size)?)?;
+    let lines = http::text(&url, response, 1 << 20)?;
+    // One JSON object per line; the last one describes the root of the file.
     let added = lines.lines().rev().find_map(|line| serde_json::from_str::<Value>(line).ok());
-    let theirs = added
-        .as_ref()
-        .and_then(|added| added["Hash"].as_str())
-        .unwrap_or("missing from its answer");
+    let theirs = added.as_ref().and_then(|added| added["Hash"].as_str()).unwrap_or("missing");
     if theirs == cid {
         return Ok(());
     }
-    Err(Error::OtherCid { url, file: file.into(), theirs: theirs.into(), ours: cid.into() })
+    Err(IpfsError::OtherCid { url, file: file.into(), theirs: theirs.into(), ours: cid.into() })
 }
 
-/// How often a pinning service is asked how far it is, before it is left to itself.
-const ASKED: u32 = 20;
+/// The number of times that the status of a pin is asked for.
+const POLLS: u32 = 20;
 
-/// Has a pinning service (<https://ipfs.github.io/pinning-services-api-spec/>) pin a CID. Returns its last word: `pinned`, or
-/// `queued` or `pinning` where it has to fetch a lot yet.
+/// Asks a pinning service (<https://ipfs.github.io/pinning-services-api-spec/>) to pin a CID.
+/// Returns the last status: `pinned`, or `queued` or `pinning` if the service still fetches the
+/// blocks after about a minute.
+///
+/// # Errors
+/// [`IpfsError::NotPinned`] when the service reports a failure; [`IpfsError::Http`].
 pub fn pin(
     agent: &Agent,
     service: &str,
     token: Option<&str>,
     name: &str,
     cid: &str,
-) -> Result<String, Error> {
+) -> Result<String, IpfsError> {
     let base = format!("{}/pins", service.trim_end_matches('/'));
     let authorization = token.map(|token| format!("Bearer {token}"));
     let read = |url: &str,
-                answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>|
-     -> Result<Value, Error> {
-        let answer = answer
-            .map_err(|error| Error::Unreachable { url: url.to_owned(), error: error.into() })?;
-        let text =
-            http::accepted(url, answer)?.body_mut().with_config().limit(1 << 20).read_to_string();
-        let text =
-            text.map_err(|error| Error::Unreachable { url: url.to_owned(), error: error.into() })?;
-        serde_json::from_str(&text).map_err(|error| Error::BadAnswer {
+                response: Result<ureq::http::Response<ureq::Body>, ureq::Error>|
+     -> Result<Value, HttpError> {
+        let response = http::accepted(url, response.map_err(of_url(url))?)?;
+        let text = http::text(url, response, 1 << 20)?;
+        serde_json::from_str(&text).map_err(|error| HttpError::BadResponse {
             url: url.to_owned(),
-            problem: format!("no JSON: {error}"),
+            problem: format!("not JSON: {error}"),
         })
     };
     let get = |url: &str| {
@@ -102,7 +146,7 @@ pub fn pin(
         pin = read(&base, request.send(json!({ "cid": cid, "name": name }).to_string()))?;
     }
     let mut pause = Duration::from_millis(100);
-    for _ in 0..ASKED {
+    for _ in 0..POLLS {
         let status = pin["status"].as_str().unwrap_or_default().to_owned();
         match (&*status, pin["requestid"].as_str()) {
             ("pinned", _) => return Ok(status),
@@ -115,22 +159,25 @@ pub fn pin(
                 let problem = if status == "failed" {
                     pin["info"].to_string()
                 } else {
-                    format!("it answers {pin}")
+                    format!("unexpected status: {pin}")
                 };
-                return Err(Error::NotPinned { url: base, cid: cid.to_owned(), problem });
+                return Err(IpfsError::NotPinned { url: base, cid: cid.to_owned(), problem });
             }
         }
     }
     Ok(pin["status"].as_str().unwrap_or("queued").to_owned())
 }
 
-/// Writes the DAG of a file as a CARv1, for services that take those: all its blocks, each once.
-pub fn write_car(file: &Path, digests: &FileDigests, to: &Path) -> Result<(), Error> {
+/// Writes the DAG of a file as a CARv1 with each block once.
+///
+/// # Errors
+/// [`IpfsError::File`], and [`IpfsError::BadDigests`] when the digests do not match their CID.
+pub fn write_car(file: &Path, digests: &FileDigests, to: &Path) -> Result<(), IpfsError> {
     let parent = to.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(parent).map_err(of_file(parent))?;
     let source = File::open(file).map_err(of_file(file))?;
     let table = LeafTable::from_digests(digests.leaves.clone(), digests.size, &digests.cid);
-    let table = table.map_err(|error| Error::BadDescription {
+    let table = table.map_err(|error| IpfsError::BadDigests {
         path: file.to_owned(),
         problem: error.to_string(),
     })?;

@@ -1,29 +1,34 @@
-//! One process at a time works on a folder of a model.
+//! Exclusive access of one process to a model's folder.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, of_file};
+use crate::files::{FileError, of_file};
 
-/// Holds a folder until it is dropped; the system lets go when the process ends, however it ends.
+/// A lock on a folder, held until it is dropped. The operating system releases it when the process
+/// ends, also when it is killed.
 pub struct Lock {
     file: File,
     path: PathBuf,
 }
 
-/// Name of the file that is locked; no artifact can have it.
+/// Name of the locked file; artifacts cannot have a hidden name.
 const NAME: &str = ".lock";
 
 impl Lock {
-    /// Takes the folder, which is made if it is not there; `waiting` is called when another process has it.
-    pub fn take(folder: &Path, waiting: impl Fn()) -> Result<Self, Error> {
+    /// Locks a folder, and creates it if it is missing. Calls `waiting` before it waits for another
+    /// process.
+    ///
+    /// # Errors
+    /// [`FileError`] when the folder or the lock file cannot be created or locked.
+    pub fn take(folder: &Path, waiting: impl Fn()) -> Result<Self, FileError> {
         let path = folder.join(NAME);
         loop {
             fs::create_dir_all(folder).map_err(of_file(folder))?;
             let file = match open(&path) {
                 Ok(file) => file,
-                // Whoever had it removed the folder since.
+                // The previous holder removed the folder in between.
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(of_file(&path)(error)),
             };
@@ -41,7 +46,7 @@ impl Lock {
         }
     }
 
-    /// Takes the folder if nobody has it.
+    /// Locks a folder if no process holds it.
     pub fn try_take(folder: &Path) -> Option<Self> {
         let path = folder.join(NAME);
         let file = open(&path).ok()?;
@@ -54,7 +59,8 @@ fn open(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().create(true).truncate(false).write(true).open(path)
 }
 
-/// Whether the file that was locked still is the one with the name: who had it before removed it, perhaps.
+/// Returns whether the locked file still has its name. The previous holder may have removed it
+/// before this process got the lock.
 fn is_at(file: &File, path: &Path) -> bool {
     let same = |a: &fs::Metadata, b: &fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
     file.metadata().is_ok_and(|locked| fs::metadata(path).is_ok_and(|named| same(&locked, &named)))
@@ -62,7 +68,7 @@ fn is_at(file: &File, path: &Path) -> bool {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // While it is locked, so that nobody else can have locked what is removed here.
+        // Remove before unlocking: no other process can hold a lock on the file that is removed.
         let _ = fs::remove_file(&self.path);
         let _ = self.file.unlock();
     }

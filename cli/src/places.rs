@@ -1,4 +1,5 @@
-//! The places that models come from, and the small things that a download needs first: the signed manifest and the leaf table.
+//! The sources that the settings name, and the two small documents that a download needs first: the
+//! signed manifest and the leaf table.
 
 use std::thread::sleep;
 use std::time::{Duration, SystemTime};
@@ -12,39 +13,65 @@ use semver::Version;
 use ureq::Agent;
 
 use crate::config::Settings;
-use crate::error::Error;
 
-/// Bytes of a leaf table read at the most: an artifact of 256 GiB.
+/// The largest leaf table that is read, in bytes: that of an artifact of 256 GiB.
 const MAX_TABLE_BYTES: u64 = 32 << 20;
-/// Bytes of a dag-pb block read at the most; 174 links take some 9 KiB.
+/// The largest dag-pb block that is read, in bytes; 174 links take about 9 KiB.
 const MAX_BLOCK_BYTES: u64 = 64 << 10;
 
-/// A source, and how it is asked.
+/// No source gave a valid document.
+#[derive(Debug, thiserror::Error)]
+pub enum PlacesError {
+    /// No source gave a valid manifest.
+    #[error("{} {wanted}: {reasons}", if .reasons.is_not_found() {
+        "no source has"
+    } else if .reasons.is_unreachable() {
+        "all sources failed for"
+    } else {
+        "no source has a valid manifest of"
+    })]
+    NoManifest {
+        /// The model, and the version if one was asked for.
+        wanted: String,
+        /// The failure of each source.
+        reasons: Reasons,
+    },
+    /// No source gave a valid leaf table.
+    #[error("no source has a valid leaf table of {file}: {reasons}")]
+    NoLeafTable {
+        /// Name of the artifact.
+        file: String,
+        /// The failure of each source.
+        reasons: Reasons,
+    },
+}
+
+/// A source, and the agent for requests to it.
 pub struct Place {
-    /// What it is.
+    /// The source.
     pub source: Source,
-    /// With the patience that the settings give it.
+    /// An agent with the timeouts that the settings give the source.
     pub agent: Agent,
 }
 
-/// All places.
+/// All sources.
 pub struct Places {
     places: Vec<Place>,
-    /// How often each is asked again.
+    /// The number of retries at each source.
     retries: u8,
 }
 
-/// The places that the settings name, the preferred kind first.
+/// Returns the sources that the settings name, those of the preferred kind first.
 pub fn places(settings: &Settings) -> Places {
-    let agent = |patience: Duration| -> Agent {
+    let agent = |timeout: Duration| -> Agent {
         Agent::config_builder()
             .http_status_as_error(false)
             .accept_encoding("identity")
-            // As many as a download has under way at the most.
+            // The most concurrent requests of a download.
             .max_idle_connections_per_host(16)
-            .timeout_connect(Some(patience))
-            .timeout_recv_response(Some(patience))
-            .timeout_per_read(Some(patience))
+            .timeout_connect(Some(timeout))
+            .timeout_recv_response(Some(timeout))
+            .timeout_per_read(Some(timeout))
             .build()
             .into()
     };
@@ -68,7 +95,8 @@ pub fn places(settings: &Settings) -> Places {
     Places { places, retries: settings.cdn_retries }
 }
 
-/// For how long an answer says that its source wants to be left alone.
+/// Returns the delay that a response asks for before the next request: its `Retry-After` (RFC 9110,
+/// 10.2.3).
 pub fn retry_after(response: &ureq::http::Response<ureq::Body>) -> Option<Duration> {
     let value = response.headers().get("Retry-After")?.to_str().ok()?;
     if let Ok(seconds) = value.parse::<u64>() {
@@ -78,7 +106,7 @@ pub fn retry_after(response: &ureq::http::Response<ureq::Body>) -> Option<Durati
     Some(until.duration_since(SystemTime::now()).unwrap_or_default())
 }
 
-/// What a request's end means.
+/// Classifies an error of a request.
 pub fn failure_of(error: &ureq::Error) -> Failure {
     match error {
         ureq::Error::Timeout(_) => Failure::Stalled,
@@ -88,7 +116,7 @@ pub fn failure_of(error: &ureq::Error) -> Failure {
 }
 
 impl Place {
-    /// The body at a URL, of `most` bytes at the most.
+    /// Fetches a body of at most `most` bytes.
     fn get(&self, url: &str, most: u64) -> Result<Vec<u8>, Failure> {
         let mut response = self.agent.get(url).call().map_err(|error| failure_of(&error))?;
         match response.status().as_u16() {
@@ -103,17 +131,21 @@ impl Place {
     }
 }
 
-/// An accepted manifest and the very text that was signed.
+/// A verified manifest, and the text that was signed.
 #[derive(Clone)]
 pub struct Accepted {
     /// The manifest.
     pub manifest: VerifiedManifest,
-    /// Its JSON, as it came.
+    /// Its JSON, as received.
     pub text: String,
 }
 
 impl Accepted {
-    /// Verifies `text` as the manifest of `id`: of `version` if one was asked for, else not expired and not before `floor`.
+    /// Verifies `text` as the manifest of `id`. With a `version`, the manifest must be of that one;
+    /// without, it must not be expired and not be older than `floor`.
+    ///
+    /// # Errors
+    /// [`Refusal`].
     pub fn verify(
         text: String,
         keys: &PinnedKeys,
@@ -122,7 +154,7 @@ impl Accepted {
         floor: Option<&Floor>,
     ) -> Result<Self, Refusal> {
         let manifest = VerifiedManifest::verify(&text, keys)?.about(id, version)?;
-        // Who asks for a version by name means that one, however old.
+        // A version that is asked for by name may be old.
         let manifest = if version.is_none() {
             manifest.not_before(floor)?.not_expired(SystemTime::now().into())?
         } else {
@@ -133,12 +165,13 @@ impl Accepted {
 }
 
 impl Places {
-    /// The sources of one kind, or all; in the order they are asked.
+    /// Returns the sources of one kind, or all, in the order in which they are asked.
     pub fn of(&self, kind: Option<SourceKind>) -> impl Iterator<Item = &Place> {
         self.places.iter().filter(move |place| kind.is_none_or(|kind| place.source.kind == kind))
     }
 
-    /// Asks each place in turn, and those that may have it yet again after a while, until one has what `ask` wants.
+    /// Asks one source after the other until `ask` succeeds. Sources with a temporary failure are
+    /// asked again after a pause. `ask` returns `None` for a source that cannot have the document.
     fn first<T>(&self, ask: impl Fn(&Place) -> Option<Result<T, Reason>>) -> Result<T, Reasons> {
         let mut asked: Vec<&Place> = self.places.iter().collect();
         let mut reasons = Vec::new();
@@ -156,7 +189,7 @@ impl Places {
                     Some(Err(Reason::Failed(failure)))
                         if !failure.is_final() && round < self.retries =>
                     {
-                        again.push(place)
+                        again.push(place);
                     }
                     Some(Err(reason)) => reasons.push((place.source.base.clone(), reason)),
                 }
@@ -169,16 +202,16 @@ impl Places {
         Err(Reasons(reasons))
     }
 
-    /// The manifest of a model, from the first place that has one which `accept` takes.
+    /// Fetches the manifest of a model: the first one that `accept` accepts.
     ///
     /// # Errors
-    /// [`Error::NoManifest`] says what each place did.
+    /// [`PlacesError::NoManifest`] with the failure of each source.
     pub fn manifest<T>(
         &self,
         id: &str,
         version: Option<&Version>,
         accept: impl Fn(String) -> Result<T, Refusal>,
-    ) -> Result<T, Error> {
+    ) -> Result<T, PlacesError> {
         let accepted = self.first(|place| {
             let url = place.source.manifest_url(id, version)?;
             let text = place.get(&url, MAX_MANIFEST_BYTES).map_err(Reason::Failed);
@@ -187,14 +220,19 @@ impl Places {
             }))
         });
         let wanted = version.map_or_else(|| id.to_owned(), |version| format!("{id} {version}"));
-        accepted.map_err(|reasons| Error::NoManifest { wanted, reasons })
+        accepted.map_err(|reasons| PlacesError::NoManifest { wanted, reasons })
     }
 
-    /// The leaf table of an artifact: in its CID, at a place, or in the blocks of a gateway.
+    /// Obtains the leaf table of an artifact: from its CID if the artifact has one leaf, else from
+    /// a source that keeps the table, else from the blocks of a gateway.
     ///
     /// # Errors
-    /// [`Error::NoLeafTable`] says what each place did.
-    pub fn leaf_table(&self, manifest: &Manifest, artifact: &Artifact) -> Result<LeafTable, Error> {
+    /// [`PlacesError::NoLeafTable`] with the failure of each source.
+    pub fn leaf_table(
+        &self,
+        manifest: &Manifest,
+        artifact: &Artifact,
+    ) -> Result<LeafTable, PlacesError> {
         if let Some(table) = LeafTable::of_single_leaf(artifact.size, &artifact.cid) {
             return Ok(table);
         }
@@ -203,19 +241,22 @@ impl Places {
                 Some(url) => {
                     place.get(&url, MAX_TABLE_BYTES).map_err(Reason::Failed).and_then(|table| {
                         LeafTable::verify(&table, artifact.size, &artifact.cid)
-                            .map_err(|error| Reason::NotGood(error.to_string()))
+                            .map_err(|error| Reason::Invalid(error.to_string()))
                     })
                 }
                 None => walk(place, artifact),
             })
         });
-        table.map_err(|reasons| Error::NoLeafTable { file: artifact.filename.clone(), reasons })
+        table.map_err(|reasons| PlacesError::NoLeafTable {
+            file: artifact.filename.clone(),
+            reasons,
+        })
     }
 }
 
-/// Reads the leaf digests out of the DAG's own blocks.
+/// Reads the leaf digests from the blocks of the DAG.
 fn walk(place: &Place, artifact: &Artifact) -> Result<LeafTable, Reason> {
-    let wrong = |error: String| Reason::NotGood(error);
+    let wrong = |error: String| Reason::Invalid(error);
     let mut walk = Walk::new(artifact.cid, artifact.layout());
     while !walk.wanted().is_empty() {
         let block = |cid| {
@@ -226,38 +267,40 @@ fn walk(place: &Place, artifact: &Artifact) -> Result<LeafTable, Reason> {
             walk.wanted().iter().map(block).collect::<Result<_, _>>().map_err(Reason::Failed)?;
         walk.descend(&blocks).map_err(|error| wrong(error.to_string()))?;
     }
-    let leaves =
-        walk.leaves().ok_or_else(|| wrong("the DAG has leaves that are not SHA-256".into()))?;
+    let leaves = walk
+        .leaves()
+        .ok_or_else(|| wrong("the DAG has leaves with a hash other than SHA-256".into()))?;
     LeafTable::from_digests(leaves, artifact.size, &artifact.cid)
         .map_err(|error| wrong(error.to_string()))
 }
 
-/// What a place did instead.
+/// The failure of one source.
 #[derive(Debug, thiserror::Error)]
 pub enum Reason {
-    /// It failed.
+    /// The request failed.
     #[error(transparent)]
     Failed(Failure),
-    /// It sent a manifest that must not be used.
+    /// The manifest is refused.
     #[error(transparent)]
     Refused(Refusal),
-    /// It sent what is not that.
+    /// The leaf table or a block is invalid.
     #[error("{0}")]
-    NotGood(String),
+    Invalid(String),
 }
 
-/// What each place did instead, by its address.
+/// The failure of each source, by its base URL.
 #[derive(Debug)]
 pub struct Reasons(Vec<(String, Reason)>);
 
 impl Reasons {
-    /// Whether there are places, and all that were asked said that there is none.
+    /// Returns whether at least one source was asked, and all said that the document does not
+    /// exist.
     pub fn is_not_found(&self) -> bool {
         let absent = |reason: &Reason| matches!(reason, Reason::Failed(Failure::Status(404 | 410)));
         !self.0.is_empty() && self.0.iter().all(|(_, reason)| absent(reason))
     }
 
-    /// Whether no place said anything that counts: they failed, all of them.
+    /// Returns whether all requests failed, so that no source gave any document.
     pub fn is_unreachable(&self) -> bool {
         !self.is_not_found() && self.0.iter().all(|(_, reason)| matches!(reason, Reason::Failed(_)))
     }

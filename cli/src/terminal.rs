@@ -1,26 +1,22 @@
-//! What a person sees of what goes on.
+//! Text output to a terminal.
 
 use std::borrow::Cow;
-use std::io::{self, IsTerminal as _, Write as _};
-use std::time::Duration;
+use std::io::{self, Write as _};
 use std::{fmt, process};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-
-use crate::Context;
-
-/// Prints a line of a result; ends the program where nobody can have it, which `println!` would call a panic.
+/// Prints a line to standard output. Ends the process if that fails, where `println!` panics.
 macro_rules! out {
     ($($argument:tt)*) => {
         $crate::terminal::print(format_args!($($argument)*))
     };
 }
 
-/// See [`out!`].
+/// The function behind [`out!`].
 pub fn print(line: fmt::Arguments<'_>) {
     match writeln!(io::stdout(), "{line}") {
         Ok(()) => {}
-        // Who reads has seen enough: as if the signal had ended us (128 and 13), which Rust's programs ignore.
+        // The reader of a pipe closed it. Rust ignores SIGPIPE: exit as if it had ended us, 128 +
+        // 13.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => process::exit(141),
         Err(error) => {
             eprintln!("error: standard output: {error}");
@@ -29,7 +25,8 @@ pub fn print(line: fmt::Arguments<'_>) {
     }
 }
 
-/// A text from elsewhere, without what could command the terminal.
+/// Replaces control characters, so that text from a manifest or a server cannot send commands to
+/// the terminal.
 pub fn printable(text: &str) -> Cow<'_, str> {
     if text.chars().any(char::is_control) {
         text.chars()
@@ -38,24 +35,5 @@ pub fn printable(text: &str) -> Cow<'_, str> {
             .into()
     } else {
         text.into()
-    }
-}
-
-/// A bar on standard error, if that is a terminal: how far `what` is with a file, how quick, how long it takes yet, and a message.
-pub fn bar(context: &Context, what: &'static str, file: &str, length: u64) -> ProgressBar {
-    let target = if context.json || !io::stderr().is_terminal() {
-        ProgressDrawTarget::hidden()
-    } else {
-        ProgressDrawTarget::stderr()
-    };
-    let template = "{prefix} [{bar:24}] {bytes}/{total_bytes} {bytes_per_sec} {eta} {wide_msg}";
-    let bar = ProgressBar::with_draw_target(Some(length), target)
-        .with_prefix(format!("{what} {}", printable(file)));
-    match ProgressStyle::with_template(template) {
-        Ok(style) => {
-            bar.enable_steady_tick(Duration::from_millis(200));
-            bar.with_style(style)
-        }
-        Err(_) => bar,
     }
 }

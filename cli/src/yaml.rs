@@ -1,10 +1,11 @@
-//! The configuration file as settings with their lines, and one setting of it changed while all else stays as a person wrote it.
+//! The YAML of the configuration file: reads settings with their line numbers, and changes one
+//! setting without touching comments and layout.
 
 use std::collections::BTreeMap;
 
 use saphyr_parser::{Event, Parser, ScanError, Span};
 
-/// What a setting is given as, before it is read.
+/// The text of a setting, before its type parses it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Raw {
     /// A scalar.
@@ -13,22 +14,22 @@ pub enum Raw {
     Many(Vec<String>),
 }
 
-/// A setting as a file gives it.
+/// A setting of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// What it is set to.
+    /// The value.
     pub raw: Raw,
     /// The line of its value, from 1.
     pub line: usize,
 }
 
-/// A file that is no list of settings.
+/// A file that is not a list of settings.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {problem}")]
 pub struct BadYaml {
-    /// Where, from 1.
+    /// The line of the fault, from 1.
     pub line: usize,
-    /// What is wrong.
+    /// The fault.
     pub problem: String,
 }
 
@@ -42,15 +43,15 @@ fn bad<T>(span: Span, problem: impl Into<String>) -> Result<T, BadYaml> {
     Err(BadYaml { line: span.start.line(), problem: problem.into() })
 }
 
-/// Deepest that settings are nested.
+/// The deepest nesting of settings.
 const MAX_DEPTH: usize = 4;
 
 /// Reads the settings of a file by name, `section.key`. Scalars stay text: the type of a setting
 /// decides how its text is parsed.
 ///
 /// # Errors
-/// [`BadYaml`] when the text is not YAML, is not a mapping of names to scalars or lists, sets a name
-/// twice, or nests deeper than four levels.
+/// [`BadYaml`] when the text is not YAML, is not a mapping of names to scalars or lists, sets a
+/// name twice, or nests deeper than four levels.
 pub fn read(text: &str) -> Result<BTreeMap<String, Entry>, BadYaml> {
     let mut events = Parser::new_from_str(text);
     let mut entries = BTreeMap::new();
@@ -75,6 +76,7 @@ pub fn read(text: &str) -> Result<BTreeMap<String, Entry>, BadYaml> {
     Ok(entries)
 }
 
+/// Reads a mapping, whose start was read already, into `entries`.
 fn mapping<'a>(
     events: &mut impl Iterator<Item = Result<(Event<'a>, Span), ScanError>>,
     above: &[String],
@@ -93,14 +95,14 @@ fn mapping<'a>(
             (Event::Scalar(value, ..), span) => (Raw::One(value.into_owned()), span),
             (Event::SequenceStart(..), span) => (Raw::Many(sequence(events, &name)?), span),
             (Event::MappingStart(..), span) if path.len() >= MAX_DEPTH => {
-                return bad(span, format!("{name} is nested too deep"));
+                return bad(span, format!("{name} is nested too deeply"));
             }
             (Event::MappingStart(..), _) => {
                 mapping(events, &path, entries)?;
                 continue;
             }
             (_, span) => {
-                return bad(span, format!("{name}: anchors and aliases are not read here"));
+                return bad(span, format!("{name}: anchors and aliases are not supported"));
             }
         };
         let entry = Entry { raw, line: span.start.line() };
@@ -115,6 +117,7 @@ fn mapping<'a>(
     Ok(())
 }
 
+/// Reads a sequence of scalars, whose start was read already.
 fn sequence<'a>(
     events: &mut impl Iterator<Item = Result<(Event<'a>, Span), ScanError>>,
     name: &str,
@@ -160,7 +163,7 @@ pub fn set(text: &str, path: &[&str], raw: &Raw) -> Option<String> {
         _ => return None,
     }
     let changed = lines.join("\n") + "\n";
-    // Read again: what was meant is there, and all else is as it was.
+    // Parse the result: it must differ in this one setting only.
     let values = |text: &str| {
         Some(
             read(text)
@@ -183,7 +186,7 @@ fn is_content(line: &str) -> bool {
     !matches!(line.trim_start().chars().next(), None | Some('#'))
 }
 
-/// The lines of an item, from its key to the last line that belongs to it.
+/// Returns the lines of the item `key` at this indentation, from its key to its last line.
 fn item(
     lines: &[String],
     within: std::ops::Range<usize>,
@@ -201,7 +204,7 @@ fn item(
     let start = within.clone().find(|at| is_key(&lines[*at]))?;
     let belongs = |at: &usize| {
         let line = &lines[*at];
-        // A sequence may stand as deep as its key.
+        // YAML allows the items of a sequence at the indentation of their key.
         is_content(line) && (indent_of(line) > indent || line.trim_start().starts_with("- "))
     };
     let end = (start + 1..within.end)
@@ -211,6 +214,7 @@ fn item(
     Some(start..end.map_or(start + 1, |last| last + 1))
 }
 
+/// Returns the lines of a setting.
 fn written(key: &str, raw: &Raw, indent: usize) -> Vec<String> {
     let pad = " ".repeat(indent);
     match raw {
@@ -223,7 +227,7 @@ fn written(key: &str, raw: &Raw, indent: usize) -> Vec<String> {
     }
 }
 
-/// A scalar as it stands in a file: quoted where plain it could be something else.
+/// Returns a scalar in YAML notation, quoted where the plain form could mean something else.
 fn scalar(value: &str) -> String {
     let plain =
         value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_./:~+=-".contains(&byte))
@@ -243,7 +247,21 @@ fn scalar(value: &str) -> String {
 mod tests {
     use super::{Raw, read, set};
 
-    const FILE: &str = "# mine\nversion: 1\n\ncache:\n  # large\n  directory: ~/models # here\n  maxSize: 10GB\n\nipfs:\n  gateways:\n    - https://a/ipfs/\n    - https://b/ipfs/\n  parallel: 4\n";
+    const FILE: &str = "\
+# mine
+version: 1
+
+cache:
+  # large
+  directory: ~/models # here
+  maxSize: 10GB
+
+ipfs:
+  gateways:
+    - https://a/ipfs/
+    - https://b/ipfs/
+  parallel: 4
+";
 
     fn one(text: &str) -> Raw {
         Raw::One(text.into())
@@ -265,7 +283,7 @@ mod tests {
             ("a: 1\na: 2\n", 2, "a is set a second time (first on line 1)"),
             ("- a\n", 1, "the file must be a list of `key: value`"),
             ("a:\n  b: [1, {c: 2}]\n", 2, "a.b must be a list of plain values"),
-            ("a: {b: {c: {d: {e: 1}}}}\n", 1, "a.b.c.d is nested too deep"),
+            ("a: {b: {c: {d: {e: 1}}}}\n", 1, "a.b.c.d is nested too deeply"),
         ] {
             let error = read(text).unwrap_err();
             assert_eq!((error.line, error.problem.as_str()), (line, problem), "{text}");
@@ -303,7 +321,7 @@ mod tests {
             set("", &["signing", "keyId"], &one("x: y")).unwrap(),
             "signing:\n  keyId: \"x: y\"\n"
         );
-        // Written in another way than this knows: left alone.
+        // A notation that the editor does not know is left alone.
         assert_eq!(set("cache: {maxSize: 1GB}\n", &["cache", "maxSize"], &one("2GB")), None);
     }
 }

@@ -1,4 +1,4 @@
-//! The tool as a person runs it, against a real fake-gcs-server.
+//! Keys, `publish` and `verify`, run as a program against a real fake-gcs-server.
 
 mod machine;
 
@@ -13,7 +13,7 @@ use machine::{Gcs, fails, openssl, run, succeeds, text};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// A folder with a model of two files and a key `team.pem` beside it.
+/// A folder with a model of two files, and the key `team.pem`.
 struct Model {
     folder: TempDir,
     keys: String,
@@ -62,7 +62,7 @@ fn as_strs(arguments: &[String]) -> Vec<&str> {
 }
 
 #[test]
-fn our_key_is_one_that_openssl_reads() {
+fn openssl_reads_a_generated_key() {
     let model = Model::new();
     let pem = model.path("team.pem");
     let der = openssl(&["pkey", "-in", text(&pem), "-pubout", "-outform", "DER"]);
@@ -74,7 +74,7 @@ fn our_key_is_one_that_openssl_reads() {
 }
 
 #[test]
-fn openssl_s_key_is_one_that_we_read_and_openssl_verifies_what_we_sign() {
+fn a_key_of_openssl_works_and_openssl_verifies_the_signature() {
     let model = Model::new();
     let pem = model.path("openssl.pem");
     let key = String::from_utf8(openssl(&["genpkey", "-algorithm", "ed25519"])).unwrap();
@@ -88,7 +88,7 @@ fn openssl_s_key_is_one_that_we_read_and_openssl_verifies_what_we_sign() {
         signature["signature"].as_str().unwrap(),
     )
     .unwrap();
-    // Members are sorted and there are no exotic numbers: this is its RFC 8785 form.
+    // The members are sorted and the numbers are integers: this is the RFC 8785 form.
     fs::write(model.path("signed"), serde_json::to_string(&manifest).unwrap()).unwrap();
     fs::write(model.path("signature"), signature).unwrap();
     let (pem, signed, signature) =
@@ -107,7 +107,7 @@ fn openssl_s_key_is_one_that_we_read_and_openssl_verifies_what_we_sign() {
 }
 
 #[test]
-fn a_key_is_not_written_over() {
+fn an_existing_key_is_not_overwritten() {
     let model = Model::new();
     let pem = model.path("team.pem");
     let before = fs::read(&pem).unwrap();
@@ -121,7 +121,7 @@ fn a_key_is_not_written_over() {
 }
 
 #[test]
-fn a_file_that_is_no_key_is_named() {
+fn the_error_names_a_file_that_is_not_a_key() {
     let model = Model::new();
     let config = model.path("model/config.json");
     let said = fails(&["public-key", "--key", text(&config), "--key-id", "team"]);
@@ -129,18 +129,18 @@ fn a_file_that_is_no_key_is_named() {
 }
 
 #[test]
-fn the_cid_of_nothing() {
+fn the_cid_of_an_empty_file() {
     let model = Model::new();
     let empty = model.path("empty");
     fs::write(&empty, "").unwrap();
     let found: Value = serde_json::from_str(&succeeds(&["cid", "--json", text(&empty)])).unwrap();
-    // What kubo gives for an empty file with raw leaves.
+    // The CID that kubo computes for an empty file with raw leaves.
     assert_eq!(found["cid"], "bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku");
     assert!(fails(&["cid", text(&model.path("none"))]).contains("none: No such file"));
 }
 
 #[test]
-fn a_manifest_fits_the_schema_and_verifies() {
+fn a_manifest_matches_the_schema_and_verifies() {
     let model = Model::new();
     let folder = model.path("model");
     let manifest = succeeds(&as_strs(&model.publish(&[
@@ -164,14 +164,14 @@ fn a_manifest_fits_the_schema_and_verifies() {
     assert_eq!(manifest["architecture"], json!({ "type": "bert", "hiddenSize": 384 }));
     assert!(succeeds(&["verify", text(&folder), "--keys", &model.keys]).contains("model.onnx: ok"));
 
-    // The bundled manifest, too, is what the schema says.
+    // The bundled manifest matches the schema too.
     let bundled: Value =
         serde_json::from_str(include_str!("../../manifests/minilm-l6-v2-q8.json")).unwrap();
     assert!(validator.is_valid(&bundled));
 }
 
 #[test]
-fn the_configuration_of_a_part_is_not_that_of_the_model() {
+fn a_config_in_a_subfolder_is_not_that_of_the_model() {
     let model = Model::new();
     fs::create_dir(model.path("model/1_Pooling")).unwrap();
     fs::write(model.path("model/1_Pooling/config.json"), "{}").unwrap();
@@ -183,7 +183,7 @@ fn the_configuration_of_a_part_is_not_that_of_the_model() {
 }
 
 #[test]
-fn a_key_is_replaced_by_an_endorsement() {
+fn an_endorsement_replaces_a_key() {
     let model = Model::new();
     let (old, new) = (model.path("team.pem"), model.path("new.pem"));
     succeeds(&["keygen", "--key-id", "new", "--out", text(&new)]);
@@ -248,7 +248,7 @@ fn a_key_is_replaced_by_an_endorsement() {
 }
 
 #[test]
-fn verify_says_what_is_wrong() {
+fn verify_reports_differences() {
     let model = Model::new();
     let (folder, file) = (model.path("model"), model.path("model/model.onnx"));
     succeeds(&as_strs(&model.publish(&[
@@ -265,7 +265,7 @@ fn verify_says_what_is_wrong() {
     fs::write(&file, &bad).unwrap();
     let (success, stdout, stderr) = run(&["verify", text(&folder), "--keys", &model.keys]);
     assert!(!success && stdout.contains("model.onnx: wrong bytes in leaf 1"), "{stdout}");
-    assert!(stderr.contains("1 of 2 files are not what the manifest says"));
+    assert!(stderr.contains("1 of 2 files differ from the manifest"));
 
     fs::write(&file, &good[1..]).unwrap();
     assert!(run(&["verify", text(&folder)]).1.contains("it has 599999 bytes instead of 600000"));
@@ -301,11 +301,11 @@ fn publishing_twice_changes_nothing_and_other_content_is_refused() {
     );
     assert_eq!(gcs.get("tiny/v1.1.0/model.onnx.leaves").unwrap().len(), 3 * 32);
     assert_eq!(gcs.get("tiny/manifest.json").unwrap(), first.trim_end().as_bytes());
-    // A second later, so that a new time of signing would show.
+    // A second later, so that a new time of signing would be visible.
     sleep(Duration::from_millis(1100));
     assert_eq!(succeeds(&as_strs(&to("1.1.0"))), first);
 
-    // An older version is there for who asks for it, and is not the newest.
+    // An older version is stored, but does not become the newest.
     succeeds(&as_strs(&to("1.0.0")));
     assert!(gcs.get("tiny/v1.0.0/manifest.json").is_some());
     assert_eq!(gcs.get("tiny/manifest.json").unwrap(), first.trim_end().as_bytes());
@@ -317,9 +317,9 @@ fn publishing_twice_changes_nothing_and_other_content_is_refused() {
 }
 
 #[test]
-fn an_artifact_may_hold_what_looks_like_the_end_of_an_upload() {
+fn an_artifact_may_contain_a_multipart_boundary() {
     let (model, gcs) = (Model::new(), Gcs::start());
-    // The boundary that bodies had when it was the same for all of them: six bytes of this were stored.
+    // The fixed boundary of an earlier release, which stored only six bytes of this file.
     let nasty = b"hello\n\r\n--edge-net-models-2f9b0c5e7d1a4863b7e0--\r\nmore".to_vec();
     fs::write(model.path("model/model.onnx"), &nasty).unwrap();
     succeeds(&as_strs(&model.publish(&["--version", "1.0.0", "--gcs-endpoint", &gcs.endpoint])));
@@ -327,7 +327,7 @@ fn an_artifact_may_hold_what_looks_like_the_end_of_an_upload() {
 }
 
 #[test]
-fn an_object_that_was_altered_in_the_bucket_is_mended_by_publishing_again() {
+fn publishing_again_repairs_an_altered_object() {
     let (model, gcs) = (Model::new(), Gcs::start());
     let publish = model.publish(&["--version", "1.0.0", "--gcs-endpoint", &gcs.endpoint]);
     succeeds(&as_strs(&publish));
@@ -348,7 +348,7 @@ fn an_object_that_was_altered_in_the_bucket_is_mended_by_publishing_again() {
 }
 
 #[test]
-fn a_file_that_changes_under_way_is_not_published() {
+fn a_file_that_changes_during_the_upload_is_not_published() {
     let (model, gcs) = (Model::new(), Gcs::start());
     let artifact = model.path("model/model.onnx");
     fs::write(&artifact, vec![7; 64 << 20]).unwrap();
@@ -369,7 +369,9 @@ fn a_file_that_changes_under_way_is_not_published() {
     let said =
         fails(&as_strs(&model.publish(&["--version", "1.0.0", "--gcs-endpoint", &gcs.endpoint])));
     assert!(
-        said.contains("tiny/v1.0.0/model.onnx: the bucket has other bytes than were hashed"),
+        said.contains(
+            "tiny/v1.0.0/model.onnx: the stored object differs from the file that was hashed"
+        ),
         "{said}"
     );
     done.store(true, Ordering::Relaxed);
@@ -378,7 +380,7 @@ fn a_file_that_changes_under_way_is_not_published() {
 }
 
 #[test]
-fn what_cannot_be_published_is_named() {
+fn the_error_names_a_file_that_cannot_be_published() {
     let model = Model::new();
     let dry = |more: &[&str]| model.publish(&[&["--version", "1.0.0", "--dry-run"], more].concat());
     let hidden = model.path("model/.hidden");

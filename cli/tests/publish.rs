@@ -1,4 +1,4 @@
-//! `publish` and `sign`: what they read of a model's files, how they upload, and that they can be repeated.
+//! `publish` and `sign`: facts read from files, uploads, and repetition.
 
 mod machine;
 
@@ -16,12 +16,12 @@ use machine::{Gcs, Published, Wire, fails, openssl, run, succeeds, text, tool};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// A real model, which set-up installs.
+/// The folder of a real model, which `make setup` installs.
 fn minilm() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.tools/models/minilm-l6-v2-q8"))
 }
 
-/// A folder with a key.
+/// Creates a folder with a key, and returns it with the path of the key.
 fn key() -> (TempDir, String) {
     let folder = TempDir::new().unwrap();
     let pem = text(&folder.path().join("team.pem")).to_owned();
@@ -34,7 +34,7 @@ fn json_of(text: &str) -> Value {
 }
 
 #[test]
-fn what_an_onnx_file_tells_is_in_the_manifest() {
+fn facts_in_an_onnx_file_are_in_the_manifest() {
     let (_folder, pem) = key();
     let file = minilm().join("model.onnx");
     let manifest = json_of(&succeeds(&[
@@ -52,10 +52,10 @@ fn what_an_onnx_file_tells_is_in_the_manifest() {
         (&manifest["id"], &manifest["name"], &manifest["version"]),
         (&json!("my-minilm"), &json!("My MiniLM"), &json!("1.0.0"))
     );
-    assert_eq!(manifest["type"], "embedding", "it gives last_hidden_state");
+    assert_eq!(manifest["type"], "embedding", "the graph has the output last_hidden_state");
     assert_eq!(manifest["architecture"], json!({ "opset": 17 }));
     assert_eq!(manifest["optimization"], json!({ "quantization": "INT8" }));
-    // The check value of the design.
+    // A constant of the specification.
     assert_eq!(
         manifest["artifacts"]["model"]["cid"],
         "bafybeidbwwzlkzd2rpf7trpsx35bxd7sgjr54oox26fufvra5gqdvhiblu"
@@ -63,7 +63,7 @@ fn what_an_onnx_file_tells_is_in_the_manifest() {
 }
 
 #[test]
-fn a_folder_of_the_hub_is_published_as_it_is() {
+fn a_folder_of_the_hub_is_published_unchanged() {
     let (folder, pem) = key();
     let model = folder.path().join("all-MiniLM-L6-v2");
     fs::create_dir_all(model.join("onnx")).unwrap();
@@ -73,14 +73,18 @@ fn a_folder_of_the_hub_is_published_as_it_is() {
     }
     fs::write(
         model.join("README.md"),
-        "---\nlanguage: en\nlicense: apache-2.0\npipeline_tag: sentence-similarity\n---\n# A card\n",
+        "---\nlanguage: en\nlicense: apache-2.0\npipeline_tag: sentence-similarity\n---\n# Card\n",
     )
     .unwrap();
     fs::write(model.join(".gitattributes"), "*.onnx filter=lfs\n").unwrap();
     let described = folder.path().join("more.json");
     fs::write(
         &described,
-        r#"{"family": "minilm", "requirements": {"minMemory": 100000000}, "architecture": {"type": "sentence-bert"}}"#,
+        r#"{
+            "family": "minilm",
+            "requirements": {"minMemory": 100000000},
+            "architecture": {"type": "sentence-bert"}
+        }"#,
     )
     .unwrap();
     let publish = [
@@ -100,7 +104,7 @@ fn a_folder_of_the_hub_is_published_as_it_is() {
         (&json!("all-minilm-l6-v2"), &json!("Apache-2.0"), &json!("embedding"))
     );
     assert_eq!(manifest["architecture"]["layers"], 6);
-    assert_eq!(manifest["architecture"]["type"], "sentence-bert", "who describes it knows better");
+    assert_eq!(manifest["architecture"]["type"], "sentence-bert", "--describe takes precedence");
     assert_eq!(
         (&manifest["family"], &manifest["requirements"]["minMemory"]),
         (&json!("minilm"), &json!(100_000_000))
@@ -114,18 +118,16 @@ fn a_folder_of_the_hub_is_published_as_it_is() {
     assert_eq!(files, ["README.md", "config.json", "onnx/model_quantized.onnx", "tokenizer.json"]);
 
     fs::write(&described, r#"{"artifacts": {}}"#).unwrap();
-    assert!(fails(&publish).contains("more.json: artifacts is not said there"));
+    assert!(fails(&publish).contains("more.json: artifacts is not allowed here"));
     fs::write(model.join("README.md"), "no head").unwrap();
     fs::remove_file(model.join("onnx/model_quantized.onnx")).unwrap();
     fs::write(model.join("weights.bin"), "w").unwrap();
     fs::write(&described, "{}").unwrap();
-    assert!(
-        fails(&publish).contains("all-MiniLM-L6-v2 does not tell what the model does; give --type")
-    );
+    assert!(fails(&publish).contains("all-MiniLM-L6-v2 do not tell the model's type; give --type"));
 }
 
 #[test]
-fn a_version_is_signed_again_for_a_longer_time() {
+fn a_version_is_signed_again_with_a_later_expiry() {
     let published = Published::new(1000);
     let (model, pem) = (published.path("model"), published.path("team.pem"));
     let publish = |more: &[&str]| {
@@ -149,7 +151,7 @@ fn a_version_is_signed_again_for_a_longer_time() {
     assert_eq!(longer["expires"], "2100-01-01T00:00:00Z");
     assert!(
         longer["timestamp"].as_str() > first["timestamp"].as_str(),
-        "clients take none that is older"
+        "clients refuse an older timestamp"
     );
     for object in ["tiny/manifest.json", "tiny/v1.0.0/manifest.json"] {
         assert_eq!(
@@ -161,13 +163,13 @@ fn a_version_is_signed_again_for_a_longer_time() {
     assert_eq!(
         publish(&["--expires", "2100-01-01T00:00:00Z"]),
         longer,
-        "the same again changes nothing"
+        "repetition changes nothing"
     );
-    assert_eq!(publish(&[]), longer, "and who says nothing of it leaves it");
+    assert_eq!(publish(&[]), longer, "without the option, the expiry stays");
 }
 
 #[test]
-fn an_upload_whose_connection_is_lost_goes_on_from_where_the_bucket_has_it() {
+fn an_upload_resumes_after_a_lost_connection() {
     let published = Published::new(40_000_000);
     let wire = Wire::to(&published.gcs, u64::MAX);
     wire.cut.store(20_000_000, Ordering::SeqCst);
@@ -185,12 +187,12 @@ fn an_upload_whose_connection_is_lost_goes_on_from_where_the_bucket_has_it() {
         "team",
     ];
     succeeds(&[&always[..], &["--gcs-endpoint", &wire.endpoint]].concat());
-    assert!(wire.cut.load(Ordering::SeqCst) > 20_000_000, "it was cut, and is no more");
+    assert!(wire.cut.load(Ordering::SeqCst) > 20_000_000, "the connection was cut once");
     assert!(published.gcs.get("again/v1.0.0/onnx/model.onnx").unwrap() == published.bytes);
 }
 
 #[test]
-fn publishing_that_was_killed_is_repeated() {
+fn publishing_is_repeated_after_a_kill() {
     let published = Published::new(30_000_000);
     let (model, pem) = (published.path("model"), published.path("team.pem"));
     let arguments = [
@@ -217,7 +219,7 @@ fn publishing_that_was_killed_is_repeated() {
     assert!(published.gcs.get("killed/manifest.json").is_some());
 }
 
-/// One who answers each request with what `answer` makes of its head and body.
+/// Starts a server that answers each request with `answer` of its head and body. Returns its URL.
 fn answering(answer: impl Fn(&str, &str) -> String + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -240,7 +242,8 @@ fn answering(answer: impl Fn(&str, &str) -> String + Send + 'static) -> String {
             };
             let body = answer(&head, &body);
             let head = format!(
-                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\
+                 Content-Length: {}\r\nConnection: close\r\n\r\n",
                 body.len()
             );
             stream.write_all((head + &body).as_bytes()).unwrap();
@@ -250,7 +253,7 @@ fn answering(answer: impl Fn(&str, &str) -> String + Send + 'static) -> String {
 }
 
 #[test]
-fn a_service_account_asks_for_a_token_that_openssl_verifies_the_request_of() {
+fn openssl_verifies_the_token_request_of_a_service_account() {
     let (folder, pem) = key();
     let gcs = Gcs::start();
     let at = |name: &str| folder.path().join(name);
@@ -261,7 +264,7 @@ fn a_service_account_asks_for_a_token_that_openssl_verifies_the_request_of() {
     .unwrap();
     fs::write(at("public.pem"), openssl(&["pkey", "-in", text(&at("rsa.pem")), "-pubout"]))
         .unwrap();
-    // Google's token service cannot run here: this one takes what RFC 7523 says, and nothing else.
+    // A stand-in for Google's token service: it stores the request of RFC 7523.
     let asked = at("asked");
     let tokens = answering({
         let asked = asked.clone();
@@ -272,8 +275,11 @@ fn a_service_account_asks_for_a_token_that_openssl_verifies_the_request_of() {
         }
     });
     let account = json!({
-        "type": "service_account", "client_email": "publisher@example.iam.gserviceaccount.com", "private_key_id": "k1",
-        "private_key": fs::read_to_string(at("rsa.pem")).unwrap(), "token_uri": format!("{tokens}/token"),
+        "type": "service_account",
+        "client_email": "publisher@example.iam.gserviceaccount.com",
+        "private_key_id": "k1",
+        "private_key": fs::read_to_string(at("rsa.pem")).unwrap(),
+        "token_uri": format!("{tokens}/token"),
     });
     fs::write(at("account.json"), account.to_string()).unwrap();
     let config = minilm().join("config.json");
@@ -337,11 +343,11 @@ fn a_service_account_asks_for_a_token_that_openssl_verifies_the_request_of() {
 }
 
 #[test]
-fn a_pinning_service_is_asked_to_pin_and_asked_how_far_it_is() {
+fn a_pinning_service_pins_and_is_polled() {
     let (folder, pem) = key();
     let gcs = Gcs::start();
     let log = folder.path().join("log");
-    // No pinning service runs here: this one answers by its specification.
+    // A stand-in for a pinning service, by the specification of the API.
     let service = answering({
         let log = log.clone();
         move |head, body| {
@@ -397,7 +403,7 @@ fn a_pinning_service_is_asked_to_pin_and_asked_how_far_it_is() {
 }
 
 #[test]
-fn a_file_is_signed_by_itself_and_openssl_verifies_it() {
+fn openssl_verifies_the_signature_of_a_single_file() {
     let (folder, pem) = key();
     let at = |name: &str| folder.path().join(name);
     fs::write(at("My model.bin"), "weights").unwrap();
@@ -406,7 +412,7 @@ fn a_file_is_signed_by_itself_and_openssl_verifies_it() {
             .contains("cannot be published under this name")
     );
     fs::rename(at("My model.bin"), at("my-model-q4.onnx")).unwrap();
-    // A key of openssl's.
+    // A key that openssl made.
     fs::write(at("openssl.pem"), openssl(&["genpkey", "-algorithm", "ed25519"])).unwrap();
     let (file, pem) = (at("my-model-q4.onnx"), at("openssl.pem"));
     succeeds(&["sign", text(&file), "--key", text(&pem), "--key-id", "team"]);
@@ -418,7 +424,7 @@ fn a_file_is_signed_by_itself_and_openssl_verifies_it() {
 
     let mut manifest = json_of(&fs::read_to_string(at("my-model-q4.onnx.manifest.json")).unwrap());
     let signature = manifest.as_object_mut().unwrap().remove("signature").unwrap();
-    // Members are sorted and there are no exotic numbers: this is its RFC 8785 form.
+    // The members are sorted and the numbers are integers: this is the RFC 8785 form.
     fs::write(at("signed"), manifest.to_string()).unwrap();
     fs::write(
         at("signature"),
@@ -444,7 +450,7 @@ fn a_file_is_signed_by_itself_and_openssl_verifies_it() {
 }
 
 #[test]
-fn a_manifest_is_signed_again_in_its_place() {
+fn a_manifest_is_signed_again_in_place() {
     let (folder, pem) = key();
     let (model, out) = (folder.path().join("model"), folder.path().join("model"));
     fs::create_dir(&model).unwrap();
@@ -469,7 +475,7 @@ fn a_manifest_is_signed_again_in_its_place() {
     assert!(fails(&["verify", text(&out), "--keys", &keys]).contains("does not fit its fields"));
     assert!(
         fails(&["sign", text(&out), "--key", &pem, "--key-id", "team", "--type", "x"])
-            .contains("it is a manifest")
+            .contains("is a manifest; --id, --version and --type are for other files")
     );
     succeeds(&["sign", text(&out), "--key", &pem, "--key-id", "team"]);
     assert!(succeeds(&["verify", text(&out), "--keys", &keys]).contains("config.json: ok"));

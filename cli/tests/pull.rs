@@ -1,4 +1,4 @@
-//! `pull` as a person runs it, and what can go wrong with it, against a real fake-gcs-server.
+//! `pull`, run as a program against a real fake-gcs-server, and its failures.
 
 mod machine;
 
@@ -16,7 +16,7 @@ use serde_json::Value;
 
 const SEGMENT: u64 = 4 << 20;
 
-/// The error that a command ends with: one line.
+/// Returns the error message of a command: one line.
 fn error(run: (bool, String, String)) -> String {
     let (success, _, stderr) = run;
     assert!(!success, "it must fail");
@@ -31,7 +31,7 @@ fn ok(run: (bool, String, String)) -> String {
     stdout
 }
 
-/// What lies in a folder and below, but for leaf tables.
+/// Lists the files below a folder, except leaf tables.
 fn files(folder: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten().map(Result::unwrap) {
@@ -47,7 +47,7 @@ fn files(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn what_was_published_is_pulled_and_pulled_again_it_was_there() {
+fn a_published_model_is_pulled_once() {
     let published = Published::new(5_000_000);
     let said = ok(published.run(&["pull", "tiny"]));
     assert!(
@@ -60,7 +60,9 @@ fn what_was_published_is_pulled_and_pulled_again_it_was_there() {
         files(&published.cached("")),
         ["config.json", "empty.txt", "manifest.json", "onnx/model.onnx"]
     );
-    assert!(ok(published.run(&["pull", "tiny"])).contains("onnx/model.onnx: 5.00 MB, was there"));
+    assert!(
+        ok(published.run(&["pull", "tiny"])).contains("onnx/model.onnx: 5.00 MB, already present")
+    );
     assert!(
         ok(published.run(&["verify", "tiny", "--check-signature"]))
             .contains("tiny 1.0.0, signed by team")
@@ -75,7 +77,7 @@ fn what_was_published_is_pulled_and_pulled_again_it_was_there() {
 }
 
 #[test]
-fn a_file_that_was_altered_is_found_and_mended_leaf_by_leaf() {
+fn an_altered_file_is_found_and_repaired_leaf_by_leaf() {
     let published = Published::new(9_000_000);
     ok(published.run(&["pull", "tiny"]));
     let file = published.cached("onnx/model.onnx");
@@ -92,12 +94,12 @@ fn a_file_that_was_altered_is_found_and_mended_leaf_by_leaf() {
         .iter()
         .find(|file| file["file"] == "onnx/model.onnx")
         .unwrap();
-    assert_eq!(model["received"], 262_144, "only the leaf");
+    assert_eq!(model["received"], 262_144, "only one leaf is fetched");
     assert_eq!(fs::read(&file).unwrap(), published.bytes);
 }
 
 #[test]
-fn a_source_with_wrong_bytes_gives_no_file_and_the_rest_is_kept_for_the_next_time() {
+fn wrong_bytes_give_no_file_and_good_bytes_are_kept() {
     let published = Published::new(9_000_000);
     let mut altered = published.bytes.clone();
     altered[5_000_000] ^= 1;
@@ -112,7 +114,7 @@ fn a_source_with_wrong_bytes_gives_no_file_and_the_rest_is_kept_for_the_next_tim
         !published.cached("onnx/model.onnx").exists()
             && !published.cached("manifest.json").exists()
     );
-    assert!(ok(published.run(&["cache", "info"])).contains("not finished"));
+    assert!(ok(published.run(&["cache", "info"])).contains("incomplete"));
 
     let part = fs::read(published.cached("onnx/.model.onnx.part")).unwrap();
     let kept = part
@@ -126,16 +128,16 @@ fn a_source_with_wrong_bytes_gives_no_file_and_the_rest_is_kept_for_the_next_tim
         serde_json::from_str(&ok(published.run(&["pull", "tiny", "--json"]))).unwrap();
     let received: u64 =
         said["files"].as_array().unwrap().iter().filter_map(|file| file["received"].as_u64()).sum();
-    assert_eq!(received, published.bytes.len() as u64 - kept, "what was good is not fetched again");
+    assert_eq!(received, published.bytes.len() as u64 - kept, "good bytes are not fetched again");
     assert_eq!(fs::read(published.cached("onnx/model.onnx")).unwrap(), published.bytes);
 }
 
 #[test]
-fn killed_at_random_it_goes_on_and_fetches_a_segment_a_lane_again_at_the_most() {
+fn after_a_kill_at_most_one_segment_per_lane_is_fetched_again() {
     const SIZE: usize = 96 << 20;
     const LANES: u64 = 4;
     let published = Published::new(SIZE);
-    // All of it takes 4 s.
+    // The whole file takes 4 s.
     let wire = Wire::to(&published.gcs, 24 << 20);
     let seed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().subsec_nanos();
     let mut random = u64::from(seed) | 1;
@@ -161,15 +163,18 @@ fn killed_at_random_it_goes_on_and_fetches_a_segment_a_lane_again_at_the_most() 
         fs::read(published.cached("onnx/model.onnx")).unwrap() == published.bytes,
         "seed {seed}"
     );
-    assert!(kills >= 10, "only {kills} of 20 were killed under way; seed {seed}");
-    // Manifests, tables and heads of answers are some kilobytes a time.
+    assert!(kills >= 10, "only {kills} of 20 runs were killed before their end; seed {seed}");
+    // Manifests, leaf tables and response heads are some kilobytes for each run.
     let most = SIZE as u64 + kills * (LANES * SEGMENT + 64 * 1024) + 64 * 1024;
     let fetched = wire.down.load(Ordering::SeqCst);
-    assert!(fetched <= most, "{fetched} bytes came, {most} may; seed {seed}");
+    assert!(
+        fetched <= most,
+        "{fetched} bytes were fetched, at most {most} are allowed; seed {seed}"
+    );
 }
 
 #[test]
-fn two_at_once_fetch_it_once() {
+fn two_processes_fetch_a_model_once() {
     let published = Published::new(16 << 20);
     let wire = Wire::to(&published.gcs, 32 << 20);
     let pull = || {
@@ -193,7 +198,7 @@ fn two_at_once_fetch_it_once() {
 }
 
 #[test]
-fn interrupted_it_says_so_and_leaves_nothing_half_written() {
+fn an_interrupt_is_reported_and_leaves_no_incomplete_file() {
     let published = Published::new(32 << 20);
     let wire = Wire::to(&published.gcs, 8 << 20);
     let child = published
@@ -210,7 +215,7 @@ fn interrupted_it_says_so_and_leaves_nothing_half_written() {
     assert_eq!(output.status.code(), Some(130));
     assert!(
         String::from_utf8_lossy(&output.stderr)
-            .contains("error: interrupted; what is done stays done")
+            .contains("error: interrupted; run the same command again to resume")
     );
     assert!(
         !published.cached("onnx/model.onnx").exists()
@@ -220,7 +225,7 @@ fn interrupted_it_says_so_and_leaves_nothing_half_written() {
 }
 
 #[test]
-fn without_a_network_it_fails_unless_the_model_is_here() {
+fn without_a_network_only_cached_models_work() {
     let published = Published::new(1000);
     let offline = |arguments: &[&str]| {
         let output = published
@@ -234,7 +239,7 @@ fn without_a_network_it_fails_unless_the_model_is_here() {
     let said = error(offline(&["pull", "tiny"]));
     assert!(
         said.starts_with(
-            "error: nobody could be asked for tiny: http://127.0.0.1:9/edge-net-models: no answer"
+            "error: all sources failed for tiny: http://127.0.0.1:9/edge-net-models: no answer"
         ),
         "{said}"
     );
@@ -242,15 +247,15 @@ fn without_a_network_it_fails_unless_the_model_is_here() {
     let (success, stdout, stderr) = offline(&["pull", "tiny"]);
     assert!(
         success
-            && stdout.contains("was there")
-            && stderr.contains("nobody could be asked for a newer version"),
+            && stdout.contains("already present")
+            && stderr.contains("cannot look for a newer version"),
         "{stderr}"
     );
-    assert!(ok(offline(&["info", "tiny"])).contains("1.0.0 is here"));
+    assert!(ok(offline(&["info", "tiny"])).contains("1.0.0 cached in"));
 }
 
 #[test]
-fn who_is_not_trusted_is_refused() {
+fn an_unpinned_key_is_refused() {
     let published = Published::new(1000);
     let stranger = succeeds(&[
         "keygen",
@@ -274,12 +279,12 @@ fn who_is_not_trusted_is_refused() {
         .env_remove("EDGE_NET_KEYS")
         .output()
         .unwrap();
-    assert!(String::from_utf8_lossy(&output.stderr).contains("no publisher's key is pinned"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no publisher key is pinned"));
     assert!(files(&published.path("home")).is_empty());
 }
 
 #[test]
-fn nobody_goes_back_behind_what_was_accepted() {
+fn a_rollback_is_refused() {
     let published = Published::new(1000);
     let old = published.gcs.get("tiny/manifest.json").unwrap();
     sleep(Duration::from_millis(5));
@@ -292,7 +297,7 @@ fn nobody_goes_back_behind_what_was_accepted() {
         said.contains("version 1.0.0 signed") && said.contains("is older than version 1.1.0"),
         "{said}"
     );
-    // Who names it means it.
+    // A version that is asked for by name may be old.
     assert!(ok(published.run(&["pull", "tiny", "--version", "1.0.0"])).starts_with("tiny 1.0.0"));
 }
 
@@ -311,7 +316,8 @@ fn the_cache_stays_within_its_size() {
     ]));
     assert!(
         said.contains(
-            "no room for 1.00 MB more: 1.00 MB of 1.50 MB are used, and cache.autoCleanup is off"
+            "the cache has no room for 1.00 MB: 1.00 MB of 1.50 MB are used, \
+             and cache.autoCleanup is off"
         ),
         "{said}"
     );
@@ -330,9 +336,9 @@ fn the_cache_stays_within_its_size() {
     assert!(files(&published.path("home/.edge-net/models")).is_empty());
 }
 
-/// Runs a command of the shell that begins the tool as a part of it, as somebody who is not root.
+/// Runs a shell script that calls the tool, as a user other than root.
 fn somebody(published: &Published, script: &str) -> (bool, String, String) {
-    // The tool may lie where only its builder looks.
+    // The build folder may be unreadable for other users.
     fs::copy(TOOL, published.path("tool")).unwrap();
     let everybody = fs::Permissions::from_mode(0o777);
     for folder in ["", "home"] {
@@ -360,7 +366,7 @@ fn somebody(published: &Published, script: &str) -> (bool, String, String) {
 }
 
 #[test]
-fn a_folder_that_may_not_be_written_to_is_named() {
+fn the_error_names_a_read_only_folder() {
     let published = Published::new(1000);
     fs::create_dir(published.path("read-only")).unwrap();
     fs::set_permissions(published.path("read-only"), fs::Permissions::from_mode(0o555)).unwrap();
@@ -374,16 +380,18 @@ fn a_folder_that_may_not_be_written_to_is_named() {
 }
 
 #[test]
-fn a_full_disk_is_named_and_what_fits_is_kept() {
+fn the_error_names_a_full_disk_and_good_bytes_are_kept() {
     let published = Published::new(9 << 20);
     fs::create_dir(published.path("small")).unwrap();
-    // A file system of 6 MiB of our own; where the system does not let us have one, a limit on the size of files.
+    // A file system of 6 MiB; where the system does not allow a mount, a limit on the file size.
     let own = "mount -t tmpfs -o size=6m tmpfs small";
+    let pull = "\"$TOOL\" pull tiny --output small; status=$?; \
+                ls -A small/tiny/onnx; exit $status";
     let script = format!(
         "if unshare --map-root-user --mount sh -c '{own}' 2>/dev/null; then
-           exec unshare --map-root-user --mount sh -c '{own} && \"$TOOL\" pull tiny --output small; status=$?; ls -A small/tiny/onnx; exit $status'
+           exec unshare --map-root-user --mount sh -c '{own} && {pull}'
          fi
-         trap '' XFSZ; ulimit -f 6144; \"$TOOL\" pull tiny --output small; status=$?; ls -A small/tiny/onnx; exit $status"
+         trap '' XFSZ; ulimit -f 6144; {pull}"
     );
     let (success, stdout, stderr) = somebody(&published, &script);
     assert!(!success);

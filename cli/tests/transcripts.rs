@@ -1,4 +1,5 @@
-//! The pages below `transcripts/` are what the tool does: every command in them is run, and prints what stands there.
+//! The pages in `transcripts/` as tests: each command is run, and its output is compared with the
+//! page.
 
 mod machine;
 
@@ -10,7 +11,7 @@ use machine::{Gcs, TOOL, succeeds, text, tool};
 use snapbox::{Assert, Data, Redactions};
 use tempfile::TempDir;
 
-/// Runs the commands of a page in a folder, and returns the page with what they print.
+/// Runs the commands of a page in a folder, and returns the page with their output.
 fn replay(page: &str, folder: &Path, bucket: &str) -> String {
     let mut replayed = String::new();
     let (mut in_console, mut is_output) = (false, false);
@@ -49,7 +50,7 @@ fn replay(page: &str, folder: &Path, bucket: &str) -> String {
     replayed
 }
 
-/// A folder with `my-model`, and a home.
+/// Creates a folder with `my-model`; it is the home folder too.
 fn folder() -> TempDir {
     let folder = TempDir::new().unwrap();
     let model = folder.path().join("my-model");
@@ -67,12 +68,16 @@ fn folder() -> TempDir {
         "---\nlicense: apache-2.0\npipeline_tag: feature-extraction\n---\n",
     )
     .unwrap();
-    let more = r#"{"optimization": {"quantization": "INT8"}, "benchmarks": {"tokensPerSecond": {"browser": 12}}, "requirements": {"minMemory": 1073741824}}"#;
+    let more = r#"{
+        "optimization": {"quantization": "INT8"},
+        "benchmarks": {"tokensPerSecond": {"browser": 12}},
+        "requirements": {"minMemory": 1073741824}
+    }"#;
     fs::write(folder.path().join("more.json"), more).unwrap();
     folder
 }
 
-/// Whether a page is what happens.
+/// Compares a page with the output of its commands.
 fn check(name: &str, folder: &Path, gcs: &Gcs) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("transcripts").join(name);
     let replayed = replay(&fs::read_to_string(&path).unwrap(), folder, &gcs.endpoint);
@@ -97,7 +102,16 @@ fn publish_and_pull() {
 fn settings() {
     let (folder, gcs) = (folder(), Gcs::start());
     fs::create_dir(folder.path().join(".edge-net")).unwrap();
-    let file = "version: 1\n\ncache:\n  # The disk is small.\n  maxSize: 1GB\n\ncdn:\n  timeout: 10000   # milliseconds\n";
+    let file = "\
+version: 1
+
+cache:
+  # The disk is small.
+  maxSize: 1GB
+
+cdn:
+  timeout: 10000   # milliseconds
+";
     fs::write(folder.path().join(".edge-net/models.yaml"), file).unwrap();
     check("settings.md", folder.path(), &gcs);
 }

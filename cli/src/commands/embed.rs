@@ -1,4 +1,4 @@
-//! `embed`: texts to vectors, on this machine, as the edge does it.
+//! `embed`: computes the vectors of texts on this machine, with the code of the edge worker.
 
 use std::fs;
 use std::io::{self, BufRead as _, Read as _, Write as _};
@@ -11,34 +11,39 @@ use edge_net_inference::{Embedder, ModelReader, Settings, Tokenizer};
 use semver::Version;
 use serde_json::json;
 
-use crate::Context;
 use crate::cache::{self, Cache, MANIFEST};
-use crate::commands::verify::problem;
-use crate::error::{Error, of_file};
+use crate::check::problem;
+use crate::context::Context;
+use crate::error::Error;
+use crate::files::{FileError, of_file};
 
 const TOKENIZER: &str = "tokenizer.json";
-/// Bytes of a model's file that are read at a time.
+/// The size of a read from the model file, in bytes.
 const PIECE: usize = 4 << 20;
-/// Texts that are embedded together.
-const AT_ONCE: usize = 32;
+/// The number of texts in a batch.
+const BATCH: usize = 32;
 
 /// `embed`
 #[derive(Args)]
 pub struct Embed {
     /// Identifier of a pulled model, or a folder with an ONNX file and its tokenizer.json
     model: String,
-    /// Texts; without, each line of the standard input is one
+    /// Texts; default: each line of standard input
     texts: Vec<String>,
-    /// This version of a pulled model instead of the newest
+    /// Version of a pulled model; default: the newest
     #[arg(long)]
     version: Option<Version>,
-    /// Print the texts' tokens instead of their vectors
+    /// Print the tokens instead of the vectors
     #[arg(long)]
     tokens: bool,
 }
 
 impl Embed {
-    /// Prints a JSON array for each text, a line each; with --json, all of them in one object.
+    /// Runs the command: prints a JSON array per text and line, or with --json one object.
+    ///
+    /// # Errors
+    /// [`Error::NotPulled`], [`Error::NoOnnx`], [`Error::NotEmbeddable`], [`Error::NotEmbedded`],
+    /// [`Error::Altered`], [`Error::Manifest`], [`Error::File`] and [`Error::Config`].
     pub fn run(self, context: &Context) -> Result<(), Error> {
         let folder = self.folder(context)?;
         let unusable =
@@ -64,12 +69,13 @@ impl Embed {
             rows.iter().try_for_each(|row| writeln!(out, "{row}"))
         };
         match written {
-            // Whoever reads it has had enough.
+            // The reader of the pipe closed it.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            written => written.map_err(of_file("the standard output")),
+            written => Ok(written.map_err(of_file("standard output"))?),
         }
     }
 
+    /// Returns the folder of the model.
     fn folder(&self, context: &Context) -> Result<PathBuf, Error> {
         let path = PathBuf::from(&self.model);
         if path.is_dir() || !is_id(&self.model) {
@@ -81,20 +87,16 @@ impl Embed {
         Ok(folder)
     }
 
-    fn texts(&self) -> Result<Vec<String>, Error> {
+    fn texts(&self) -> Result<Vec<String>, FileError> {
         if self.texts.is_empty() {
-            io::stdin()
-                .lock()
-                .lines()
-                .collect::<Result<_, _>>()
-                .map_err(of_file("the standard input"))
+            io::stdin().lock().lines().collect::<Result<_, _>>().map_err(of_file("standard input"))
         } else {
             Ok(self.texts.clone())
         }
     }
 }
 
-/// A model's files; those of a manifest are checked against it before they are used.
+/// The files of a model. Files that are in the manifest are verified before they are used.
 struct Files<'a> {
     folder: &'a Path,
     manifest: Option<Manifest>,
@@ -113,7 +115,7 @@ impl<'a> Files<'a> {
         Ok(Self { folder, manifest, context })
     }
 
-    /// Where a file is, if it is what the manifest says.
+    /// Returns the path of a file, after it was compared with the manifest.
     fn path(&self, name: &str) -> Result<PathBuf, Error> {
         let path = self.folder.join(name);
         let Some(artifact) = self.manifest.as_ref().and_then(|manifest| manifest.artifact(name))
@@ -128,10 +130,11 @@ impl<'a> Files<'a> {
 
     fn read(&self, name: &str) -> Result<Vec<u8>, Error> {
         let path = self.path(name)?;
-        fs::read(&path).map_err(of_file(&path))
+        Ok(fs::read(&path).map_err(of_file(&path))?)
     }
 
-    /// The ONNX file: the one that the manifest means, or one of the usual names.
+    /// Returns the path of the ONNX file: the one that the manifest names as the graph, or one with
+    /// a usual name.
     fn model(&self) -> Result<PathBuf, Error> {
         if let Some(artifact) =
             self.manifest.as_ref().and_then(|manifest| embeddable::graph(manifest).ok())
@@ -143,6 +146,7 @@ impl<'a> Files<'a> {
         found.ok_or_else(|| Error::NoOnnx(self.folder.to_owned()))
     }
 
+    /// Loads the model. The inner error says why it cannot embed texts.
     fn embedder(&self, tokenizer: Tokenizer) -> Result<Result<Embedder, String>, Error> {
         let mut small = Vec::new();
         for name in Settings::FILES {
@@ -178,10 +182,10 @@ impl<'a> Files<'a> {
     }
 }
 
-/// The vectors of texts, as JSON.
+/// Computes the vectors of texts, each as a JSON array.
 fn embed(embedder: &Embedder, texts: &[String]) -> Result<Vec<String>, Error> {
     let mut rows = Vec::with_capacity(texts.len());
-    for (first, texts) in (0..).step_by(AT_ONCE).zip(texts.chunks(AT_ONCE)) {
+    for (first, texts) in (0..).step_by(BATCH).zip(texts.chunks(BATCH)) {
         let refused =
             |at: usize, problem: String| Error::NotEmbedded { text: first + at + 1, problem };
         let tokens = texts.iter().enumerate().map(|(at, text)| {

@@ -1,4 +1,4 @@
-//! `pull`: a model's files, verified, on this machine.
+//! `pull`: downloads and verifies the files of a model.
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
@@ -7,43 +7,45 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use edge_net_core::dag::unixfs::{Digest, RAW, cid_text};
 use edge_net_core::dag::verify::LeafTable;
-use edge_net_core::time::UnixTime;
 use edge_net_core::transfer::download::{Config, Report};
 use edge_net_core::transfer::source::{Failure, SourceKind};
 use edge_net_core::trust::manifest::{Artifact, Manifest};
-use edge_net_core::trust::signature::{Floor, PinnedKeys, VerifiedManifest};
+use edge_net_core::trust::signature::{PinnedKeys, VerifiedManifest};
 use indicatif::{DecimalBytes, ProgressBar};
 use semver::Version;
 use serde_json::{Value, json};
 
+use crate::accepted::AcceptedVersions;
 use crate::cache::{self, Cache, Limit, MANIFEST};
-use crate::commands::list::{self, model_id};
-use crate::config::{Settings, state_directory};
+use crate::catalog::{self, model_id};
+use crate::config::Settings;
+use crate::context::Context;
 use crate::delivery::{self, Location, Watch};
-use crate::error::{Error, of_file};
-use crate::files::replace;
+use crate::digest;
+use crate::error::Error;
+use crate::files::{FileError, of_file, replace};
 use crate::lock::Lock;
-use crate::places::{Accepted, Places, places};
-use crate::terminal::{bar, printable};
-use crate::{Context, digest};
+use crate::places::{Accepted, Place, Places, PlacesError, places};
+use crate::terminal::printable;
 
 /// `pull`
 #[derive(Args)]
 pub struct Pull {
-    /// Identifier of the model; or its beginning, such as phi-1.5, where there are several quantizations
+    /// Identifier of the model, or a prefix such as phi-1.5 if there are several quantizations
     #[arg(value_parser = model_id)]
     id: String,
-    /// This version instead of the newest
+    /// Version; default: the newest
     #[arg(long)]
     version: Option<Version>,
-    /// Only this source's bytes: gcs, ipfs or edge; without, all work at once
+    /// Only this kind of source: gcs, ipfs or edge; default: all at once
     #[arg(long, value_parser = source_kind)]
     source: Option<SourceKind>,
-    /// A folder to put <id>/ into, instead of the cache
+    /// Folder to create <id>/ in, instead of the cache
     #[arg(long, value_name = "FOLDER")]
     output: Option<PathBuf>,
 }
 
+/// Parses the value of --source.
 fn source_kind(text: &str) -> Result<SourceKind, String> {
     let kinds = [SourceKind::Gcs, SourceKind::Ipfs, SourceKind::Edge];
     kinds
@@ -52,16 +54,46 @@ fn source_kind(text: &str) -> Result<SourceKind, String> {
         .ok_or_else(|| "it must be gcs, ipfs or edge".into())
 }
 
-/// What became of a file.
+/// The result for one file.
 struct Outcome {
-    /// Bytes that came, good or not; none where all was there.
+    /// Bytes received, good or bad; 0 if the file was complete.
     received: u64,
-    /// Segments by where their bytes came from.
+    /// The number of segments from each origin.
     sources: BTreeMap<String, u64>,
 }
 
+impl Outcome {
+    /// Returns the file's entry in the output of `--json`.
+    fn json(&self, artifact: &Artifact) -> Value {
+        json!({
+            "file": artifact.filename,
+            "bytes": artifact.size,
+            "sha256": artifact.sha256.to_hex(),
+            "cid": cid_text(&artifact.cid),
+            "received": self.received,
+            "segments": self.sources,
+        })
+    }
+
+    /// Returns the file's line in the output.
+    fn line(&self, artifact: &Artifact) -> String {
+        let names: Vec<&str> = self.sources.keys().map(String::as_str).collect();
+        let from = if names.is_empty() {
+            "already present".into()
+        } else {
+            format!("from {}", names.join(", "))
+        };
+        format!("{}: {}, {from}", artifact.filename, DecimalBytes(artifact.size))
+    }
+}
+
 impl Pull {
-    /// Pulls.
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// [`Error::NoKeys`], [`Error::NoSuchSource`], [`Error::Places`], [`Error::Delivery`],
+    /// [`Error::Cache`], [`Error::Accepted`], [`Error::NotEmpty`], [`Error::Http`],
+    /// [`Error::Config`] and [`Error::File`].
     pub fn run(self, context: &Context) -> Result<(), Error> {
         let settings = context.settings()?;
         let keys = settings.pinned()?;
@@ -80,65 +112,52 @@ impl Pull {
             None => cache.folder(id, version),
         };
         let _lock = Lock::take(&folder, || {
-            eprintln!("waiting for another process that pulls into {}", folder.display())
+            eprintln!("waiting for another process that pulls into {}", folder.display());
         })?;
         if self.output.is_none() {
-            let need = manifest.artifacts.iter().map(|artifact| artifact.size).sum();
-            for gone in cache.make_room(Limit::of(&settings), &folder, need)? {
-                eprintln!(
-                    "removed {} {} to make room, {}",
-                    gone.id,
-                    gone.version,
-                    DecimalBytes(gone.bytes)
-                );
-            }
+            make_room(&cache, &settings, &folder, &manifest)?;
         }
         if !context.json {
             out!("{id} {version}, signed by {}", printable(manifest.key_id()));
         }
+        let job = Job {
+            settings: &settings,
+            places: &places,
+            source: self.source,
+            context,
+            folder: &folder,
+            manifest: &manifest,
+        };
         let mut files = Vec::new();
         for artifact in &manifest.artifacts {
-            let job = Job {
-                settings: &settings,
-                places: &places,
-                source: self.source,
-                context,
-                folder: &folder,
-                manifest: &manifest,
-            };
-            let Outcome { received, sources } = job.obtain(artifact)?;
-            if context.json {
-                files.push(json!({
-                    "file": artifact.filename, "bytes": artifact.size, "sha256": artifact.sha256.to_hex(), "cid": cid_text(&artifact.cid),
-                    "received": received, "segments": sources,
-                }));
-            } else {
-                let names: Vec<&str> = sources.keys().map(String::as_str).collect();
-                let from = if names.is_empty() {
-                    "was there".into()
-                } else {
-                    format!("from {}", names.join(", "))
-                };
-                out!("{}: {}, {from}", artifact.filename, DecimalBytes(artifact.size));
+            let outcome = job.obtain(artifact)?;
+            if !context.json {
+                out!("{}", outcome.line(artifact));
             }
+            files.push(outcome.json(artifact));
         }
         if fs::read_to_string(folder.join(MANIFEST)).ok().as_ref() != Some(&text) {
             replace(&folder.join(MANIFEST), text.as_bytes())?;
         }
         cache::touch(&folder);
+        let folder = folder.display().to_string();
         if context.json {
-            let folder = folder.display().to_string();
-            out!(
-                "{}",
-                json!({ "id": id, "version": version.to_string(), "signedBy": manifest.key_id(), "folder": folder, "files": files })
-            );
+            let report = json!({
+                "id": id,
+                "version": version.to_string(),
+                "signedBy": manifest.key_id(),
+                "folder": folder,
+                "files": files,
+            });
+            out!("{report}");
         } else {
-            out!("verified, in {}", folder.display());
+            out!("verified, in {folder}");
         }
         Ok(())
     }
 
-    /// The manifest to go by.
+    /// Returns the manifest of the version to pull: the cached one if it fits, else the one of a
+    /// source.
     fn accepted(
         &self,
         settings: &Settings,
@@ -148,38 +167,39 @@ impl Pull {
         context: &Context,
     ) -> Result<Accepted, Error> {
         let version = self.version.as_ref();
-        let kept = kept(cache, keys, &self.id, version)?;
-        // A version never changes.
-        if let Some(kept) = kept.as_ref().filter(|_| version.is_some() || !settings.auto_update) {
-            return Ok(kept.clone());
+        let cached = cached(cache, keys, &self.id, version)?;
+        // A version never changes, so its cached manifest is as good as any.
+        if let Some(cached) = cached.as_ref().filter(|_| version.is_some() || !settings.auto_update)
+        {
+            return Ok(cached.clone());
         }
-        let floors = Floors::open()?;
-        let accept = |id: &str| {
-            let floor = floors.read(id)?;
+        let records = AcceptedVersions::open()?;
+        let accept = |id: &str| -> Result<Accepted, Error> {
+            let floor = records.read(id)?;
             let accepted = places.manifest(id, version, |text| {
                 Accepted::verify(text, keys, id, version, floor.as_ref())
             })?;
-            floors.raise(id, floor.as_ref(), &accepted.manifest)?;
+            records.raise(id, floor.as_ref(), &accepted.manifest)?;
             Ok(accepted)
         };
-        match (accept(&self.id), kept) {
-            (Err(Error::NoManifest { reasons, .. }), Some(kept)) if reasons.is_unreachable() => {
-                eprintln!(
-                    "warning: nobody could be asked for a newer version: {}",
-                    printable(&reasons.to_string())
-                );
-                Ok(kept)
+        match (accept(&self.id), cached) {
+            (Err(Error::Places(PlacesError::NoManifest { reasons, .. })), Some(cached))
+                if reasons.is_unreachable() =>
+            {
+                let reasons = reasons.to_string();
+                eprintln!("warning: cannot look for a newer version: {}", printable(&reasons));
+                Ok(cached)
             }
-            (Err(Error::NoManifest { wanted, reasons }), None)
+            (Err(Error::Places(PlacesError::NoManifest { wanted, reasons })), None)
                 if reasons.is_not_found() && settings.edge_url.is_some() =>
             {
-                // Not an identifier, perhaps, but what several begin with.
-                match list::preferred(settings, &self.id)? {
+                // The name may be the prefix of several identifiers.
+                match catalog::preferred(settings, &self.id)? {
                     Some(id) => {
-                        context.note(&format!("{} is {id} here", self.id));
+                        context.note(&format!("{}: {id} is chosen by preference", self.id));
                         accept(&id)
                     }
-                    None => Err(Error::NoManifest { wanted, reasons }),
+                    None => Err(PlacesError::NoManifest { wanted, reasons }.into()),
                 }
             }
             (accepted, _) => accepted,
@@ -187,85 +207,39 @@ impl Pull {
     }
 }
 
-/// The accepted manifest of a version that is there.
-fn kept(
+/// Removes old models until the new one fits into the cache, and prints their names.
+fn make_room(
+    cache: &Cache,
+    settings: &Settings,
+    folder: &Path,
+    manifest: &Manifest,
+) -> Result<(), Error> {
+    let need = manifest.artifacts.iter().map(|artifact| artifact.size).sum();
+    for entry in cache.make_room(Limit::of(settings), folder, need)? {
+        let size = DecimalBytes(entry.bytes);
+        eprintln!("removed {} {} to make room, {size}", entry.id, entry.version);
+    }
+    Ok(())
+}
+
+/// Returns the cached manifest of a version, if it is still acceptable. A manifest that was
+/// altered, or whose key is not pinned any more, is fetched again.
+fn cached(
     cache: &Cache,
     keys: &PinnedKeys,
     id: &str,
     version: Option<&Version>,
-) -> Result<Option<Accepted>, Error> {
+) -> Result<Option<Accepted>, FileError> {
     let Some(entry) = cache.find(id, version)? else { return Ok(None) };
     let path = entry.folder.join(MANIFEST);
     let text = fs::read_to_string(&path).map_err(of_file(&path))?;
-    // What is not accepted any more, or was altered, is asked for anew.
     Ok(VerifiedManifest::verify(&text, keys)
         .and_then(|manifest| manifest.about(id, Some(&entry.version)))
         .ok()
         .map(|manifest| Accepted { manifest, text }))
 }
 
-/// What was accepted of each model, so that nobody can go back behind it.
-struct Floors {
-    folder: PathBuf,
-}
-
-impl Floors {
-    fn open() -> Result<Self, Error> {
-        Ok(Self { folder: state_directory()?.join("accepted") })
-    }
-
-    fn read(&self, id: &str) -> Result<Option<Floor>, Error> {
-        let path = self.folder.join(format!("{id}.json"));
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(of_file(&path)(error)),
-        };
-        let read = || {
-            let value: Value = serde_json::from_str(&text).ok()?;
-            let replaced =
-                value["replaced"].as_array()?.iter().map(|key| key.as_str().map(str::to_owned));
-            let version = Version::parse(value["version"].as_str()?).ok()?;
-            Some(Floor {
-                version,
-                timestamp: UnixTime::from_millis(value["timestamp"].as_u64()?),
-                replaced: replaced.collect::<Option<_>>()?,
-            })
-        };
-        // Not forgotten silently: somebody may want that it is.
-        read().map(Some).ok_or(Error::BadFloor(path))
-    }
-
-    fn raise(
-        &self,
-        id: &str,
-        before: Option<&Floor>,
-        manifest: &VerifiedManifest,
-    ) -> Result<(), Error> {
-        let mut floor = manifest.floor();
-        if let Some(before) = before {
-            floor.version = floor.version.max(before.version.clone());
-            floor.timestamp = floor.timestamp.max(before.timestamp);
-            floor.replaced.extend(
-                before
-                    .replaced
-                    .iter()
-                    .filter(|key| !manifest.floor().replaced.contains(key))
-                    .cloned(),
-            );
-        }
-        if before == Some(&floor) {
-            return Ok(());
-        }
-        let Floor { version, timestamp, replaced } = floor;
-        let text =
-            json!({ "version": version.to_string(), "timestamp": timestamp.as_millis(), "replaced": replaced })
-                .to_string();
-        replace(&self.folder.join(format!("{id}.json")), text.as_bytes())
-    }
-}
-
-/// What the files of a model have in common.
+/// The download of one model's files into a folder.
 struct Job<'a> {
     settings: &'a Settings,
     places: &'a Places,
@@ -276,19 +250,20 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Gets a file: what is there of it is verified, what is missing or wrong is fetched, and only then does it have its name.
+    /// Obtains a file: verifies the bytes that exist, fetches the missing and wrong ones, and then
+    /// gives the file its name.
     fn obtain(&self, artifact: &Artifact) -> Result<Outcome, Error> {
         let path = self.folder.join(&artifact.filename);
         let parent = path.parent().unwrap_or(self.folder);
         fs::create_dir_all(parent).map_err(of_file(parent))?;
-        // No artifact has a hidden name.
-        let part = parent
-            .join(format!(".{}.part", artifact.filename.rsplit('/').next().unwrap_or_default()));
+        // Hidden, so that no artifact can have this name.
+        let name = artifact.filename.rsplit('/').next().unwrap_or_default();
+        let part = parent.join(format!(".{name}.part"));
         if path.is_file() {
             if self.is_good(artifact, &path)? {
                 return Ok(Outcome { received: 0, sources: BTreeMap::new() });
             }
-            // Its good leaves stay.
+            // The good leaves are kept.
             fs::rename(&path, &part).map_err(of_file(&path))?;
         }
         let mut options = OpenOptions::new();
@@ -301,13 +276,12 @@ impl Job<'_> {
             .map_err(of_file(&part))?;
         let outcome = if artifact.size > 0 {
             let table = self.leaf_table(artifact)?;
-            let locations: Vec<Location> = self.locations(artifact);
-            let kinds: Vec<String> =
-                locations.iter().map(|location| location.name.clone()).collect();
+            let locations = self.locations(artifact);
+            let names = locations.iter().map(|location| location.name.clone()).collect();
             let mut progress = Progress {
-                bar: bar(self.context, "pulling", &artifact.filename, artifact.size),
+                bar: self.context.bar("pulling", &artifact.filename, artifact.size),
                 file: &artifact.filename,
-                kinds,
+                names,
                 verbose: self.context.verbose,
                 outcome: Outcome { received: 0, sources: BTreeMap::new() },
             };
@@ -325,22 +299,24 @@ impl Job<'_> {
         Ok(outcome)
     }
 
+    /// Returns whether a file has the size and the CID in the manifest.
     fn is_good(&self, artifact: &Artifact, path: &Path) -> Result<bool, Error> {
         if fs::metadata(path).map_err(of_file(path))?.len() != artifact.size {
             return Ok(false);
         }
-        let bar = bar(self.context, "verifying", &artifact.filename, artifact.size);
+        let bar = self.context.bar("verifying", &artifact.filename, artifact.size);
         let found = digest::file(path, |read| bar.inc(read))?;
         bar.finish_and_clear();
         Ok(found.cid == artifact.cid)
     }
 
-    /// The table that an earlier pull put beside the file, or another one, which is put there.
+    /// Returns the leaf table: the one beside the file, or else one from a source, which is then
+    /// stored beside the file.
     fn leaf_table(&self, artifact: &Artifact) -> Result<LeafTable, Error> {
         let path = self.folder.join(format!("{}.leaves", artifact.filename));
-        let kept = fs::read(&path).ok();
+        let stored = fs::read(&path).ok();
         if let Some(table) =
-            kept.and_then(|table| LeafTable::verify(&table, artifact.size, &artifact.cid).ok())
+            stored.and_then(|table| LeafTable::verify(&table, artifact.size, &artifact.cid).ok())
         {
             return Ok(table);
         }
@@ -349,45 +325,49 @@ impl Job<'_> {
         Ok(table)
     }
 
+    /// Returns the sources of a file.
     fn locations(&self, artifact: &Artifact) -> Vec<Location> {
-        let url = |place: &crate::places::Place| place.source.artifact_url(self.manifest, artifact);
+        let url = |place: &Place| place.source.artifact_url(self.manifest, artifact);
         self.places.of(self.source).map(|place| Location::new(place, url(place))).collect()
     }
 
+    /// Returns the parameters of a download, from the settings.
     fn config(&self) -> Config {
         let settings = self.settings;
         let gateways =
             self.places.of(self.source).any(|place| place.source.kind == SourceKind::Ipfs);
-        let patience = if gateways {
+        let timeout = if gateways {
             settings.ipfs_timeout.max(settings.cdn_timeout)
         } else {
             settings.cdn_timeout
         };
         let mut seed = [0; 8];
-        // Only the jitter wants it: without randomness there is less of that.
+        // The seed is only for jitter: a download without random bytes works too.
         let _ = getrandom::fill(&mut seed);
-        let usual = Config::default();
+        let defaults = Config::default();
         Config {
-            lanes: if gateways { settings.ipfs_parallel.0.into() } else { usual.lanes },
+            lanes: if gateways { settings.ipfs_parallel.0.into() } else { defaults.lanes },
             attempts: u32::from(settings.cdn_retries) + 1,
-            stall: patience,
+            stall: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
             seed: u64::from_ne_bytes(seed),
-            ..usual
+            ..defaults
         }
     }
 }
 
+/// The progress of a download on the terminal.
 struct Progress<'a> {
     bar: ProgressBar,
     file: &'a str,
     /// Names of the sources.
-    kinds: Vec<String>,
+    names: Vec<String>,
     verbose: bool,
     outcome: Outcome,
 }
 
 impl Progress<'_> {
-    fn say(&self, line: &str) {
+    /// Prints a line above the bar.
+    fn print(&self, line: &str) {
         self.bar.suspend(|| eprintln!("{}", printable(line)));
     }
 }
@@ -408,11 +388,11 @@ impl Watch for Progress<'_> {
                 }
                 if self.verbose {
                     let from = if origins.is_empty() {
-                        "it was there".into()
+                        "already present".into()
                     } else {
                         format!("from {}", origins.join(", "))
                     };
-                    self.say(&format!("{}: segment {segment} is good, {from}", self.file));
+                    self.print(&format!("{}: segment {segment} verified, {from}", self.file));
                 }
                 let sources = self
                     .outcome
@@ -423,14 +403,13 @@ impl Watch for Progress<'_> {
             }
             Report::Refused { segment, source, failure } => {
                 if self.verbose || matches!(failure, Failure::BadLeaf(_)) {
-                    self.say(&format!(
+                    self.print(&format!(
                         "warning: {}: segment {segment}: {}: {failure}",
-                        self.file,
-                        self.kinds[source.index()]
+                        self.file, self.names[*source]
                     ));
                 }
             }
-            _ => {}
+            Report::Failed(_) => {}
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `sign`: a manifest, anew; or a single file, by a manifest of its own.
+//! `sign`: signs a manifest again, or a single file through a manifest of its own.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,31 +9,30 @@ use edge_net_core::trust::signature::sign;
 use semver::Version;
 use serde_json::{Map, Value, json};
 
-use crate::Context;
 use crate::cache::MANIFEST;
-use crate::commands::publish::{Description, Term, text_of};
-use crate::error::{Error, of_file};
-use crate::files::replace;
+use crate::context::Context;
+use crate::description::{Description, Term};
+use crate::document::{BESIDE, text_of};
+use crate::error::Error;
+use crate::facts::Facts;
+use crate::files::{FileError, of_file, replace};
 use crate::key::Signer;
-use crate::model::{self, Told};
-
-/// What a file's manifest is called besides as the file is.
-pub const BESIDE: &str = ".manifest.json";
+use crate::model;
 
 /// `sign`
 #[derive(Args)]
 pub struct Sign {
-    /// A file, whose manifest is put beside it; or a manifest or a folder with manifest.json, which is signed again
+    /// A file, which gets a manifest beside it; or a manifest, or a folder with manifest.json
     path: PathBuf,
     #[command(flatten)]
     signer: Signer,
-    /// Identifier, of a file; made of its name, if not given
+    /// Identifier of a file; default: made from its name
     #[arg(long)]
     id: Option<String>,
-    /// Version, of a file; 1.0.0 if not given
+    /// Version of a file; default: 1.0.0
     #[arg(long)]
     version: Option<Version>,
-    /// What the model does, of a file; as it tells, or else `model`
+    /// Type of a file; default: read from the file, or else `model`
     #[arg(long = "type")]
     kind: Option<String>,
     #[command(flatten)]
@@ -41,7 +40,11 @@ pub struct Sign {
 }
 
 impl Sign {
-    /// Signs.
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// [`Error::Key`], [`Error::File`], [`Error::Model`], [`Error::Description`],
+    /// [`Error::Manifest`] and [`Error::NotAFile`].
     pub fn run(self, context: &Context) -> Result<(), Error> {
         let (key, key_id) = self.signer.key(context)?;
         let path = if self.path.is_dir() { self.path.join(MANIFEST) } else { self.path.clone() };
@@ -60,12 +63,10 @@ impl Sign {
         Ok(())
     }
 
+    /// Reads a manifest and applies the options.
     fn manifest(&self, path: &Path) -> Result<Map<String, Value>, Error> {
         if self.id.is_some() || self.version.is_some() || self.kind.is_some() {
-            let problem =
-                "it is a manifest, and says itself what --id, --version and --type say of a file"
-                    .into();
-            return Err(Error::BadDescription { path: path.to_owned(), problem });
+            return Err(Error::NotAFile(path.to_owned()));
         }
         let text = fs::read_to_string(path).map_err(of_file(path))?;
         let mut document = Manifest::parse(&text)?.document().clone();
@@ -73,11 +74,11 @@ impl Sign {
         Ok(document)
     }
 
-    /// The manifest of a file, and where it goes.
+    /// Builds the manifest of a file. Returns it with the path that it is written to.
     fn file(self, path: &Path, context: &Context) -> Result<(Map<String, Value>, PathBuf), Error> {
         let pieces = model::read(path, context)?;
         let kind =
-            self.kind.unwrap_or_else(|| Told::of(&pieces).kind.unwrap_or("model").to_owned());
+            self.kind.unwrap_or_else(|| Facts::of(&pieces).kind.unwrap_or("model").to_owned());
         let description = Description {
             id: self.id,
             version: self.version.unwrap_or(Version::new(1, 0, 0)),
@@ -94,8 +95,8 @@ impl Sign {
     }
 }
 
-/// Whether a file is a manifest, perhaps not a good one: JSON that has artifacts.
-fn is_manifest(path: &Path) -> Result<bool, Error> {
+/// Returns whether a file looks like a manifest, valid or not: JSON with a member `artifacts`.
+fn is_manifest(path: &Path) -> Result<bool, FileError> {
     if fs::metadata(path).map_err(of_file(path))?.len() > MAX_MANIFEST_BYTES {
         return Ok(false);
     }

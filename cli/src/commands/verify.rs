@@ -1,36 +1,41 @@
-//! `verify`: whether files are what their signed manifest says.
+//! `verify`: compares files with their signed manifest.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use edge_net_core::dag::verify::LeafTable;
-use edge_net_core::trust::manifest::{Artifact, Manifest, is_id};
+use edge_net_core::trust::manifest::{Manifest, is_id};
 use edge_net_core::trust::signature::VerifiedManifest;
 use semver::Version;
 use serde_json::json;
 
 use crate::cache::{self, Cache, MANIFEST};
-use crate::commands::sign;
-use crate::error::{Error, of_file};
-use crate::terminal::{bar, printable};
-use crate::{Context, digest};
+use crate::check::problem;
+use crate::context::Context;
+use crate::document::BESIDE;
+use crate::error::Error;
+use crate::files::of_file;
+use crate::terminal::printable;
 
 /// `verify`
 #[derive(Args)]
 pub struct Verify {
-    /// Identifier of a pulled model; or a folder with manifest.json, or a manifest beside its files, or a file that `sign` signed
+    /// A pulled model, a folder with manifest.json, a manifest beside its files, or a signed file
     model: String,
-    /// This version of a pulled model instead of the newest
+    /// Version of a pulled model; default: the newest
     #[arg(long)]
     version: Option<Version>,
-    /// Check the signature against the pinned keys, too; with --keys it always is
+    /// Also check the signature against the pinned keys; implied by --keys
     #[arg(long)]
     check_signature: bool,
 }
 
 impl Verify {
-    /// Verifies.
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// [`Error::NotVerified`] when a file differs; [`Error::NothingToVerify`], [`Error::NoKeys`],
+    /// [`Error::Refused`], [`Error::Manifest`], [`Error::File`] and [`Error::Config`].
     pub fn run(self, context: &Context) -> Result<(), Error> {
         let path = self.manifest(context)?;
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
@@ -55,10 +60,13 @@ impl Verify {
             let files: Vec<_> = rows()
                 .map(|(file, problem)| json!({ "file": file.filename, "problem": problem }))
                 .collect();
-            out!(
-                "{}",
-                json!({ "id": manifest.id, "version": manifest.version.to_string(), "signedBy": signed_by, "files": files })
-            );
+            let report = json!({
+                "id": manifest.id,
+                "version": manifest.version.to_string(),
+                "signedBy": signed_by,
+                "files": files,
+            });
+            out!("{report}");
         } else {
             let signature = signed_by
                 .map_or("signature not checked (give --check-signature)".into(), |key| {
@@ -75,14 +83,14 @@ impl Verify {
         }
     }
 
-    /// Where the manifest is.
+    /// Returns the path of the manifest.
     fn manifest(&self, context: &Context) -> Result<PathBuf, Error> {
         let path = PathBuf::from(&self.model);
-        // A folder that happens to be called as a model is no model.
+        // A path takes precedence over a model with the same name.
         if path.join(MANIFEST).is_file() {
             return Ok(path.join(MANIFEST));
         }
-        let beside = PathBuf::from(format!("{}{}", self.model, sign::BESIDE));
+        let beside = PathBuf::from(format!("{}{}", self.model, BESIDE));
         if beside.is_file() {
             return Ok(beside);
         }
@@ -97,33 +105,4 @@ impl Verify {
         cache::touch(&folder);
         Ok(folder.join(MANIFEST))
     }
-}
-
-/// What is wrong with a file, if anything.
-pub fn problem(folder: &Path, artifact: &Artifact, context: &Context) -> Option<String> {
-    let path = folder.join(&artifact.filename);
-    let bar = bar(context, "verifying", &artifact.filename, artifact.size);
-    let found = match digest::file(&path, |read| bar.inc(read)) {
-        Ok(found) => found,
-        Err(error) => return Some(error.to_string()),
-    };
-    bar.finish_and_clear();
-    if found.size != artifact.size {
-        return Some(format!("it has {} bytes instead of {}", found.size, artifact.size));
-    }
-    if found.cid == artifact.cid && found.sha256 == artifact.sha256 {
-        return None;
-    }
-    // The leaf table beside the file, if it is the true one, tells where.
-    let table = fs::read(folder.join(format!("{}.leaves", artifact.filename))).ok();
-    let table =
-        table.and_then(|table| LeafTable::verify(&table, artifact.size, &artifact.cid).ok());
-    let pairs =
-        table.iter().flat_map(|table| table.digests().iter().zip(&found.leaves).enumerate());
-    let wrong: Vec<String> =
-        pairs.filter(|(_, (want, got))| want != got).map(|(leaf, _)| leaf.to_string()).collect();
-    Some(match wrong.len() {
-        0 => "its bytes are not those the manifest names".into(),
-        _ => format!("wrong bytes in leaf {}", wrong.join(", ")),
-    })
 }

@@ -1,6 +1,7 @@
-//! What the tests run: the tool, a real fake-gcs-server, and a wire between them that can be slow, or cut.
+//! The processes of the tests: the tool, a real fake-gcs-server, and a slow or interrupted
+//! connection between them.
 
-#![allow(dead_code)] // Each test program uses its part.
+#![allow(dead_code)] // Each test program uses a part of it.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -15,13 +16,13 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// The tool.
+/// Path of the tool.
 pub const TOOL: &str = env!("CARGO_BIN_EXE_edge-net-models");
 
-/// A home folder that nobody else has.
+/// A home folder for this test program.
 static HOME: LazyLock<TempDir> = LazyLock::new(|| TempDir::new().unwrap());
 
-/// The tool with nothing of this machine's settings.
+/// Returns a command that runs the tool without the settings of this machine.
 pub fn tool(home: &Path) -> Command {
     let mut command = Command::new(TOOL);
     for (name, _) in std::env::vars_os() {
@@ -39,7 +40,7 @@ fn texts(output: &Output) -> (bool, String, String) {
     (output.status.success(), text(&output.stdout), text(&output.stderr))
 }
 
-/// Runs the tool: whether it succeeded, its standard output, and its standard error.
+/// Runs the tool. Returns whether it succeeded, its standard output and its standard error.
 pub fn run(arguments: &[&str]) -> (bool, String, String) {
     texts(&tool(HOME.path()).args(arguments).output().unwrap())
 }
@@ -50,7 +51,7 @@ pub fn succeeds(arguments: &[&str]) -> String {
     stdout
 }
 
-/// Runs what must fail, and returns what it says: one line, no panic.
+/// Runs a command that must fail, and returns the message: one line, no panic.
 pub fn fails(arguments: &[&str]) -> String {
     let (success, _, stderr) = run(arguments);
     assert!(!success, "{arguments:?} must fail");
@@ -79,7 +80,7 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// Serves the buckets in a folder on a port to who asks for `public_host`.
+/// Starts a server for the buckets in a folder. It answers requests for the host `public_host`.
 fn serve(folder: &Path, port: u16, public_host: &str) -> Child {
     let binary = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools/bin/fake-gcs-server");
     assert!(binary.exists(), "{} is missing; run `make setup`", binary.display());
@@ -141,7 +142,7 @@ impl Drop for Gcs {
 }
 
 impl Gcs {
-    /// Writes an object as it is.
+    /// Writes an object.
     pub fn put(&self, object: &str, bytes: &[u8]) {
         let name = object.replace('/', "%2F");
         let url = format!(
@@ -152,19 +153,20 @@ impl Gcs {
     }
 }
 
-/// A way to a bucket that can be slow, or cut.
+/// A proxy to a bucket that limits the rate and can cut a connection.
 pub struct Wire {
-    /// The emulator answers to one name only: this one knows the wire's.
+    /// A second server: the emulator answers requests for one host only, here that of the proxy.
     server: Child,
     pub endpoint: String,
-    /// Bytes that came from the server.
+    /// Bytes received from the server.
     pub down: Arc<AtomicU64>,
-    /// Bytes to the server after which a connection is cut, once.
+    /// Bytes sent to the server until a connection is cut, once.
     pub cut: Arc<AtomicU64>,
 }
 
 impl Wire {
-    /// To the same bucket, at `rate` bytes a second from there for all connections together.
+    /// Starts a proxy to the bucket of `gcs`. `rate` is in bytes per second, for the responses of
+    /// all connections together.
     pub fn to(gcs: &Gcs, rate: u64) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let host = listener.local_addr().unwrap().to_string();
@@ -221,7 +223,7 @@ impl Drop for Wire {
     }
 }
 
-/// Copies until one end is gone, or `on` says no.
+/// Copies bytes until one end is closed or `on` returns false.
 fn pass(mut from: TcpStream, mut to: TcpStream, on: impl Fn(u64) -> bool) {
     let mut buffer = vec![0; 64 << 10];
     while let Ok(read) = from.read(&mut buffer) {
@@ -233,7 +235,7 @@ fn pass(mut from: TcpStream, mut to: TcpStream, on: impl Fn(u64) -> bool) {
     let _ = from.shutdown(Shutdown::Both);
 }
 
-/// A publisher's model in a bucket, and a home folder to pull it into.
+/// A model in a bucket, and a home folder to pull it into.
 pub struct Published {
     pub gcs: Gcs,
     pub folder: TempDir,
@@ -241,12 +243,12 @@ pub struct Published {
 }
 
 impl Published {
-    /// `tiny` 1.0.0, of a `model.onnx` of this size and two small files.
+    /// Publishes `tiny` 1.0.0: a `model.onnx` of `size` bytes and two small files.
     pub fn new(size: usize) -> Self {
         let (gcs, folder) = (Gcs::start(), TempDir::new().unwrap());
         fs::create_dir_all(folder.path().join("model/onnx")).unwrap();
         fs::create_dir(folder.path().join("home")).unwrap();
-        // No two leaves alike.
+        // All leaves differ.
         let bytes: Vec<u8> = (0..size.div_ceil(8) as u64)
             .flat_map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes())
             .take(size)
@@ -281,7 +283,7 @@ impl Published {
         succeeds(&[&what[..], &signed[..]].concat());
     }
 
-    /// The tool of somebody who trusts the publisher.
+    /// Returns a command that runs the tool with the key of the publisher pinned.
     pub fn tool(&self, endpoint: &str, arguments: &[&str]) -> Command {
         let mut command = tool(&self.path("home"));
         command.env("EDGE_NET_CDN_ENDPOINT", format!("{endpoint}/edge-net-models")).args(arguments);
@@ -293,7 +295,7 @@ impl Published {
         texts(&self.tool(&self.gcs.endpoint, arguments).output().unwrap())
     }
 
-    /// The file with this name in the cache.
+    /// Returns the path of a file in the cache.
     pub fn cached(&self, name: &str) -> PathBuf {
         self.path("home/.edge-net/models/tiny/v1.0.0").join(name)
     }
