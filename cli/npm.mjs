@@ -1,14 +1,24 @@
-// Puts the tool into an npm package for this machine's system and processor, target/npm/: `npm install --global target/npm/*.tgz`.
+// Builds an npm package of the tool for this machine's operating system and processor, in
+// target/npm/. Installation: `npm install --global target/npm/*.tgz`.
 
 import { execFileSync } from 'node:child_process';
-import { chmodSync, copyFileSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  copyFileSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const out = join(root, 'target/npm');
-const [, version] = /^version = "(.*)"$/m.exec(readFileSync(join(root, 'Cargo.toml'), 'utf8'));
-const [, license] = /^license = "(.*)"$/m.exec(readFileSync(join(root, 'Cargo.toml'), 'utf8'));
+const workspace = readFileSync(join(root, 'Cargo.toml'), 'utf8');
+const [, version] = /^version = "(.*)"$/m.exec(workspace);
+const [, license] = /^license = "(.*)"$/m.exec(workspace);
 
 rmSync(out, { recursive: true, force: true });
 mkdirSync(join(out, 'package'), { recursive: true });
@@ -33,6 +43,13 @@ writeFileSync(
     2,
   ),
 );
-writeFileSync(join(out, 'package/README.md'), 'The command line tool of Edge-Net Models; `edge-net-models help` says what it does.\n');
-const packed = execFileSync('npm', ['pack', '--json', '--pack-destination', out, join(out, 'package')], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
+writeFileSync(
+  join(out, 'package/README.md'),
+  'The command line tool of Edge-Net Models. `edge-net-models help` lists its commands.\n',
+);
+const packed = execFileSync(
+  'npm',
+  ['pack', '--json', '--pack-destination', out, join(out, 'package')],
+  { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] },
+);
 console.log(join(out, JSON.parse(packed)[0].filename.replace('@', '').replace('/', '-')));
