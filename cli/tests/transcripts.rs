@@ -117,7 +117,7 @@ cdn:
 }
 
 #[test]
-fn when_something_is_wrong() {
+fn error_messages() {
     let (folder, gcs) = (folder(), Gcs::start());
     let at = |name: &str| text(&folder.path().join(name)).to_owned();
     let keys = succeeds(&["keygen", "--key-id", "my-team", "--out", &at("my-team.pem")]);
@@ -125,5 +125,5 @@ fn when_something_is_wrong() {
     let signed =
         ["--key", &at("my-team.pem"), "--key-id", "my-team", "--gcs-endpoint", &gcs.endpoint];
     succeeds(&[&["publish", &at("my-model")][..], &signed].concat());
-    check("when-something-is-wrong.md", folder.path(), &gcs);
+    check("error-messages.md", folder.path(), &gcs);
 }
