@@ -21,25 +21,31 @@ include .tools/env
 export PATH := $(RUST_BIN):$(PATH)
 
 WASM_CRATES := edge-net-driver edge-net-worker-edge edge-net-worker-inference edge-net-worker-sw
+# Crates whose Rust tests run in Node, with a fake host.
+WASM_TESTED := edge-net-driver edge-net-worker-sw
 MSRV := $(shell sed -n 's/^rust-version = "\(.*\)"$$/\1.0/p' Cargo.toml | head -1)
 MSRV_CRATES := edge-net-core edge-net-driver
 CORE := Cargo.toml Cargo.lock .cargo/config.toml dev/cargo-wasm.sh \
-  $(shell find src crates/driver -type f)
+  $(shell find src crates/driver -type f -not -path '*/tests/*')
 ORT := $(addprefix web/dist/ort/,ort.wasm.min.mjs ort-wasm-simd-threaded.mjs \
   ort-wasm-simd-threaded.wasm)
 
 WRANGLER := WRANGLER_SEND_METRICS=false node_modules/.bin/wrangler
 
-.PHONY: serve test long bench bench-edge bench-inference bench-cli setup rust node python browsers \
+.PHONY: serve test test-wasm long bench bench-edge bench-inference bench-cli setup rust node python browsers \
   msrv build cli sw edge inference web lint advisories fmt deploy logged-in deploy-dry-run npm
 .DELETE_ON_ERROR:
 
 serve: build
 	@exec node dev/stack.mjs --web $(PORT) --edge $(EDGE_PORT) --gcs $(GCS_PORT) --ipfs $(IPFS_PORT)
 
-test: browsers lint build .tools/bin/wasm-bindgen-test-runner
+test: browsers lint build test-wasm
 	cargo test --release
 	node --test tests/*.test.mjs
+
+test-wasm: .tools/bin/wasm-bindgen-test-runner
+	CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=$(CURDIR)/.tools/bin/wasm-bindgen-test-runner \
+	  cargo test --target wasm32-unknown-unknown --lib --tests $(addprefix --package ,$(WASM_TESTED))
 
 npm: cli node
 	node cli/npm.mjs
@@ -101,7 +107,7 @@ cli:
 
 sw: web/dist/edge-net-sw.js
 web/dist/edge-net-sw.js: $(CORE) .tools/bin/wasm-bindgen \
-  $(shell find worker-sw -type f -not -path 'worker-sw/build/*') | node
+  $(shell find worker-sw -type f -not -path 'worker-sw/build/*' -not -path '*/tests/*') | node
 	@echo 'build: service worker (about 1 minute)'
 	+@worker-sw/build.sh
 
@@ -115,7 +121,7 @@ worker-edge/build/index.js: $(CORE) .tools/bin/wasm-bindgen $(shell find worker-
 # worker-inference/entry.js is not compiled: it imports the result.
 inference: worker-inference/build/inference.wasm
 worker-inference/build/inference.wasm: $(CORE) .tools/bin/wasm-bindgen $(shell find \
-  crates/inference worker-inference -type f -not -path 'worker-inference/build/*' \
+  crates/inference crates/onnx worker-inference -type f -not -path 'worker-inference/build/*' \
   -not -name entry.js -not -name wrangler.toml) | node
 	@echo 'build: inference worker (about 5 minutes)'
 	+@worker-inference/build.sh
