@@ -95,6 +95,9 @@ fn content_ranges() {
         ("bytes=0-9/10", None),
         ("items 0-9/10", None),
         ("bytes 0-9/99999999999999999999", None),
+        ("bytes 0-9/9", None),
+        ("bytes 18446744073709551615-18446744073709551615/*", None),
+        ("bytes 18446744073709551614-18446744073709551614/*", Some((u64::MAX - 1..u64::MAX, None))),
         ("", None),
     ] {
         assert_eq!(parse_content_range(field), parsed, "{field:?}");

@@ -81,5 +81,7 @@ pub fn parse_content_range(field: &str) -> Option<(Range<u64>, Option<u64>)> {
     let number = |digits: &str| digits.parse::<u64>().ok().filter(|_| !digits.starts_with('+'));
     let (first, last) = (number(first)?, number(last)?);
     let size = if size == "*" { None } else { Some(number(size)?) };
-    (first <= last).then(|| (first..last.saturating_add(1), size))
+    let end = last.checked_add(1)?;
+    // Past its own end it is invalid (RFC 9110, section 14.4).
+    (first <= last && size.is_none_or(|size| end <= size)).then_some((first..end, size))
 }
