@@ -248,6 +248,23 @@ fn a_walk_refuses_a_node_with_too_many_links() {
     assert!(matches!(walk.descend(&[block]), Err(WalkError::WrongShape)));
 }
 
+#[test]
+fn a_walk_refuses_a_level_of_another_width() {
+    // 175 leaves have two nodes above them; here the root links to one of them 174 times.
+    let layout = Layout::new(175 * LEAF_SIZE);
+    for links in [1, 3, MAX_LINKS] {
+        let link = PbLink {
+            cid: Digest::of(b"node").to_cid(DAG_PB),
+            name: Some(String::new()),
+            size: Some(LEAF_SIZE),
+        };
+        let block = PbNode { links: vec![link; links], data: None }.into_bytes();
+        let mut walk = Walk::new(Digest::of(&block).to_cid(DAG_PB), layout);
+        assert!(matches!(walk.descend(&[block]), Err(WalkError::WrongShape)), "{links} links");
+        assert_eq!(walk.wanted().len(), 1);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 

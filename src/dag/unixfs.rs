@@ -280,6 +280,7 @@ impl FileHasher {
 pub struct Walk {
     level: Vec<Cid>,
     levels_left: u32,
+    leaves: u64,
 }
 
 /// Why a block was refused by [`Walk::descend`].
@@ -292,7 +293,8 @@ pub enum WalkError {
     /// The block is no dag-pb node.
     #[error("the block {0} is not dag-pb: {1}")]
     NotDagPb(String, String),
-    /// Not the number of blocks that were asked for, or more links than the artifact has leaves.
+    /// Not the number of blocks that were asked for, or not the number of links that the level below
+    /// has in an artifact of this size.
     #[error("the DAG below does not have the shape of its size")]
     WrongShape,
 }
@@ -301,13 +303,12 @@ impl Walk {
     /// Starts at the CID of an artifact of the given layout.
     #[must_use]
     pub fn new(root: Cid, layout: Layout) -> Self {
+        let leaves = layout.leaves();
         let mut levels_left = 0;
-        let mut width = layout.leaves();
-        while width > 1 {
-            width = width.div_ceil(MAX_LINKS as u64);
+        while width(leaves, levels_left) > 1 {
             levels_left += 1;
         }
-        Self { level: vec![root], levels_left }
+        Self { level: vec![root], levels_left, leaves }
     }
 
     /// The blocks to fetch now, in order; empty when the leaves are reached.
@@ -336,6 +337,10 @@ impl Walk {
             }
             below.extend(node.links.into_iter().map(|link| link.cid));
         }
+        // Else 174 links to one node of 174 links, and so on, would ask for millions of blocks.
+        if below.len() as u64 != width(self.leaves, self.levels_left - 1) {
+            return Err(WalkError::WrongShape);
+        }
         self.level = below;
         self.levels_left -= 1;
         Ok(())
@@ -349,4 +354,9 @@ impl Walk {
         }
         self.level.iter().map(Digest::of_cid).collect()
     }
+}
+
+/// Nodes on the level that is `levels` above `leaves` leaves.
+fn width(leaves: u64, levels: u32) -> u64 {
+    (0..levels).fold(leaves, |width, _| width.div_ceil(MAX_LINKS as u64))
 }
