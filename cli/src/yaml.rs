@@ -229,18 +229,14 @@ fn written(key: &str, raw: &Raw, indent: usize) -> Vec<String> {
 
 /// Returns a scalar in YAML notation, quoted where the plain form could mean something else.
 fn scalar(value: &str) -> String {
+    let path = value.strip_prefix('~').filter(|path| path.starts_with('/')).unwrap_or(value);
     let plain =
-        value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_./:~+=-".contains(&byte))
-            && value.starts_with(|first: char| {
+        path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_./:~+=-".contains(&byte))
+            && path.starts_with(|first: char| {
                 first.is_ascii_alphanumeric() || first == '/' || first == '.'
             })
-            && !value.ends_with(':')
-            || value.starts_with("~/");
-    if plain && !value.contains(' ') {
-        value.to_owned()
-    } else {
-        serde_json::Value::from(value).to_string()
-    }
+            && !path.ends_with(':');
+    if plain { value.to_owned() } else { serde_json::Value::from(value).to_string() }
 }
 
 #[cfg(test)]
@@ -321,6 +317,12 @@ ipfs:
             set("", &["signing", "keyId"], &one("x: y")).unwrap(),
             "signing:\n  keyId: \"x: y\"\n"
         );
+        for (value, written) in
+            [("~/a", "~/a"), ("~/a:", "\"~/a:\""), ("~/a\t#b", "\"~/a\\t#b\""), ("~", "\"~\"")]
+        {
+            let changed = set("", &["directory"], &one(value));
+            assert_eq!(changed, Some(format!("directory: {written}\n")));
+        }
         // A notation that the editor does not know is left alone.
         assert_eq!(set("cache: {maxSize: 1GB}\n", &["cache", "maxSize"], &one("2GB")), None);
     }
