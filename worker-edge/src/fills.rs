@@ -60,7 +60,7 @@ impl Fills {
     fn end(&self, segment: &str, fill: Fill, result: Result<(), String>, now: u64) {
         match result {
             Ok(()) => {
-                fill.succeed();
+                let _ = fill.succeed(); // Another fill of the segment does no harm.
                 let mut counts = self.counts.borrow_mut();
                 if counts.len() >= MAX_REMEMBERED {
                     counts.clear();

@@ -139,6 +139,7 @@ impl<E: 'static> Lease<E> {
 
     /// Ends the lease after the work succeeded. `false` if the lease was lost: it had expired, and
     /// another lease was granted since.
+    #[must_use]
     pub fn succeed(self) -> bool {
         let mut state = self.leases.0.borrow_mut();
         let is_ours = state.held(&self.key, self.id).is_some();

@@ -158,7 +158,7 @@ pub async fn manifest(
                 }
             }
             Err(Failure::Status(404 | 410)) => {
-                absent.push(format!("{name} has no manifest of {id}"))
+                absent.push(format!("{name} has no manifest of {id}"));
             }
             Err(failure) => silent.push(format!("{name}: {failure}")),
         }

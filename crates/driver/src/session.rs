@@ -174,7 +174,9 @@ impl<S: SegmentStore> Session<S> {
                 this.step(Event::Loaded { segment, found });
             }),
             Action::Forget(segment) => {
-                spawn_local(async move { this.0.store.forget(segment).await })
+                spawn_local(async move {
+                    this.0.store.forget(segment).await;
+                });
             }
             Action::Store { segment, parts } => {
                 self.0.storing.update(|storing| storing + 1);
@@ -190,20 +192,20 @@ impl<S: SegmentStore> Session<S> {
                     Ok((hashed, origin)) => Event::Fetched { fetch, hashed, origin },
                     Err(failure) => Event::Failed { fetch, failure, rest: rest.get() },
                 };
-                take(&this.0.under_way, fetch);
+                take(&this.0.under_way, &fetch);
                 this.step(event);
             }),
             Action::Abort(fetch) => {
-                if let Some(controller) = take(&self.0.under_way, fetch) {
+                if let Some(controller) = take(&self.0.under_way, &fetch) {
                     controller.abort();
                 }
             }
             Action::Emit { reader, bytes } => self.tell(reader, Ok(bytes)),
             Action::Fail { reader, error } => {
                 self.tell(reader, Err(error));
-                take(&self.0.readers, reader);
+                take(&self.0.readers, &reader);
             }
-            Action::Close(reader) => drop(take(&self.0.readers, reader)),
+            Action::Close(reader) => drop(take(&self.0.readers, &reader)),
             Action::Report(report) => (self.0.report)(report),
         }
     }
@@ -217,7 +219,7 @@ impl<S: SegmentStore> Session<S> {
 
     /// Ends a reader, unless it has ended.
     fn leave(&self, reader: ReaderId) {
-        if take(&self.0.readers, reader).is_some() {
+        if take(&self.0.readers, &reader).is_some() {
             self.step(Event::Cancelled(reader));
             self.0.store.left();
         }
@@ -316,9 +318,9 @@ impl<S: SegmentStore> Session<S> {
 }
 
 /// Takes the entry with this key out of a short list.
-fn take<K: PartialEq, T>(list: &RefCell<Vec<(K, T)>>, key: K) -> Option<T> {
+fn take<K: PartialEq, T>(list: &RefCell<Vec<(K, T)>>, key: &K) -> Option<T> {
     let mut list = list.borrow_mut();
-    let at = list.iter().position(|(id, _)| *id == key)?;
+    let at = list.iter().position(|(id, _)| id == key)?;
     Some(list.swap_remove(at).1)
 }
 
