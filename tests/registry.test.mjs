@@ -207,7 +207,7 @@ describe('the registry', () => {
     await yank('--version=1.0.0', '--undo');
     assert.equal((await json('/tool')).version, '1.0.0');
     await assert.rejects(yank('--version=2.0.0'), ({ stderr }) =>
-      /versions\/2\.0\.0: there is no such version/.test(stderr),
+      /versions\/2\.0\.0: the version does not exist/.test(stderr),
     );
   });
 

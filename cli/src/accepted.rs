@@ -5,6 +5,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
+use edge_net_core::time::UnixTime;
 use edge_net_core::trust::signature::{Floor, VerifiedManifest};
 use semver::Version;
 use serde_json::{Value, json};
@@ -85,7 +86,7 @@ impl AcceptedVersions {
             return Ok(());
         }
         let Floor { version, timestamp, replaced } = floor;
-        let version = version.to_string();
+        let (version, timestamp) = (version.to_string(), timestamp.as_millis());
         let record = json!({ "version": version, "timestamp": timestamp, "replaced": replaced });
         Ok(replace(&self.path(id), record.to_string().as_bytes())?)
     }
@@ -97,7 +98,7 @@ fn floor(text: &str) -> Option<Floor> {
     let replaced = value["replaced"].as_array()?.iter().map(|key| key.as_str().map(str::to_owned));
     Some(Floor {
         version: Version::parse(value["version"].as_str()?).ok()?,
-        timestamp: value["timestamp"].as_u64()?,
+        timestamp: UnixTime::from_millis(value["timestamp"].as_u64()?),
         replaced: replaced.collect::<Option<_>>()?,
     })
 }

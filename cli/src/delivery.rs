@@ -20,8 +20,9 @@ use std::time::{Duration, Instant};
 use edge_net_core::dag::layout::{LEAF_SIZE, Layout, SEGMENT_SIZE};
 use edge_net_core::dag::unixfs::Digest;
 use edge_net_core::dag::verify::{Bytes, Hashed, LeafTable};
+use edge_net_core::time;
 use edge_net_core::transfer::download::{
-    Action, Config, Download, DownloadError, Event, FetchId, Report,
+    Action, Config, Download, DownloadError, Event, FetchId, ReaderId, Report, SourceId,
 };
 use edge_net_core::transfer::source::{Failure, check_head, range_field};
 
@@ -144,7 +145,7 @@ pub fn complete(
 }
 
 /// The only reader: it reads the whole artifact.
-const READER: u64 = 0;
+const READER: ReaderId = ReaderId(0);
 
 struct Run {
     machine: Download<Kept>,
@@ -158,8 +159,8 @@ struct Run {
 }
 
 impl Run {
-    fn now(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    fn now(&self) -> time::Instant {
+        time::Instant::since_epoch(self.started.elapsed())
     }
 
     fn handle(&mut self, event: Event<Kept>) {
@@ -172,10 +173,7 @@ impl Run {
 
     /// Waits for the next message or timeout, and handles it.
     fn wait(&mut self) -> std::io::Result<()> {
-        let until = self
-            .machine
-            .next_timeout()
-            .map(|at| Duration::from_millis(at.saturating_sub(self.now())));
+        let until = self.machine.next_timeout().map(|at| at.duration_since(self.now()));
         let message = match until {
             None => self.receiver.recv().map_err(RecvTimeoutError::from),
             Some(until) => self.receiver.recv_timeout(until),
@@ -334,36 +332,37 @@ impl Host {
         });
     }
 
-    fn fetch(&self, fetch: FetchId, source: usize, bytes: Range<u64>, stop: Arc<AtomicBool>) {
+    fn fetch(&self, fetch: FetchId, source: SourceId, bytes: Range<u64>, stop: Arc<AtomicBool>) {
         let host = self.clone();
         thread::spawn(move || {
             let mut rest = None;
             let progressed = |bytes| host.tell(Message::Event(Event::Progressed { fetch, bytes }));
-            let message =
-                match host.request(&host.locations[source], &bytes, &stop, &mut rest, progressed) {
-                    Ok((digests, origin)) => Message::Event(Event::Fetched {
-                        fetch,
-                        hashed: Hashed::by_host(Kept(bytes), digests),
-                        origin,
-                    }),
-                    Err(Trouble::Source(failure)) => {
-                        Message::Event(Event::Failed { fetch, failure, rest })
-                    }
-                    Err(Trouble::File(error)) => Message::Unwritable(error),
-                };
+            let location = &host.locations[source.index()];
+            let fetched = host.request(location, &bytes, &stop, &mut rest, progressed);
+            let message = match fetched {
+                Ok((digests, origin)) => Message::Event(Event::Fetched {
+                    fetch,
+                    hashed: Hashed::by_host(Kept(bytes), digests),
+                    origin,
+                }),
+                Err(Trouble::Source(failure)) => {
+                    Message::Event(Event::Failed { fetch, failure, rest })
+                }
+                Err(Trouble::File(error)) => Message::Unwritable(error),
+            };
             host.tell(message);
         });
     }
 
     /// Fetches whole leaves from a source and writes the good ones. Returns the digests of all
     /// leaves and the name of their origin. `rest` is set to the delay that the source asks for
-    /// before the next request, in milliseconds.
+    /// before the next request.
     fn request(
         &self,
         location: &Location,
         bytes: &Range<u64>,
         stop: &AtomicBool,
-        rest: &mut Option<u64>,
+        rest: &mut Option<Duration>,
         progressed: impl Fn(u64),
     ) -> Result<(Vec<Digest>, String), Trouble> {
         let size = self.table.layout().size();

@@ -348,7 +348,7 @@ impl Job<'_> {
         Config {
             lanes: if gateways { settings.ipfs_parallel.0.into() } else { defaults.lanes },
             attempts: u32::from(settings.cdn_retries) + 1,
-            stall: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+            stall: timeout,
             seed: u64::from_ne_bytes(seed),
             ..defaults
         }
@@ -405,11 +405,12 @@ impl Watch for Progress<'_> {
                 if self.verbose || matches!(failure, Failure::BadLeaf(_)) {
                     self.print(&format!(
                         "warning: {}: segment {segment}: {}: {failure}",
-                        self.file, self.names[*source]
+                        self.file,
+                        self.names[source.index()]
                     ));
                 }
             }
-            Report::Failed(_) => {}
+            _ => {}
         }
     }
 }
