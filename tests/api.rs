@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use edge_net_core::dag::blocks::Blocks;
 use edge_net_core::dag::car::{Car, Stretch};
-use edge_net_core::dag::unixfs::{FileHasher, Walk};
+use edge_net_core::dag::hasher::FileHasher;
 use edge_net_core::dag::verify::{Bytes, Hashed, LeafTable, VerifiedLeaves};
+use edge_net_core::dag::walk::Walk;
 use edge_net_core::http::gcs::{HmacKey, ServiceAccount};
 use edge_net_core::http::link::LinkKeys;
 use edge_net_core::transfer::download::{Action, Config, Download, Event};

@@ -1,11 +1,12 @@
 //! CIDs, leaf digests and the walk down a DAG.
 
+use edge_net_core::dag::cid::{DAG_PB, RAW, cid_text, parse_cid};
+use edge_net_core::dag::digest::Digest;
+use edge_net_core::dag::hasher::{FileDigests, FileHasher};
 use edge_net_core::dag::layout::{LEAF_SIZE, Layout};
-use edge_net_core::dag::unixfs::{
-    DAG_PB, Digest, FileDigests, FileHasher, MAX_LINKS, RAW, Walk, WalkError, cid_text, parse_cid,
-    root,
-};
+use edge_net_core::dag::unixfs::{MAX_LINKS, root};
 use edge_net_core::dag::verify::LeafTable;
+use edge_net_core::dag::walk::{Walk, WalkError};
 use ipld_dagpb::{PbLink, PbNode};
 use proptest::prelude::*;
 

@@ -10,8 +10,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use edge_net_core::dag::digest::Digest;
 use edge_net_core::dag::layout::{LEAF_SIZE, LEAVES_PER_SEGMENT, Layout, SEGMENT_SIZE};
-use edge_net_core::dag::unixfs::{self, Digest};
+use edge_net_core::dag::unixfs;
 use edge_net_core::dag::verify::{Bytes, Hashed, LeafTable};
 use edge_net_core::time::Instant;
 use edge_net_core::transfer::download::{

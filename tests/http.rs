@@ -1,6 +1,7 @@
 //! Preconditions, answers and paths.
 
-use edge_net_core::dag::unixfs::{Digest, RAW, cid_text};
+use edge_net_core::dag::cid::{RAW, cid_text};
+use edge_net_core::dag::digest::Digest;
 use edge_net_core::http::answer::{
     Freshness, ModelPath, Resource, answer, entity_tag, media_type, problem,
 };

@@ -2,7 +2,8 @@
 
 use base64ct::{Base64, Encoding as _};
 use ed25519_dalek::{Signature, SigningKey};
-use edge_net_core::dag::unixfs::{DAG_PB, Digest, RAW, cid_text};
+use edge_net_core::dag::cid::{DAG_PB, RAW, cid_text};
+use edge_net_core::dag::digest::Digest;
 use edge_net_core::time::UnixTime;
 use edge_net_core::trust::manifest::{
     MAX_ARTIFACTS, MAX_SIZE, Manifest, ManifestError, is_filename, is_id,

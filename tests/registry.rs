@@ -2,8 +2,9 @@
 
 use base64ct::{Base64, Encoding as _};
 use ed25519_dalek::SigningKey;
+use edge_net_core::dag::cid::{DAG_PB, RAW, cid_text};
+use edge_net_core::dag::digest::Digest;
 use edge_net_core::dag::layout::LEAF_SIZE;
-use edge_net_core::dag::unixfs::{DAG_PB, Digest, RAW, cid_text};
 use edge_net_core::http::registry::{
     BadFilter, Filter, Known, Limit, Offer, Publication, Rejection, Summary,
 };

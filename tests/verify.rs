@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use edge_net_core::dag::cid::RAW;
+use edge_net_core::dag::hasher::{FileDigests, FileHasher};
 use edge_net_core::dag::layout::{LEAF_SIZE, Layout};
-use edge_net_core::dag::unixfs::{FileDigests, FileHasher, RAW};
 use edge_net_core::dag::verify::{Hashed, LeafTable, LeafTableError, Verdict};
 use proptest::prelude::*;
 

@@ -17,8 +17,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use edge_net_core::dag::digest::Digest;
 use edge_net_core::dag::layout::{LEAF_SIZE, Layout, SEGMENT_SIZE};
-use edge_net_core::dag::unixfs::Digest;
 use edge_net_core::dag::verify::{Bytes, Hashed, LeafTable};
 use edge_net_core::time;
 use edge_net_core::transfer::download::{

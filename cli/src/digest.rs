@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use edge_net_core::dag::unixfs::{FileDigests, FileHasher};
+use edge_net_core::dag::hasher::{FileDigests, FileHasher};
 
 use crate::files::{FileError, of_file};
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use edge_net_core::dag::blocks::Blocks;
 use edge_net_core::dag::car::{Car, Duplicates, Extent, Piece};
-use edge_net_core::dag::unixfs::FileDigests;
+use edge_net_core::dag::hasher::FileDigests;
 use edge_net_core::dag::verify::LeafTable;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use edge_net_core::dag::unixfs::{FileDigests, PROFILE, cid_text};
+use edge_net_core::dag::cid::cid_text;
+use edge_net_core::dag::hasher::FileDigests;
+use edge_net_core::dag::unixfs::PROFILE;
 use edge_net_core::trust::manifest::is_filename;
 use serde_json::{Value, json};
 

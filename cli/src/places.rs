@@ -4,8 +4,8 @@
 use std::thread::sleep;
 use std::time::{Duration, SystemTime};
 
-use edge_net_core::dag::unixfs::Walk;
 use edge_net_core::dag::verify::LeafTable;
+use edge_net_core::dag::walk::Walk;
 use edge_net_core::transfer::source::{Failure, Source, SourceKind};
 use edge_net_core::trust::manifest::{Artifact, MAX_MANIFEST_BYTES, Manifest};
 use edge_net_core::trust::signature::{Floor, PinnedKeys, Refusal, VerifiedManifest};

@@ -6,7 +6,8 @@ use arbitrary::{Arbitrary, Result, Unstructured};
 use cid::Cid;
 use edge_net_core::dag::blocks::Blocks;
 use edge_net_core::dag::layout::{LEAF_SIZE, Layout};
-use edge_net_core::dag::unixfs::{Digest, MAX_LINKS, root};
+use edge_net_core::dag::digest::Digest;
+use edge_net_core::dag::unixfs::{MAX_LINKS, root};
 use edge_net_core::dag::verify::LeafTable;
 
 /// An artifact, known by its leaf table.

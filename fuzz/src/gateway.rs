@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use edge_net_core::dag::car::Extent;
-use edge_net_core::dag::unixfs::cid_text;
+use edge_net_core::dag::cid::cid_text;
 use edge_net_core::http::gateway::{Asked, Format, Refused, Scope};
 use edge_net_core::trust::manifest::MAX_SIZE;
 use http::HeaderMap;

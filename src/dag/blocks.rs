@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use cid::Cid;
 
+use crate::dag::cid::{DAG_PB, RAW};
+use crate::dag::digest::Digest;
 use crate::dag::layout::Layout;
-use crate::dag::unixfs::{self, DAG_PB, Digest, MAX_LINKS, RAW, Subtree};
+use crate::dag::unixfs::{self, MAX_LINKS, Subtree};
 use crate::dag::verify::LeafTable;
 
 /// Leaves or nodes below a node, but for the last one of a level.

@@ -2,6 +2,10 @@
 
 pub mod blocks;
 pub mod car;
+pub mod cid;
+pub mod digest;
+pub mod hasher;
 pub mod layout;
 pub mod unixfs;
 pub mod verify;
+pub mod walk;

@@ -6,8 +6,10 @@ use std::ops::Range;
 
 use cid::Cid;
 
+use crate::dag::cid::cid_text;
+use crate::dag::digest::Digest;
 use crate::dag::layout::{LEAF_SIZE, Layout};
-use crate::dag::unixfs::{self, Digest};
+use crate::dag::unixfs;
 
 /// A handle to bytes that can be cut without copying: a `Uint8Array` in the workers, `Arc`ed bytes
 /// natively. The core never looks inside.
@@ -193,10 +195,7 @@ impl LeafTable {
         }
         let root = unixfs::root(&digests, size);
         if root != *cid {
-            return Err(LeafTableError::WrongRoot {
-                got: unixfs::cid_text(&root),
-                want: unixfs::cid_text(cid),
-            });
+            return Err(LeafTableError::WrongRoot { got: cid_text(&root), want: cid_text(cid) });
         }
         Ok(Self { layout, digests })
     }

@@ -11,7 +11,7 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use serde_json::json;
 
-use crate::dag::unixfs::cid_text;
+use crate::dag::cid::cid_text;
 use crate::http::range::{self, RangeRequest};
 use crate::trust::manifest::{Artifact, Manifest};
 

@@ -14,7 +14,7 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::dag::car::{Duplicates, Extent};
-use crate::dag::unixfs::{cid_text, parse_cid};
+use crate::dag::cid::{cid_text, parse_cid};
 use crate::http::answer::lists;
 
 /// Media type of a block.

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use http::StatusCode;
 
-use crate::dag::unixfs::cid_text;
+use crate::dag::cid::cid_text;
 use crate::http::range::parse_content_range;
 use crate::trust::manifest::{Artifact, Manifest};
 
@@ -59,7 +59,7 @@ impl Source {
         }
     }
 
-    /// URL of an artifact's leaf table; gateways have none, their blocks tell it ([`crate::dag::unixfs::Walk`]).
+    /// URL of an artifact's leaf table; gateways have none, their blocks tell it ([`crate::dag::walk::Walk`]).
     #[must_use]
     pub fn leaf_table_url(&self, manifest: &Manifest, artifact: &Artifact) -> Option<String> {
         (self.kind != SourceKind::Ipfs)

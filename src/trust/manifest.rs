@@ -8,8 +8,10 @@ use semver::Version;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
+use crate::dag::cid::{DAG_PB, RAW, SHA2_256, parse_cid};
+use crate::dag::digest::Digest;
 use crate::dag::layout::{LEAF_SIZE, Layout};
-use crate::dag::unixfs::{DAG_PB, Digest, PROFILE, RAW, SHA2_256, parse_cid};
+use crate::dag::unixfs::PROFILE;
 use crate::time::UnixTime;
 
 /// The largest size an artifact can have: integers in JSON are exact up to 2^53 - 1 (RFC 7493).

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use cid::Cid;
 use edge_net_core::dag::blocks::Blocks;
-use edge_net_core::dag::unixfs::cid_text;
+use edge_net_core::dag::cid::cid_text;
 use edge_net_core::dag::verify::LeafTable;
 use edge_net_core::trust::manifest::{Artifact, Manifest};
 use edge_net_core::trust::signature::{Floor, Refusal, VerifiedManifest};

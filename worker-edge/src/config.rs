@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use edge_net_core::dag::unixfs::Digest;
+use edge_net_core::dag::digest::Digest;
 use edge_net_core::http::gcs::SigningError;
 use edge_net_core::http::link::{LinkKeys, LinkKeysError};
 use edge_net_core::transfer::source::{Source, SourceKind};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use edge_net_core::dag::blocks::{Blocks, Position};
 use edge_net_core::dag::car::{self, Car, Piece, Stretch};
-use edge_net_core::dag::unixfs::cid_text;
+use edge_net_core::dag::cid::cid_text;
 use edge_net_core::http::gateway::{Asked, Format};
 use http::header::{ACCEPT, IF_NONE_MATCH};
 use http::{HeaderMap, Method, StatusCode};

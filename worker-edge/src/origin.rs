@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::rc::Rc;
 
+use edge_net_core::dag::cid::cid_text;
 use edge_net_core::dag::layout::LEAVES_PER_SEGMENT;
 use edge_net_core::transfer::download::{self, Report};
 use edge_net_core::transfer::source::Failure;

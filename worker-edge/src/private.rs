@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use edge_net_core::dag::unixfs::Digest;
+use edge_net_core::dag::digest::Digest;
 use edge_net_core::http::link::{LinkKeys, Reach};
 use edge_net_core::time::UnixTime;
 use edge_net_driver::log;

@@ -6,7 +6,8 @@ use std::future::Future;
 use std::rc::Rc;
 
 use cid::Cid;
-use edge_net_core::dag::unixfs::{Digest, cid_text};
+use edge_net_core::dag::cid::cid_text;
+use edge_net_core::dag::digest::Digest;
 use edge_net_core::http::registry::{
     Filter, Known, Offer, Publication, Rejection, Release, Summary,
 };

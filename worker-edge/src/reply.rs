@@ -1,6 +1,6 @@
 //! Responses: the headers that all of them have, problems (RFC 9457), and small bodies.
 
-use edge_net_core::dag::unixfs::Digest;
+use edge_net_core::dag::digest::Digest;
 use edge_net_core::http::answer::{self, Freshness, PROBLEM_JSON};
 use edge_net_driver::log;
 use edge_net_driver::lookup::NoManifest;

@@ -4,8 +4,8 @@
 use std::ops::Range;
 use std::rc::Rc;
 
+use edge_net_core::dag::cid::cid_text;
 use edge_net_core::dag::layout::Layout;
-use edge_net_core::dag::unixfs::cid_text;
 use edge_net_core::dag::verify::Bytes as _;
 use edge_net_driver::host::{self, HostBytes};
 use edge_net_driver::log;

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use edge_net_core::dag::unixfs::cid_text;
+use edge_net_core::dag::cid::cid_text;
 use edge_net_core::dag::verify::LeafTable;
 use edge_net_core::trust::manifest::{self, Manifest};
 use edge_net_driver::lookup;

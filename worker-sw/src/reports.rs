@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use edge_net_core::dag::unixfs::cid_text;
+use edge_net_core::dag::cid::cid_text;
 use edge_net_core::transfer::download::Report;
 use edge_net_core::trust::manifest::{Artifact, Manifest};
 use js_sys::{Function, Object, Reflect};

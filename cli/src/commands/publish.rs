@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use ed25519_dalek::SigningKey;
-use edge_net_core::dag::unixfs::cid_text;
+use edge_net_core::dag::cid::cid_text;
 use edge_net_core::http::answer::{Freshness, media_type};
 use edge_net_core::http::registry::content;
 use edge_net_core::trust::manifest::Manifest;

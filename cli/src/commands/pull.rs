@@ -5,7 +5,8 @@ use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use edge_net_core::dag::unixfs::{Digest, RAW, cid_text};
+use edge_net_core::dag::cid::{RAW, cid_text};
+use edge_net_core::dag::digest::Digest;
 use edge_net_core::dag::verify::LeafTable;
 use edge_net_core::transfer::download::{Config, Report};
 use edge_net_core::transfer::source::{Failure, SourceKind};

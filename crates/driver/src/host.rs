@@ -3,8 +3,8 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use edge_net_core::dag::digest::Digest;
 use edge_net_core::dag::layout::LEAF_SIZE;
-use edge_net_core::dag::unixfs::Digest;
 use edge_net_core::dag::verify::{Bytes, Hashed};
 use edge_net_core::time::{Instant, UnixTime};
 use edge_net_core::transfer::source::Failure;

@@ -1,8 +1,8 @@
 //! Finds the small things a download needs first: the signed manifest and the leaf table.
 
 use cid::Cid;
-use edge_net_core::dag::unixfs::Walk;
 use edge_net_core::dag::verify::LeafTable;
+use edge_net_core::dag::walk::Walk;
 use edge_net_core::transfer::source::{Failure, Source};
 use edge_net_core::trust::manifest::{Artifact, MAX_MANIFEST_BYTES, Manifest};
 use edge_net_core::trust::signature::{Floor, PinnedKeys, Refusal, VerifiedManifest};

@@ -5,7 +5,7 @@
 mod fake;
 
 use edge_net_core::dag::blocks::{Blocks, Position};
-use edge_net_core::dag::unixfs::parse_cid;
+use edge_net_core::dag::cid::parse_cid;
 use edge_net_core::transfer::source::{Failure, Source, SourceKind};
 use edge_net_core::trust::signature::Floor;
 use edge_net_driver::lookup::{self, Accepted, Access, NoManifest, Places, Public};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use edge_net_core::dag::unixfs::cid_text;
+use edge_net_core::dag::cid::cid_text;
 use futures::lock::Mutex;
 use js_sys::{Function, Uint8Array};
 use serde_json::json;

@@ -2,7 +2,9 @@
 
 use base64ct::{Base64, Encoding as _};
 use ed25519_dalek::SigningKey;
-use edge_net_core::dag::unixfs::{self, Digest, cid_text};
+use edge_net_core::dag::cid::cid_text;
+use edge_net_core::dag::digest::Digest;
+use edge_net_core::dag::unixfs::{self};
 use edge_net_core::trust::manifest::Manifest;
 use edge_net_core::trust::signature::{PinnedKeys, sign};
 use serde_json::{Value, json};
