@@ -1,8 +1,8 @@
 //! Preconditions and ranges of a request for an artifact.
 
-use edge_net_core::dag::layout::LEAF_SIZE;
 use edge_net_core::dag::cid::{DAG_PB, RAW, cid_text};
 use edge_net_core::dag::digest::Digest;
+use edge_net_core::dag::layout::LEAF_SIZE;
 use edge_net_core::http::answer::{self, Freshness, entity_tag};
 use edge_net_core::http::range::{self, RangeRequest, parse_content_range};
 use edge_net_core::trust::manifest::{MAX_SIZE, Manifest};

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use arbitrary::{Arbitrary, Result, Unstructured};
 use cid::Cid;
 use edge_net_core::dag::blocks::Blocks;
-use edge_net_core::dag::layout::{LEAF_SIZE, Layout};
 use edge_net_core::dag::digest::Digest;
+use edge_net_core::dag::layout::{LEAF_SIZE, Layout};
 use edge_net_core::dag::unixfs::{MAX_LINKS, root};
 use edge_net_core::dag::verify::LeafTable;
 

@@ -8,9 +8,9 @@ use arbitrary::{Arbitrary, Unstructured};
 use cid::Cid;
 use edge_net_core::dag::blocks::{Blocks, Position};
 use edge_net_core::dag::car::{Car, Duplicates, Extent, Piece, header};
-use edge_net_core::dag::layout::SEGMENT_SIZE;
 use edge_net_core::dag::cid::{DAG_PB, RAW};
 use edge_net_core::dag::digest::Digest;
+use edge_net_core::dag::layout::SEGMENT_SIZE;
 use edge_net_core::dag::walk::Walk;
 use ipld_dagpb::{PbLink, PbNode};
 

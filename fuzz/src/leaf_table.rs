@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use arbitrary::{Arbitrary, Unstructured};
-use edge_net_core::dag::layout::{LEAF_SIZE, Layout};
 use edge_net_core::dag::digest::Digest;
+use edge_net_core::dag::layout::{LEAF_SIZE, Layout};
 use edge_net_core::dag::unixfs::root;
 use edge_net_core::dag::verify::{Bytes, Hashed, LeafTable, LeafTableError, VerifiedLeaves};
 

@@ -4,9 +4,9 @@ use std::sync::LazyLock;
 
 use base64ct::{Base64, Encoding as _};
 use ed25519_dalek::SigningKey;
-use edge_net_core::dag::layout::LEAF_SIZE;
 use edge_net_core::dag::cid::{DAG_PB, RAW};
 use edge_net_core::dag::digest::Digest;
+use edge_net_core::dag::layout::LEAF_SIZE;
 use edge_net_core::trust::manifest::{MAX_ARTIFACTS, MAX_SIZE, Manifest, is_filename, is_id};
 use edge_net_core::trust::signature::{PinnedKeys, VerifiedManifest, sign};
 use serde_json::{Map, Value};

@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use arbitrary::{Arbitrary, Unstructured};
 use cid::Cid;
 use cid::multihash::Multihash;
-use edge_net_core::dag::layout::{LEAF_SIZE, Layout};
 use edge_net_core::dag::cid::{DAG_PB, RAW};
 use edge_net_core::dag::digest::Digest;
+use edge_net_core::dag::layout::{LEAF_SIZE, Layout};
 use edge_net_core::dag::unixfs::root;
-use edge_net_core::dag::walk::{Walk, WalkError};
 use edge_net_core::dag::verify::LeafTable;
+use edge_net_core::dag::walk::{Walk, WalkError};
 use edge_net_core::trust::manifest::MAX_SIZE;
 use ipld_dagpb::{PbLink, PbNode};
 

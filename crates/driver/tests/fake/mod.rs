@@ -10,8 +10,8 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use edge_net_core::dag::layout::LEAF_SIZE;
 use edge_net_core::dag::digest::Digest;
+use edge_net_core::dag::layout::LEAF_SIZE;
 use edge_net_core::dag::unixfs::{self};
 use edge_net_core::dag::verify::LeafTable;
 use edge_net_core::transfer::download::{Config, DownloadError, Report};
