@@ -24,7 +24,7 @@ use edge_net_core::time;
 use edge_net_core::transfer::download::{
     Action, Config, Download, DownloadError, Event, FetchId, ReaderId, Report, SourceId,
 };
-use edge_net_core::transfer::source::{Failure, check_head, range_field};
+use edge_net_core::transfer::source::{self, Failure, check_head, range_field};
 
 use crate::files::{FileError, of_file};
 use crate::places::{Place, failure_of, retry_after};
@@ -374,9 +374,7 @@ impl Host {
         *rest = retry_after(&response);
         let field = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
         check_head(response.status().as_u16(), field("Content-Range"), bytes, size)?;
-        let origin = field("Server-Timing").and_then(origin_in);
-        let origin = origin
-            .map_or_else(|| location.name.clone(), |origin| format!("{}:{origin}", location.name));
+        let origin = source::origin(&location.name, field("Server-Timing"));
         progressed(0);
 
         let mut body = response.into_body().into_with_config().limit(u64::MAX).reader();
@@ -466,11 +464,4 @@ fn read(body: &mut impl Read, buffer: &mut [u8]) -> Result<usize, Failure> {
             read => return read.map_err(|error| failure_of(&ureq::Error::from(error))),
         }
     }
-}
-
-/// Where our edge says it got the bytes: the `origin` metric of `Server-Timing`.
-fn origin_in(server_timing: &str) -> Option<String> {
-    let origin =
-        server_timing.split(',').find_map(|metric| metric.trim().strip_prefix("origin;desc="))?;
-    Some(origin.trim_matches('"').to_owned())
 }

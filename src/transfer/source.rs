@@ -163,3 +163,22 @@ pub fn check_head(
         _ => Err(Failure::Status(status)),
     }
 }
+
+/// Names where the bytes of a response came from, for people: the source, and after a colon the place
+/// where an edge got them, which its `Server-Timing` field names as the metric `origin`.
+///
+/// ```
+/// use edge_net_core::transfer::source::origin;
+///
+/// assert_eq!(origin("edge", Some(r#"cache;desc="HIT", origin;desc="gcs""#)), "edge:gcs");
+/// assert_eq!(origin("gcs", None), "gcs");
+/// ```
+#[must_use]
+pub fn origin(source: &str, server_timing: Option<&str>) -> String {
+    let metrics = server_timing.unwrap_or_default().split(',');
+    let mut origins = metrics.filter_map(|metric| metric.trim().strip_prefix("origin;desc="));
+    origins.next().map_or_else(
+        || source.to_owned(),
+        |origin| format!("{source}:{}", origin.trim_matches('"')),
+    )
+}

@@ -12,7 +12,7 @@ use edge_net_core::time::Instant;
 use edge_net_core::transfer::download::{
     Action, Config, Download, DownloadError, Event, FetchId, Pace, ReaderId, Report, SourceId,
 };
-use edge_net_core::transfer::source::{Failure, check_head, range_field};
+use edge_net_core::transfer::source::{self, Failure, check_head, range_field};
 use futures::StreamExt;
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use js_sys::{Object, Uint8Array};
@@ -263,10 +263,9 @@ impl<S: SegmentStore> Session<S> {
     }
 
     /// Where the bytes of an answer come from.
-    pub(crate) fn origin(&self, source: SourceId, response: &Response) -> String {
-        let name = &self.0.locations[source.index()].name;
-        let origin = host::field(response, "Server-Timing").and_then(|timing| origin_in(&timing));
-        origin.map_or_else(|| name.clone(), |origin| format!("{name}:{origin}"))
+    pub(crate) fn origin(&self, id: SourceId, response: &Response) -> String {
+        let timing = host::field(response, "Server-Timing");
+        source::origin(&self.0.locations[id.index()].name, timing.as_deref())
     }
 
     async fn fetch(
@@ -322,13 +321,6 @@ fn take<K: PartialEq, T>(list: &RefCell<Vec<(K, T)>>, key: &K) -> Option<T> {
     let mut list = list.borrow_mut();
     let at = list.iter().position(|(id, _)| id == key)?;
     Some(list.swap_remove(at).1)
-}
-
-/// Where our edge says it got the bytes: the `origin` metric of `Server-Timing`.
-fn origin_in(server_timing: &str) -> Option<String> {
-    let origin =
-        server_timing.split(',').find_map(|metric| metric.trim().strip_prefix("origin;desc="))?;
-    Some(origin.trim_matches('"').to_owned())
 }
 
 /// Reads a byte range of an artifact, verified.
