@@ -1,45 +1,45 @@
-//! Which models embed text: what of a manifest is needed for that.
+//! Which models embed text, and which of their files that needs.
 
 use crate::trust::manifest::{Artifact, Manifest};
 
-/// The type of models that embed.
+/// The manifest's `type` of models that embed text.
 const KIND: &str = "embedding";
-/// Bytes of a model at the most: what is made of it has to fit into an isolate of 128 MB, with another one.
+/// The largest model in bytes: two loaded models have to fit into an isolate of 128 MB.
 pub const MAX_MODEL_BYTES: u64 = 64 << 20;
-/// Bytes of a tokenizer at the most.
+/// The largest tokenizer in bytes.
 pub const MAX_TOKENIZER_BYTES: u64 = 4 << 20;
-/// Bytes of each of the other files at the most.
+/// The largest size in bytes of each other file.
 pub const MAX_SETTINGS_BYTES: u64 = 64 << 10;
 
 /// Why a model does not embed text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotEmbeddable {
-    /// It does something else.
+    /// The model has another type.
     #[error("its type is {0:?}, not {KIND:?}")]
     Kind(String),
-    /// It has no graph that can be run.
+    /// The model has no ONNX graph.
     #[error("it has no ONNX file")]
     NoModel,
-    /// It has several, and nothing says which is meant.
+    /// The model has several ONNX graphs, and no role marks one.
     #[error("it has {0} ONNX files, and none of them has the role \"model\"")]
     SeveralModels(usize),
-    /// Texts cannot be cut into tokens.
+    /// The model has no tokenizer.
     #[error("it has no tokenizer.json")]
     NoTokenizer,
-    /// A file that is too large for an isolate.
-    #[error("{file} has {size} bytes, of which {limit} are taken at the most")]
+    /// A file is too large for an isolate.
+    #[error("{file} has {size} bytes; the limit is {limit}")]
     TooLarge {
-        /// The file.
+        /// Name of the file.
         file: String,
-        /// Its size.
+        /// Its size in bytes.
         size: u64,
-        /// The limit.
+        /// The limit in bytes.
         limit: u64,
     },
 }
 
-/// The files that embedding takes.
+/// The files that embedding needs.
 #[derive(Debug, Clone, Copy)]
 pub struct Parts<'a> {
     /// The ONNX graph.
@@ -49,10 +49,10 @@ pub struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    /// The parts of a model that embeds text.
+    /// Finds the files of a model that embeds text.
     ///
     /// # Errors
-    /// [`NotEmbeddable`].
+    /// [`NotEmbeddable`] says why the model does not embed text.
     pub fn of(manifest: &'a Manifest) -> Result<Self, NotEmbeddable> {
         if manifest.kind != KIND {
             return Err(NotEmbeddable::Kind(manifest.kind.clone()));
@@ -72,7 +72,7 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// The ONNX file of a model: the only one, or the one whose role is that.
+/// The ONNX file of a model: the only one, or the one with the role `model`.
 ///
 /// # Errors
 /// [`NotEmbeddable::NoModel`] and [`NotEmbeddable::SeveralModels`].

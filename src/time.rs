@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A point in time on a monotonic clock, as the time since an epoch that the driver chooses.
 ///
-/// It stands in for [`std::time::Instant`], which panics on `wasm32-unknown-unknown`. A native driver
-/// takes its start as the epoch:
+/// It stands in for [`std::time::Instant`], which panics on `wasm32-unknown-unknown`. A native
+/// driver takes its start as the epoch:
 ///
 /// ```
 /// use edge_net_core::time::Instant;
@@ -140,8 +140,8 @@ impl fmt::Display for UnixTime {
     }
 }
 
-/// The whole milliseconds of a length of time; saturates. [`Duration::as_millis`] has 128 bits, whose
-/// arithmetic is large in WebAssembly.
+/// The whole milliseconds of a length of time; saturates. [`Duration::as_millis`] has 128 bits,
+/// whose arithmetic is large in WebAssembly.
 pub(crate) const fn millis(length: Duration) -> u64 {
     let rest = length.subsec_millis() as u64; // `From` is not const.
     length.as_secs().saturating_mul(1000).saturating_add(rest)

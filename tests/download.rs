@@ -775,7 +775,7 @@ impl<'a> Simulation<'a> {
                     self.tally.bad_leaves += 1;
                 }
                 Report::Refused { failure, .. } => {
-                    self.tally.stalled += u64::from(failure == Failure::Stalled)
+                    self.tally.stalled += u64::from(failure == Failure::Stalled);
                 }
                 Report::Received { .. } | Report::Failed(_) => {}
                 other => panic!("the simulation does not know {other:?}"),

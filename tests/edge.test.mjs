@@ -246,7 +246,7 @@ describe('the edge', () => {
       const other = await publishSmall(stack, { id: 'other', version: '1.0.0' });
       const { status, detail } = await spoilt('spoilt-subject', () => other);
       assert.equal(status, 502);
-      assert.match(detail, /asked for spoilt-subject, but the manifest is of other 1\.0\.0/);
+      assert.match(detail, /requested spoilt-subject, but the manifest is of other 1\.0\.0/);
     });
 
     test('no signature', async () => {

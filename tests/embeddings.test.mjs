@@ -275,7 +275,7 @@ describe('embeddings at the edge', () => {
       'no dimensions',
       { model: DEMO.id, input: 'text', dimensions: 0 },
       400,
-      /from 1 on/,
+      /at least 1/,
       { param: 'dimensions' },
     ],
     [

@@ -127,7 +127,7 @@ describe('private models', () => {
     const { notes: newer } = await (await download('secret', { token: 'the-token' })).json();
     assert.match(newer, /key=new/);
     await restart(keysText('new', 'new'));
-    assert.match(await detail(notes), /signed with a key that is not known here/);
+    assert.match(await detail(notes), /signed with a key that is unknown here/);
     assert.equal(await status(newer), 200);
   });
 });

@@ -168,7 +168,7 @@ fn each_field_is_named_when_it_is_wrong() {
         (
             "/version",
             Some(json!("v1.0.0")),
-            "`version` is \"v1.0.0\", which is no semantic version",
+            "`version` is \"v1.0.0\", which is not a semantic version",
         ),
         ("/version", Some(json!("1.0")), "`version` is"),
         ("/version", Some(json!(1.0)), "`version` must be a string"),
@@ -195,7 +195,7 @@ fn each_field_is_named_when_it_is_wrong() {
         (
             "/artifacts/tokenizer/filename",
             Some(json!("model.onnx")),
-            "`artifacts.tokenizer.filename` is \"model.onnx\", as artifacts.model.filename is",
+            "`artifacts.tokenizer.filename` is \"model.onnx\", the same as artifacts.model.filename",
         ),
         ("/artifacts/model/size", None, "`artifacts.model.size` is missing"),
         ("/artifacts/model/sha256", None, "`artifacts.model.sha256` is missing"),
@@ -340,13 +340,13 @@ fn members_that_come_twice_are_refused() {
         assert_eq!(text.matches(once).count(), 1, "{once}");
         let error = VerifiedManifest::verify(&text.replace(once, twice), &pinned()).unwrap_err();
         assert!(
-            error.to_string().contains(&format!("the member {named:?} comes twice")),
+            error.to_string().contains(&format!("the member {named:?} appears twice")),
             "{error}"
         );
     }
     let key = Base64::encode_string(key().verifying_key().as_bytes());
     let error = PinnedKeys::parse(&format!(r#"{{"a":"{key}","a":"{key}"}}"#)).unwrap_err();
-    assert!(error.to_string().contains("the member \"a\" comes twice"), "{error}");
+    assert!(error.to_string().contains("the member \"a\" appears twice"), "{error}");
 }
 
 #[test]
@@ -634,11 +634,11 @@ fn a_manifest_is_of_the_model_that_was_asked_for() {
     assert!(manifest().about("minilm-l6", None).is_ok());
     assert!(manifest().about("minilm-l6", Some(&version("1.2.3"))).is_ok());
     let error = manifest().about("other", None).unwrap_err();
-    assert_eq!(error.to_string(), "asked for other, but the manifest is of minilm-l6 1.2.3");
+    assert_eq!(error.to_string(), "requested other, but the manifest is of minilm-l6 1.2.3");
     let error = manifest().about("minilm-l6", Some(&version("1.2.4"))).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "asked for minilm-l6 1.2.4, but the manifest is of minilm-l6 1.2.3"
+        "requested minilm-l6 1.2.4, but the manifest is of minilm-l6 1.2.3"
     );
 }
 

@@ -1,5 +1,5 @@
-//! The blocks of an artifact's DAG, as any IPFS client knows them: the leaves are byte ranges of the artifact, the inner
-//! nodes are made again from the leaf table, so nobody has to keep them.
+//! The blocks of an artifact's DAG, as IPFS clients request them. Leaves are byte ranges of the
+//! artifact; inner nodes are computed from the leaf table, so they need no storage.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,37 +12,38 @@ use crate::dag::layout::Layout;
 use crate::dag::unixfs::{self, MAX_LINKS, Subtree};
 use crate::dag::verify::LeafTable;
 
-/// Leaves or nodes below a node, but for the last one of a level.
+/// Children of every node except the last of a level.
 const FAN_OUT: u64 = MAX_LINKS as u64;
 
 /// The DAG of one artifact.
 #[derive(Debug)]
 pub struct Blocks {
     table: Arc<LeafTable>,
-    /// Inner nodes, the lowest level first, the root alone in the last; none over a single leaf.
+    /// Inner nodes: the lowest level first, the root alone in the last. A single leaf has none.
     levels: Vec<Vec<Subtree>>,
 }
 
-/// Where a block stands in the [`Blocks`] that gave this. Exhaustive: UnixFS files have no other blocks.
+/// The place of a block in the [`Blocks`] that returned it. Exhaustive: UnixFS files have no other
+/// blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Position {
-    /// The leaf of this number.
+    /// The leaf with this number.
     Leaf(u64),
     /// An inner node.
     Inner(Inner),
 }
 
-/// Where an inner node stands.
+/// The place of an inner node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Inner {
-    /// Levels between it and the leaves.
+    /// Number of levels between it and the leaves.
     level: usize,
     /// Number within its level.
     index: u64,
 }
 
 impl Blocks {
-    /// The blocks of the artifact of `table`.
+    /// The blocks of the artifact with this leaf table.
     #[must_use]
     pub fn over(table: Arc<LeafTable>) -> Self {
         let levels = unixfs::inner_levels(table.digests(), table.layout());
@@ -60,13 +61,13 @@ impl Blocks {
         layout.leaves() > least && Digest::of_cid(cid).is_some()
     }
 
-    /// How the artifact is cut.
+    /// The artifact's layout.
     #[must_use]
     pub fn layout(&self) -> Layout {
         self.table.layout()
     }
 
-    /// The root.
+    /// The root block.
     #[must_use]
     pub const fn root(&self) -> Position {
         match self.levels.len().checked_sub(1) {
@@ -75,7 +76,7 @@ impl Blocks {
         }
     }
 
-    /// Where the block `cid` stands first, if it is one of these.
+    /// The first place of the block `cid`; `None` when the artifact does not have it.
     #[must_use]
     pub fn find(&self, cid: &Cid) -> Option<Position> {
         let digest = Digest::of_cid(cid)?;
@@ -100,7 +101,7 @@ impl Blocks {
         }
     }
 
-    /// Bytes in a block.
+    /// Size of a block in bytes.
     #[must_use]
     pub fn size(&self, at: Position) -> u64 {
         match at {
@@ -119,13 +120,13 @@ impl Blocks {
         }
     }
 
-    /// The bytes of the artifact that a leaf is.
+    /// The byte range of a leaf in the artifact.
     #[must_use]
     pub fn leaf(&self, leaf: u64) -> Range<u64> {
         self.table.layout().bytes_of_leaves(&(leaf..leaf + 1))
     }
 
-    /// The bytes of an inner node: dag-pb.
+    /// The dag-pb bytes of an inner node.
     #[must_use]
     pub fn inner(&self, inner: Inner) -> Vec<u8> {
         let children = self.children(inner);
@@ -138,13 +139,13 @@ impl Blocks {
         }
     }
 
-    /// The bytes of the artifact at and below a block: the file that it is the root of.
+    /// The byte range of the artifact in and below a block: the file of which it is the root.
     #[must_use]
     pub fn content(&self, at: Position) -> Range<u64> {
         self.table.layout().bytes_of_leaves(&self.leaves(at))
     }
 
-    /// The leaves at and below a block.
+    /// The leaves in and below a block.
     pub(crate) fn leaves(&self, at: Position) -> Range<u64> {
         match at {
             Position::Leaf(leaf) => leaf..leaf + 1,
@@ -155,7 +156,7 @@ impl Blocks {
         }
     }
 
-    /// The blocks that an inner node links to, of which only those that hold some of `leaves`.
+    /// The blocks that an inner node links to and that contain some of `leaves`.
     pub(crate) fn below(
         &self,
         inner: Inner,
@@ -171,7 +172,8 @@ impl Blocks {
         })
     }
 
-    /// Of the blocks over and of `leaves`, those that a walk meets again, level by level from the leaves up.
+    /// The blocks of `leaves`, and above them, that a walk meets again, by level from the leaves
+    /// up.
     pub(crate) fn repeated(&self, leaves: &Range<u64>) -> Vec<Vec<u64>> {
         let of_leaves = again(leaves.clone(), |leaf| self.table.digests()[to_index(leaf)]);
         let of_level = |(level, nodes): (usize, &Vec<Subtree>)| {
@@ -182,7 +184,7 @@ impl Blocks {
         std::iter::once(of_leaves).chain(self.levels.iter().enumerate().map(of_level)).collect()
     }
 
-    /// Numbers, within the level below, of what a node links to.
+    /// Numbers of a node's children within the level below.
     fn children(&self, inner: Inner) -> Range<u64> {
         let below = match inner.level.checked_sub(1) {
             None => self.table.layout().leaves(),
@@ -198,7 +200,7 @@ impl Blocks {
 }
 
 impl Position {
-    /// Which of [`Blocks::repeated`]'s levels this is of, and the number there.
+    /// The index in the levels of [`Blocks::repeated`], and the number within that level.
     pub(crate) fn place(self) -> (usize, u64) {
         match self {
             Self::Leaf(leaf) => (0, leaf),
@@ -207,15 +209,15 @@ impl Position {
     }
 }
 
-/// Leaves below each node of a level of inner nodes, but for the last.
+/// Leaves below every node of a level of inner nodes except the last.
 fn span(level: usize) -> u64 {
     (0..=level).fold(1, |width, _| width.saturating_mul(FAN_OUT))
 }
 
-/// The numbers whose key a lower number of `all` has too, in order.
+/// The numbers in `all` whose key a lower number has too, in order.
 fn again<K: Ord>(all: Range<u64>, key: impl Fn(u64) -> K) -> Vec<u64> {
     let mut sorted: Vec<u64> = all.collect();
-    // Stable: of those with the same key the lowest stays first.
+    // Stable: among numbers with the same key the lowest stays first.
     sorted.sort_by_key(|i| key(*i));
     let mut again: Vec<u64> =
         sorted.windows(2).filter(|pair| key(pair[0]) == key(pair[1])).map(|pair| pair[1]).collect();
@@ -227,7 +229,7 @@ fn length(bytes: &Range<u64>) -> u64 {
     bytes.end - bytes.start
 }
 
-/// Tables are in memory: their numbers fit.
+/// An index into a table in memory: it fits.
 fn to_index(n: u64) -> usize {
     usize::try_from(n).unwrap_or(usize::MAX)
 }

@@ -1,7 +1,8 @@
-//! Content-addressable archives: a DAG's blocks in one file, depth first, [CARv1](https://ipld.io/specs/transport/car/carv1/).
+//! Content-addressable archives: a DAG's blocks in one file, depth first,
+//! [CARv1](https://ipld.io/specs/transport/car/carv1/).
 //!
-//! What an archive is made of is planned before a byte of the artifact is there, so its length is known beforehand, and it is
-//! sent a segment of the artifact at a time however large that is.
+//! An archive is planned before any byte of the artifact is present. Its length is therefore known
+//! in advance, and it is sent one segment of the artifact at a time.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,52 +14,52 @@ use quick_protobuf::sizeofs::sizeof_varint;
 use crate::dag::blocks::{Blocks, Position};
 use crate::dag::layout::{Layout, SEGMENT_SIZE};
 
-/// Bytes that a [`Stretch`] brings along at the most, but for its last block: nodes over leaves that all came before.
-const BROUGHT: u64 = 1 << 20;
+/// Most bytes of inner nodes in a [`Stretch`], not counting its last block.
+const MAX_OWN: u64 = 1 << 20;
 
-/// What of the DAG below a block an archive has.
+/// Which blocks below a block an archive contains.
 ///
 /// Exhaustive, as the specification's `dag-scope` is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Extent {
-    /// The block alone.
+    /// The block alone: `dag-scope=block`.
     Block,
-    /// All blocks that these bytes of the artifact need to be verified.
+    /// All blocks that are needed to verify these bytes of the artifact: `entity-bytes`.
     Bytes(Range<u64>),
-    /// Everything.
+    /// All blocks: `dag-scope=all`.
     All,
 }
 
-/// What becomes of a block that the DAG has more than once.
+/// How often a block is sent that the DAG has more than once.
 ///
 /// Exhaustive, as the specification's `dups` is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Duplicates {
-    /// It is sent once: `dups=n`.
+    /// Once: `dups=n`.
     Once,
-    /// It is sent each time: `dups=y`.
+    /// Each time: `dups=y`.
     Each,
 }
 
-/// An archive, planned.
+/// A planned archive.
 #[derive(Debug)]
 pub struct Car {
     blocks: Arc<Blocks>,
     root: Position,
-    /// The leaves that are walked to; none where the root is all there is.
+    /// The leaves that the walk visits; none when the archive is the root alone.
     leaves: Range<u64>,
-    /// By level, the numbers of the blocks that are left out: they came before.
+    /// By level, the numbers of repeated blocks, which are left out.
     left_out: Vec<Vec<u64>>,
 }
 
-/// The bytes of an archive before its first block: version 1, and the one root.
+/// The bytes of an archive before its first block: version 1 and the root.
 ///
-/// It is the DAG-CBOR of `{"roots": [root], "version": 1}`, preceded by its length.
+/// They are the length and the DAG-CBOR of `{"roots": [root], "version": 1}`.
 #[must_use]
 pub fn header(root: &Cid) -> Vec<u8> {
     let cid = root.to_bytes();
     let mut map = b"\xa2\x65roots\x81\xd8\x2a".to_vec();
-    // A byte string of the CID after a zero, the "identity multibase" prefix that DAG-CBOR's links have.
+    // A link in DAG-CBOR: a byte string of a zero (the identity multibase prefix) and the CID.
     match u8::try_from(cid.len() + 1).unwrap_or(u8::MAX) {
         short @ ..24 => map.push(0x40 | short),
         long => map.extend([0x58, long]),
@@ -71,7 +72,7 @@ pub fn header(root: &Cid) -> Vec<u8> {
     header
 }
 
-/// What precedes a block of `size` bytes: the length of all that follows in its section, and its CID.
+/// The bytes before a block of `size` bytes: the length of the rest of its section, and its CID.
 fn section(cid: &Cid, size: u64) -> Vec<u8> {
     let cid = cid.to_bytes();
     let mut section = varint(cid.len() as u64 + size);
@@ -79,7 +80,7 @@ fn section(cid: &Cid, size: u64) -> Vec<u8> {
     section
 }
 
-/// The unsigned varint of the multiformats, which is that of Protocol Buffers.
+/// An unsigned varint of multiformats, which Protocol Buffers have too.
 fn varint(n: u64) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(sizeof_varint(n));
     let written = Writer::new(&mut bytes).write_varint(n);
@@ -88,7 +89,7 @@ fn varint(n: u64) -> Vec<u8> {
 }
 
 impl Car {
-    /// The archive of what `extent` says of the DAG below `root`.
+    /// The archive of the blocks below `root` that `extent` selects.
     #[must_use]
     pub fn new(
         blocks: Arc<Blocks>,
@@ -112,13 +113,13 @@ impl Car {
         Self { blocks, root, leaves, left_out }
     }
 
-    /// The bytes of the artifact that the leaves in it come from: from the first of them to the last.
+    /// The byte range of the artifact from its first leaf in the archive to the last.
     #[must_use]
     pub fn content(&self) -> Range<u64> {
         self.blocks.layout().bytes_of_leaves(&self.leaves)
     }
 
-    /// Bytes in the archive.
+    /// Size of the archive in bytes.
     #[must_use]
     pub fn length(self: &Arc<Self>) -> u64 {
         let section = |at| {
@@ -129,7 +130,8 @@ impl Car {
         header + self.positions().map(section).sum::<u64>()
     }
 
-    /// The blocks, in the order in which they are sent: depth first, parents before children, from the start of the file.
+    /// The blocks in the order in which they are sent: depth first, parents before children, from
+    /// the start of the file.
     pub fn positions(self: &Arc<Self>) -> impl Iterator<Item = Position> + use<> {
         let car = Arc::clone(self);
         let mut stack = vec![self.root];
@@ -145,7 +147,7 @@ impl Car {
         walk.filter(|(_, left_out)| !left_out).map(|(at, _)| at)
     }
 
-    /// The archive in the order in which it is sent, cut so that no piece needs more of the artifact than a part of one segment.
+    /// The archive in stretches, in order. Each needs bytes of one segment of the artifact at most.
     pub fn stretches(self: &Arc<Self>) -> impl Iterator<Item = Stretch> + use<> {
         let blocks = Arc::clone(&self.blocks);
         let mut positions = self.positions().peekable();
@@ -153,7 +155,7 @@ impl Car {
         std::iter::from_fn(move || {
             let mut stretch = Stretch::default();
             if let Some(header) = opening.take() {
-                stretch.bring(&header);
+                stretch.add_own(&header);
             }
             while let Some(at) = positions.next_if(|at| stretch.has_room(&blocks, *at)) {
                 stretch.add(&blocks, at);
@@ -168,37 +170,39 @@ impl Car {
     }
 }
 
-/// A run of an archive's bytes, for which a part of one segment of the artifact has to be at hand.
+/// A run of an archive's bytes that needs bytes of one segment of the artifact at most.
 #[derive(Debug, Default)]
 pub struct Stretch {
     pieces: Vec<Piece>,
     needs: Option<(u64, Range<u64>)>,
-    brought: u64,
+    /// Bytes of pieces that are not leaves.
+    own: u64,
 }
 
-/// Bytes of an archive. Exhaustive: whoever sends an archive has to send every kind.
+/// Bytes of an archive. Exhaustive: a sender has to send every kind.
 #[derive(Debug)]
 pub enum Piece {
-    /// These.
+    /// These bytes.
     Here(Vec<u8>),
-    /// These of the artifact: a leaf.
+    /// A leaf: this byte range of the artifact.
     Leaf(Range<u64>),
 }
 
 impl Stretch {
-    /// What it is made of, in order.
+    /// Its pieces, in order.
     #[must_use]
     pub fn pieces(&self) -> &[Piece] {
         &self.pieces
     }
 
-    /// The segment that it needs, and which bytes of the artifact from there: from the first leaf to the last.
+    /// The segment that it needs, and the byte range of the artifact from its first leaf to its
+    /// last.
     #[must_use]
     pub const fn needs(&self) -> Option<&(u64, Range<u64>)> {
         self.needs.as_ref()
     }
 
-    /// Bytes of the archive in it.
+    /// Size in bytes.
     #[must_use]
     pub fn length(&self) -> u64 {
         self.pieces.iter().map(Piece::length).sum()
@@ -211,16 +215,16 @@ impl Stretch {
             }
             _ => true,
         };
-        fits && self.brought < BROUGHT
+        fits && self.own < MAX_OWN
     }
 
     fn add(&mut self, blocks: &Blocks, at: Position) {
-        self.bring(&section(&blocks.cid(at), blocks.size(at)));
+        self.add_own(&section(&blocks.cid(at), blocks.size(at)));
         match at {
-            Position::Inner(inner) => self.bring(&blocks.inner(inner)),
+            Position::Inner(inner) => self.add_own(&blocks.inner(inner)),
             Position::Leaf(leaf) => {
                 let bytes = blocks.leaf(leaf);
-                // The one leaf of an empty artifact needs nothing.
+                // The leaf of an empty artifact needs no bytes.
                 if !bytes.is_empty() {
                     let (_, needs) = self
                         .needs
@@ -232,8 +236,8 @@ impl Stretch {
         }
     }
 
-    fn bring(&mut self, bytes: &[u8]) {
-        self.brought += bytes.len() as u64;
+    fn add_own(&mut self, bytes: &[u8]) {
+        self.own += bytes.len() as u64;
         match self.pieces.last_mut() {
             Some(Piece::Here(before)) => before.extend(bytes),
             _ => self.pieces.push(Piece::Here(bytes.to_vec())),
@@ -242,7 +246,7 @@ impl Stretch {
 }
 
 impl Piece {
-    /// Bytes in it.
+    /// Size in bytes.
     #[must_use]
     pub fn length(&self) -> u64 {
         match self {

@@ -1,4 +1,4 @@
-//! CIDs: version 1, as text in base32, of the blocks that artifacts have.
+//! CIDs of artifacts and their blocks: version 1, SHA-256, written in base32.
 
 use base32ct::{Base32Unpadded, Encoding as _};
 use cid::Cid;
@@ -14,7 +14,7 @@ pub const DAG_PB: u64 = 0x70;
 pub const SHA2_256: u64 = 0x12;
 
 impl Digest {
-    /// The digest inside a CID, where it is one of SHA-256.
+    /// The digest in a CID; `None` for other hashes than SHA-256.
     #[must_use]
     pub fn of_cid(cid: &Cid) -> Option<Self> {
         if cid.hash().code() != SHA2_256 {
@@ -23,7 +23,7 @@ impl Digest {
         Some(Self(cid.hash().digest().try_into().ok()?))
     }
 
-    /// The CIDv1 of a block with this digest.
+    /// The CIDv1 of a block with this digest and multicodec.
     ///
     /// # Panics
     /// Never: 32 bytes fit a multihash of 64.
@@ -34,14 +34,14 @@ impl Digest {
     }
 }
 
-/// A CIDv1 as text: `b` and its base32, as `Display` writes it, but without the tables of all the other
-/// bases, which would be a tenth of the service worker.
+/// A CIDv1 as text: `b` and base32, as `Display` writes it. `Display` would add the tables of all
+/// other bases, a tenth of the service worker.
 #[must_use]
 pub fn cid_text(cid: &Cid) -> String {
     format!("b{}", Base32Unpadded::encode_string(&cid.to_bytes()))
 }
 
-/// Reads a CIDv1 in base32.
+/// Reads a CIDv1 in base32; `None` for anything else.
 #[must_use]
 pub fn parse_cid(text: &str) -> Option<Cid> {
     Cid::try_from(Base32Unpadded::decode_vec(text.strip_prefix('b')?).ok()?).ok()

@@ -15,7 +15,8 @@ impl Digest {
         Self(Sha256::digest(bytes).into())
     }
 
-    /// The digests of the leaves that `bytes` are cut into; no bytes are one leaf of no bytes.
+    /// The digests of the leaves of `bytes`, which start at a leaf. Without bytes there is one
+    /// empty leaf.
     #[must_use]
     pub fn of_leaves(bytes: &[u8]) -> Vec<Self> {
         let leaf = usize::try_from(LEAF_SIZE).unwrap_or(usize::MAX);
@@ -48,8 +49,9 @@ impl Digest {
     }
 }
 
-/// Hashes two things a block of each at a time. A block waits for the one before it, so a processor with instructions for SHA-256 is idle
-/// half of the time: what is hashed by turns takes less than three quarters of the time of one after the other.
+/// Hashes two inputs in turns, one block of each at a time. Each block of SHA-256 depends on the
+/// one before it, so a processor with SHA-256 instructions is idle half of the time; in turns, two
+/// inputs take less than three quarters of the time.
 pub(crate) fn by_turns(
     (one, of_one): (&mut Sha256, &[u8]),
     (other, of_other): (&mut Sha256, &[u8]),

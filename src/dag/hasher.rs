@@ -7,7 +7,7 @@ use crate::dag::digest::{Digest, by_turns};
 use crate::dag::layout::LEAF_SIZE;
 use crate::dag::unixfs::root;
 
-/// Digests and root of bytes that come in pieces: one pass gives SHA-256, leaf table and CID.
+/// Hashes a file that arrives in pieces: one pass gives its SHA-256, leaf digests and CID.
 #[derive(Debug, Default)]
 pub struct FileHasher {
     whole: Sha256,
@@ -17,21 +17,21 @@ pub struct FileHasher {
     leaves: Vec<Digest>,
 }
 
-/// What a [`FileHasher`] found.
+/// The digests that a [`FileHasher`] computed.
 #[derive(Debug, Clone)]
 pub struct FileDigests {
-    /// Bytes seen.
+    /// Size of the file in bytes.
     pub size: u64,
-    /// SHA-256 of the whole.
+    /// SHA-256 of the whole file.
     pub sha256: Digest,
-    /// Root of the DAG.
+    /// Root of the UnixFS DAG.
     pub cid: Cid,
     /// Digest of each leaf.
     pub leaves: Vec<Digest>,
 }
 
 impl FileHasher {
-    /// Takes the next bytes.
+    /// Hashes the next bytes.
     pub fn update(&mut self, mut bytes: &[u8]) {
         self.size += bytes.len() as u64;
         while !bytes.is_empty() {
@@ -46,7 +46,7 @@ impl FileHasher {
         }
     }
 
-    /// What was found.
+    /// The digests of all bytes so far.
     #[must_use]
     pub fn finish(mut self) -> FileDigests {
         if self.in_leaf > 0 || self.leaves.is_empty() {

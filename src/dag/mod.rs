@@ -1,4 +1,5 @@
-//! The Merkle DAG of an artifact: its layout, its CID, the verification of its leaves, its blocks and archives.
+//! The Merkle DAG of an artifact: layout, digests, CID, verification of leaves, blocks and
+//! archives.
 
 pub mod blocks;
 pub mod car;

@@ -13,40 +13,42 @@ use crate::dag::cid::{DAG_PB, RAW};
 use crate::dag::digest::Digest;
 use crate::dag::layout::Layout;
 
-/// Links in a node at the most (kubo's `DefaultLinksPerBlock`).
+/// Most links in a node (kubo's `DefaultLinksPerBlock`).
 pub const MAX_LINKS: usize = 174;
-/// The name of this way of building the DAG, as manifests give it.
+/// The name of this DAG format in manifests.
 pub const PROFILE: &str = "unixfs-v1-2015";
 
-/// A subtree, as the node above it describes it.
+/// A subtree, as its parent node describes it.
 #[derive(Debug)]
 pub(crate) struct Subtree {
     pub(crate) cid: Cid,
-    /// Bytes of the file below.
+    /// Bytes of the file in the subtree.
     file_size: u64,
-    /// Bytes of all blocks below, this one included: the link's `Tsize`.
+    /// Bytes of all blocks of the subtree, its root included: the link's `Tsize`.
     pub(crate) cumulative_size: u64,
 }
 
-/// The root CID of the artifact of `size` bytes whose leaves have the digests `leaves`, in order.
+/// The root CID of an artifact of `size` bytes; `leaves` are the digests of its leaves, in order.
 ///
-/// The number of digests must be the layout's; the caller checks ([`crate::dag::verify::LeafTable`] does).
+/// The caller checks that there is a digest for each leaf of the layout.
 #[must_use]
 pub fn root(leaves: &[Digest], size: u64) -> Cid {
     let top = climb(over_leaves(leaves, 0, Layout::new(size)), drop);
     top.map_or_else(|| Digest::of(&[]).to_cid(RAW), |root| root.cid)
 }
 
-/// The levels of inner nodes over `leaves`, the lowest first and the root alone in the last; none over a single leaf.
+/// The levels of inner nodes above `leaves`: the lowest first, the root alone in the last. A single
+/// leaf has none.
 pub(crate) fn inner_levels(leaves: &[Digest], layout: Layout) -> Vec<Vec<Subtree>> {
     let mut levels = Vec::new();
     let top = climb(over_leaves(leaves, 0, layout), |level| levels.push(level));
     levels.extend(top.map(|root| vec![root]));
-    // The lowest of all is the leaves themselves.
+    // The first level is the leaves themselves.
     levels.into_iter().skip(1).collect()
 }
 
-/// Builds the levels above `level` up to the root, and hands on each that has another above it.
+/// Builds the levels above `level` and returns the root; passes each level below the root to
+/// `below`.
 fn climb(mut level: Vec<Subtree>, mut below: impl FnMut(Vec<Subtree>)) -> Option<Subtree> {
     while level.len() > 1 {
         let above = level.chunks(MAX_LINKS).map(parent).collect();
@@ -55,7 +57,7 @@ fn climb(mut level: Vec<Subtree>, mut below: impl FnMut(Vec<Subtree>)) -> Option
     level.pop()
 }
 
-/// The leaves with the digests `leaves`, the first of which is the artifact's leaf `first`.
+/// Leaves as subtrees; the first of `leaves` is the digest of the artifact's leaf `first`.
 pub(crate) fn over_leaves(leaves: &[Digest], first: u64, layout: Layout) -> Vec<Subtree> {
     let leaf = |(i, digest): (u64, &Digest)| {
         let bytes = layout.bytes_of_leaves(&(i..i + 1));
@@ -65,7 +67,7 @@ pub(crate) fn over_leaves(leaves: &[Digest], first: u64, layout: Layout) -> Vec<
     (first..).zip(leaves).map(leaf).collect()
 }
 
-/// The node that links to `children`.
+/// The subtree whose root links to `children`.
 fn parent(children: &[Subtree]) -> Subtree {
     let file_size = children.iter().map(|child| child.file_size).sum();
     let block = node(children);

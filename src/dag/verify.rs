@@ -1,6 +1,6 @@
-//! Where bytes become trusted, and the only place where they do.
+//! Verification of leaves: the only place where bytes become trusted.
 //!
-//! [`LeafTable::verify_leaves`] holds the comparison that decides whether a leaf is good.
+//! [`LeafTable::verify_leaves`] has the comparison that decides whether a leaf is good.
 
 use std::ops::Range;
 
@@ -11,18 +11,18 @@ use crate::dag::digest::Digest;
 use crate::dag::layout::{LEAF_SIZE, Layout};
 use crate::dag::unixfs;
 
-/// A handle to bytes that can be cut without copying: a `Uint8Array` in the workers, `Arc`ed bytes
-/// natively. The core never looks inside.
+/// A handle to bytes, such as a `Uint8Array` in a worker. The core cuts handles and never looks at
+/// the bytes, so handles that are cut without copying are best.
 pub trait Bytes: Clone {
-    /// How many bytes there are.
+    /// Number of bytes.
     fn len(&self) -> u64;
 
-    /// Whether there are none.
+    /// Whether there are no bytes.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The bytes in `range`, relative to this handle.
+    /// The bytes in `range`, which is relative to this handle.
     #[must_use]
     fn slice(&self, range: Range<u64>) -> Self;
 }
@@ -48,7 +48,7 @@ impl Bytes for std::sync::Arc<[u8]> {
     }
 }
 
-/// Untrusted bytes of consecutive whole leaves, with the SHA-256 digest of each leaf.
+/// Unverified bytes of consecutive whole leaves, with the SHA-256 digest of each leaf.
 #[derive(Debug, Clone)]
 pub struct Hashed<B> {
     bytes: B,
@@ -56,15 +56,15 @@ pub struct Hashed<B> {
 }
 
 impl<B: Bytes> Hashed<B> {
-    /// Pairs `bytes` with the digests of their leaves. The host that hashed them (WebCrypto, or
-    /// [`Digest::of`]) vouches that it hashed these very bytes, cut every 262,144.
+    /// Pairs `bytes` with the digests of their leaves. The caller guarantees that the digests are
+    /// those of these bytes, cut every [`LEAF_SIZE`] bytes.
     pub const fn by_host(bytes: B, digests: Vec<Digest>) -> Self {
         Self { bytes, digests }
     }
 }
 
 impl Hashed<std::sync::Arc<[u8]>> {
-    /// Hashes bytes in this process.
+    /// Hashes the leaves of `bytes`.
     #[must_use]
     pub fn here(bytes: std::sync::Arc<[u8]>) -> Self {
         let digests = Digest::of_leaves(&bytes);
@@ -72,7 +72,7 @@ impl Hashed<std::sync::Arc<[u8]>> {
     }
 }
 
-/// Bytes that are what the signed CID says. Only [`LeafTable::verify_leaves`] makes them.
+/// Bytes that belong to the signed CID. Only [`LeafTable::verify_leaves`] creates them.
 #[derive(Debug, Clone)]
 pub struct VerifiedLeaves<B> {
     leaves: Range<u64>,
@@ -80,13 +80,13 @@ pub struct VerifiedLeaves<B> {
 }
 
 impl<B: Bytes> VerifiedLeaves<B> {
-    /// Which leaves of the artifact these are.
+    /// The leaves' numbers in the artifact.
     #[must_use]
     pub const fn leaves(&self) -> &Range<u64> {
         &self.leaves
     }
 
-    /// Where the first byte stands in the artifact.
+    /// Position of the first byte in the artifact.
     #[must_use]
     pub const fn offset(&self) -> u64 {
         self.leaves.start * LEAF_SIZE
@@ -98,7 +98,7 @@ impl<B: Bytes> VerifiedLeaves<B> {
         &self.bytes
     }
 
-    /// The leaves of these that lie in `leaves`; `None` where there are none.
+    /// The part in `leaves`, a range of the artifact's leaves; `None` when they do not overlap.
     #[must_use]
     pub fn cut(&self, leaves: &Range<u64>) -> Option<Self> {
         let leaves = self.leaves.start.max(leaves.start)..self.leaves.end.min(leaves.end);
@@ -109,7 +109,7 @@ impl<B: Bytes> VerifiedLeaves<B> {
         Some(Self { leaves, bytes })
     }
 
-    /// The part that lies in `wanted`, a byte range of the artifact; `None` where they do not meet.
+    /// The part in `wanted`, a byte range of the artifact; `None` when they do not overlap.
     #[must_use]
     pub fn intersect(&self, wanted: &Range<u64>) -> Option<B> {
         let start = wanted.start.max(self.offset());
@@ -124,40 +124,40 @@ impl<B: Bytes> VerifiedLeaves<B> {
     }
 }
 
-/// What [`LeafTable::verify_leaves`] found.
+/// The result of [`LeafTable::verify_leaves`].
 #[derive(Debug)]
 pub struct Verdict<B> {
     /// Runs of good leaves, in order.
     pub good: Vec<VerifiedLeaves<B>>,
-    /// Indices of the leaves that are not what the table says.
+    /// Numbers of the leaves that do not match the table, in order.
     pub bad: Vec<u64>,
 }
 
-/// The digests of an artifact's leaves, known to belong to its signed CID.
+/// The digests of an artifact's leaves, verified against its signed CID.
 #[derive(Debug, Clone)]
 pub struct LeafTable {
     layout: Layout,
     digests: Vec<Digest>,
 }
 
-/// Why a leaf table was refused.
+/// Why a leaf table is refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LeafTableError {
-    /// Not 32 bytes for each leaf of an artifact of this size.
+    /// The table does not have 32 bytes for each leaf.
     #[error("the leaf table has {got} bytes, but an artifact of {size} bytes has {want}")]
     WrongLength {
-        /// Bytes that came.
+        /// Bytes in the table.
         got: u64,
-        /// Bytes there should be.
+        /// Bytes that it must have.
         want: u64,
-        /// Size of the artifact.
+        /// Size of the artifact in bytes.
         size: u64,
     },
-    /// The digests are not those of the artifact.
+    /// The digests do not belong to the CID.
     #[error("the leaf table's root is {got}, but the manifest says {want}")]
     WrongRoot {
-        /// Root of the table that came.
+        /// Root of the table.
         got: String,
         /// The signed CID.
         want: String,
@@ -165,7 +165,7 @@ pub enum LeafTableError {
 }
 
 impl LeafTable {
-    /// Accepts `table` (32-byte digests, concatenated) when its root is the signed `cid` of an
+    /// Accepts `table` (32-byte digests, concatenated) if its root is the signed `cid` of an
     /// artifact of `size` bytes.
     ///
     /// # Errors
@@ -179,7 +179,7 @@ impl LeafTable {
         Self::from_digests(digests, size, cid)
     }
 
-    /// The same from digests.
+    /// Accepts `digests` if their root is the signed `cid` of an artifact of `size` bytes.
     ///
     /// # Errors
     /// [`LeafTableError`] says what is wrong with them.
@@ -200,7 +200,8 @@ impl LeafTable {
         Ok(Self { layout, digests })
     }
 
-    /// The table of an artifact of one leaf, which its CID already tells.
+    /// The table of an artifact of a single leaf, whose digest is in its CID; `None` for larger
+    /// artifacts.
     #[must_use]
     pub fn of_single_leaf(size: u64, cid: &Cid) -> Option<Self> {
         let digest = Digest::of_cid(cid)?;
@@ -213,20 +214,20 @@ impl LeafTable {
         self.layout
     }
 
-    /// The digests, in order: one for each leaf of the layout.
+    /// The digest of each leaf, in order.
     #[must_use]
     pub fn digests(&self) -> &[Digest] {
         &self.digests
     }
 
-    /// The table as it travels: 32-byte digests, concatenated.
+    /// The table as `{file}.leaves` has it: 32-byte digests, concatenated.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         self.digests.iter().flat_map(|digest| digest.0).collect()
     }
 
-    /// Sorts the leaves in `hashed`, said to be the leaves `leaves`, into good and bad. Bytes of a
-    /// wrong length make every leaf bad.
+    /// Sorts the leaves in `hashed`, which claims to be `leaves` of the artifact, into good and bad
+    /// ones. Bytes of a wrong length make every leaf bad.
     pub fn verify_leaves<B: Bytes>(&self, leaves: Range<u64>, hashed: &Hashed<B>) -> Verdict<B> {
         let bytes = self.layout.bytes_of_leaves(&leaves);
         let fits = leaves.end <= self.layout.leaves()
@@ -239,7 +240,7 @@ impl LeafTable {
         }
         let mut runs: Vec<Range<u64>> = Vec::new();
         for (leaf, digest) in leaves.clone().zip(&hashed.digests) {
-            // This comparison is what the whole crate is for: is this leaf good?
+            // The comparison that decides whether a leaf is good.
             let good = usize::try_from(leaf).is_ok_and(|i| self.digests[i] == *digest);
             match (good, runs.last_mut()) {
                 (false, _) => verdict.bad.push(leaf),

@@ -1,4 +1,4 @@
-//! The leaf digests of an artifact, out of the blocks of its DAG.
+//! Leaf digests of an artifact from the blocks of its DAG.
 
 use cid::Cid;
 use ipld_dagpb::PbNode;
@@ -8,10 +8,10 @@ use crate::dag::digest::Digest;
 use crate::dag::layout::Layout;
 use crate::dag::unixfs::MAX_LINKS;
 
-/// Collects the leaf digests of an artifact from the blocks of its DAG, root first, so that any IPFS
-/// gateway can stand in for a leaf table.
+/// Collects the leaf digests of an artifact from the blocks of its DAG, root first, so that any
+/// IPFS gateway can replace a leaf table.
 ///
-/// What comes out is as untrusted as any leaf table: [`crate::dag::verify::LeafTable::verify`] decides.
+/// The digests are untrusted until [`crate::dag::verify::LeafTable::from_digests`] accepts them.
 #[derive(Debug)]
 pub struct Walk {
     level: Vec<Cid>,
@@ -23,20 +23,20 @@ pub struct Walk {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WalkError {
-    /// A block came that its CID does not name.
+    /// A block does not match its CID.
     #[error("the block sent for {0} does not have its digest")]
     WrongBlock(String),
-    /// The block is no dag-pb node.
+    /// A block is not a dag-pb node.
     #[error("the block {0} is not dag-pb: {1}")]
     NotDagPb(String, String),
-    /// Not the number of blocks that were wanted, or not the number of links that the level below
-    /// has in an artifact of this size.
-    #[error("the DAG below does not have the shape of its size")]
+    /// The number of blocks differs from [`Walk::wanted`], or the number of links differs from that
+    /// of an artifact of this size.
+    #[error("the DAG does not have the shape that its size requires")]
     WrongShape,
 }
 
 impl Walk {
-    /// Starts at the CID of an artifact of the given layout.
+    /// Starts at the root CID of an artifact.
     #[must_use]
     pub fn new(root: Cid, layout: Layout) -> Self {
         let leaves = layout.leaves();
@@ -47,16 +47,16 @@ impl Walk {
         Self { level: vec![root], levels_left, leaves }
     }
 
-    /// The blocks to fetch now, in order; empty when the leaves are reached.
+    /// The blocks to fetch now, in order; empty when the walk has reached the leaves.
     #[must_use]
     pub fn wanted(&self) -> &[Cid] {
         if self.levels_left == 0 { &[] } else { &self.level }
     }
 
-    /// Takes the blocks that were wanted, in order, and goes down a level.
+    /// Takes the wanted blocks, in order, and descends one level.
     ///
     /// # Errors
-    /// A block that is not what its CID says, or is no dag-pb node.
+    /// [`WalkError`] says what is wrong with a block. The walk stays at its level.
     pub fn descend(&mut self, blocks: &[Vec<u8>]) -> Result<(), WalkError> {
         if self.levels_left == 0 || blocks.len() != self.level.len() {
             return Err(WalkError::WrongShape);
@@ -83,7 +83,8 @@ impl Walk {
         Ok(())
     }
 
-    /// The digests of the leaves, once nothing more is wanted.
+    /// The digests of the leaves when the walk has reached them; `None` before, and for other
+    /// hashes than SHA-256.
     #[must_use]
     pub fn leaves(&self) -> Option<Vec<Digest>> {
         if self.levels_left > 0 {

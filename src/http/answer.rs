@@ -1,5 +1,5 @@
-//! What is answered to a request for an artifact: RFC 9110 preconditions and ranges, and the fields
-//! that go with them. The edge and the service worker answer alike because both ask here.
+//! The response to an artifact request: preconditions and ranges of RFC 9110, and the header
+//! fields. The edge and the service worker share it, so their responses are the same.
 
 use std::ops::Range;
 
@@ -19,20 +19,21 @@ use crate::trust::manifest::{Artifact, Manifest};
 pub const X_MODEL_VERSION: HeaderName = HeaderName::from_static("x-model-version");
 /// SHA-256 of the whole artifact, in hexadecimal.
 pub const X_MODEL_CHECKSUM: HeaderName = HeaderName::from_static("x-model-checksum");
-/// RFC 9530.
+/// `Repr-Digest` (RFC 9530).
 pub const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
 
-/// How long an answer may be kept. Exhaustive: a URL names a version or it does not.
+/// How long a response may be cached. Exhaustive: a URL names a version or it does not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Freshness {
     /// The URL names a version: the bytes never change.
     Immutable,
-    /// The URL means the newest version: ask again soon.
+    /// The URL means the newest version: caches have to ask again soon.
     Latest,
 }
 
 impl Freshness {
-    /// The `Cache-Control` value. Never transformed: a recompressed body would not be the artifact.
+    /// The value of `Cache-Control`. It forbids transformation: a recompressed body is not the
+    /// artifact.
     #[must_use]
     pub const fn cache_control(self) -> &'static str {
         match self {
@@ -48,7 +49,8 @@ pub fn entity_tag(artifact: &Artifact) -> String {
     format!("\"{}\"", cid_text(&artifact.cid))
 }
 
-/// The head of the answer to `method` (GET or HEAD) with `fields`, and the bytes to send, if any.
+/// The head of the response to `method` (GET or HEAD) with the header `fields`, and the byte range
+/// to send, if any.
 #[must_use]
 pub fn answer(
     method: &Method,
@@ -63,7 +65,7 @@ pub fn answer(
     let set = response.headers_mut();
     set.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     set.insert(CACHE_CONTROL, HeaderValue::from_static(freshness.cache_control()));
-    // Every value below is made of ASCII: CIDs, digits, base64 and semantic versions.
+    // Every value below is ASCII: CIDs, digits, base64 and semantic versions.
     let mut put = |name: HeaderName, value: &str| {
         if let Ok(value) = HeaderValue::from_str(value) {
             set.insert(name, value);
@@ -107,7 +109,8 @@ enum Outcome {
     Range(RangeRequest),
 }
 
-/// The order of RFC 9110, section 13.2.2. There are no dates here, so fields with dates never match.
+/// Evaluates preconditions in the order of RFC 9110, section 13.2.2. Artifacts have no dates, so
+/// conditions with dates never match.
 fn evaluate(method: &Method, fields: &HeaderMap, tag: &str, size: u64) -> Outcome {
     if fields.contains_key(IF_MATCH) && !lists(fields, &IF_MATCH, |listed| listed == tag) {
         return Outcome::PreconditionFailed;
@@ -126,7 +129,8 @@ fn evaluate(method: &Method, fields: &HeaderMap, tag: &str, size: u64) -> Outcom
     }
 }
 
-/// Whether a field is `*`, or an entity-tag list with one that `matches`. Our tags hold no commas, but others' may.
+/// Whether a field is `*` or lists an entity tag that `matches`. Tags of artifacts have no commas;
+/// tags of others may.
 pub(crate) fn lists(fields: &HeaderMap, name: &HeaderName, matches: impl Fn(&str) -> bool) -> bool {
     fields
         .get_all(name)
@@ -135,7 +139,7 @@ pub(crate) fn lists(fields: &HeaderMap, name: &HeaderName, matches: impl Fn(&str
         .any(|value| value.trim() == "*" || value.split(',').any(|listed| matches(listed.trim())))
 }
 
-/// Media type by file name.
+/// The media type of a file, by its extension.
 #[must_use]
 pub fn media_type(filename: &str) -> &'static str {
     match filename.rsplit_once('.').map(|(_, extension)| extension) {
@@ -148,40 +152,42 @@ pub fn media_type(filename: &str) -> &'static str {
 /// Media type of [`problem`].
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
-/// A problem body (RFC 9457): what went wrong, for people and for programs.
+/// The body of a problem response (RFC 9457).
 #[must_use]
 pub fn problem(status: StatusCode, detail: &str) -> String {
     let title = status.canonical_reason().unwrap_or("Error");
-    let problem = json!({ "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail });
-    // The serializer that signatures need anyway; a second one would weigh on the service worker.
+    let problem = json!({
+        "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail,
+    });
+    // Signatures need this serializer anyway; a second one would enlarge the service worker.
     serde_json_canonicalizer::to_string(&problem).unwrap_or_default()
 }
 
-/// A path below `/models/`: what a URL names.
+/// The parts of a path below `/models/`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelPath {
     /// The model.
     pub id: String,
-    /// The version, where the URL has one.
+    /// The version, if the URL names one.
     pub version: Option<semver::Version>,
-    /// What of the model.
+    /// The resource of the model.
     pub resource: Resource,
 }
 
-/// What of a model a URL names. Exhaustive: a server has to answer each.
+/// A resource of a model. Exhaustive: a server has to serve each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resource {
     /// `manifest.json`.
     Manifest,
-    /// `<file>.leaves`.
+    /// `{file}.leaves`.
     LeafTable(String),
     /// An artifact.
     Artifact(String),
 }
 
 impl ModelPath {
-    /// Reads `{id}/{file}` or `{id}/v{version}/{file}`, or what [`ModelPath::parse_hub`] reads; not percent-encoded: our names
-    /// need none.
+    /// Parses `{id}/{file}`, `{id}/v{version}/{file}`, or a path of [`ModelPath::parse_hub`].
+    /// Percent-encoded paths are `None`: no name needs encoding.
     #[must_use]
     pub fn parse(path: &str) -> Option<Self> {
         if let Some(path) = Self::parse_hub(path) {
@@ -197,8 +203,9 @@ impl ModelPath {
         Self::of(id, version, file)
     }
 
-    /// Reads `{org}/{id}/resolve/{revision}/{file}`, the path shape of the Hugging Face hub. Nobody owns an `org` here, so any
-    /// will do; names of the hub have capitals, ids of ours do not; the revision is `main` or a version, with a `v` or without.
+    /// Parses `{org}/{id}/resolve/{revision}/{file}`, the path of the Hugging Face hub. Any `org`
+    /// is accepted. The hub's names may have capitals, which become the lower case of ids. The
+    /// revision is `main` or a version, with or without `v`.
     #[must_use]
     pub fn parse_hub(path: &str) -> Option<Self> {
         let mut parts = path.splitn(5, '/');
@@ -227,7 +234,7 @@ impl ModelPath {
         crate::trust::manifest::is_id(id).then(|| Self { id: id.to_owned(), version, resource })
     }
 
-    /// How long an answer may be kept.
+    /// How long a response may be cached.
     #[must_use]
     pub const fn freshness(&self) -> Freshness {
         if self.version.is_some() { Freshness::Immutable } else { Freshness::Latest }

@@ -1,7 +1,8 @@
-//! What other IPFS clients ask of us, and how it is answered: the
-//! [trustless gateway](https://specs.ipfs.tech/http-gateways/trustless-gateway/) specification, for `/ipfs/{cid}`.
+//! Requests of IPFS clients for `/ipfs/{cid}`, as the [trustless
+//! gateway](https://specs.ipfs.tech/http-gateways/trustless-gateway/) specification says.
 //!
-//! Only what the client can verify is given out: a block (`raw`), or a DAG as a [`car`](crate::dag::car).
+//! A gateway serves only what the client can verify: a block (`raw`), or a DAG as a
+//! [CAR](crate::dag::car).
 
 use std::fmt;
 use std::ops::Range;
@@ -19,108 +20,111 @@ use crate::http::answer::lists;
 
 /// Media type of a block.
 pub const RAW_TYPE: &str = "application/vnd.ipld.raw";
-/// Media type of an archive.
+/// Media type of a CAR.
 pub const CAR_TYPE: &str = "application/vnd.ipld.car";
-/// The path that was asked for.
+/// The requested path.
 pub const X_IPFS_PATH: HeaderName = HeaderName::from_static("x-ipfs-path");
 /// The CIDs along that path.
 pub const X_IPFS_ROOTS: HeaderName = HeaderName::from_static("x-ipfs-roots");
 
-/// The CID of no bytes at all, by which clients probe whether somebody is a gateway.
+/// The CID of no bytes, with which clients probe for a gateway.
 const PROBE: &str = "bafkqaaa";
 
-/// What is asked for.
+/// A request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asked {
     /// The block, or the root of the DAG.
     pub cid: Cid,
-    /// How it is wanted.
+    /// The requested format.
     pub format: Format,
-    /// Whether the `Accept` field had a say in that.
+    /// Whether the `Accept` field decided the format.
     negotiated: bool,
 }
 
-/// How a DAG is wanted. Exhaustive: the gateway has to answer every format it accepts.
+/// The format of a response. Exhaustive: a gateway has to serve every format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// Its root block.
+    /// The root block.
     Raw,
-    /// An archive.
+    /// A CAR.
     Car(Scope, Duplicates),
 }
 
-/// How much of a DAG is wanted: `dag-scope`, which `entity-bytes` narrows. Exhaustive, as the
+/// The requested part of a DAG: `dag-scope`, which `entity-bytes` narrows. Exhaustive, as the
 /// specification is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
     /// The root block.
     Block,
-    /// The file: all of the DAG, as there are only files here.
+    /// The file. That is the whole DAG: a model has no directories.
     Entity,
-    /// What these bytes of the file need.
+    /// The blocks that are needed to verify these bytes of the file.
     Bytes(EntityBytes),
-    /// All of it.
+    /// The whole DAG.
     All,
 }
 
-/// A value of `entity-bytes`: `from:to`, both inclusive.
+/// The value of `entity-bytes`: `from:to`, both inclusive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EntityBytes {
-    /// Counted from the end where it is negative.
+    /// The first byte; a negative number counts from the end.
     from: i64,
-    /// The same; `None` is the end itself, `*`.
+    /// The last byte; a negative number counts from the end, and `None` is the end (`*`).
     to: Option<i64>,
 }
 
-/// A request that is not answered.
+/// Why a request is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refused {
-    /// The path has no CID, or one that is written in another way than ours.
+    /// The path has no CID, or one in an unsupported notation.
     #[error(
-        "{0:?} is not a CID as it is read here: version 1, in lower-case base32, such as bafybei… or bafkrei…"
+        "{0:?} is not a supported CID: it must be version 1 in lower-case base32, such as \
+         bafybei… or bafkrei…"
     )]
     NotACid(String),
-    /// Neither `format` nor `Accept` is there.
+    /// Neither `format` nor `Accept` names a format.
     #[error(
-        "say which format: ?format=raw (or Accept: {RAW_TYPE}) for a block, ?format=car ({CAR_TYPE}) for a DAG"
+        "the request names no format: use ?format=raw (or Accept: {RAW_TYPE}) for a block, \
+         ?format=car ({CAR_TYPE}) for a DAG"
     )]
     NoFormat,
-    /// `Accept` wants something else.
+    /// `Accept` allows no supported format.
     #[error(
-        "{0:?} is not to be had here: {RAW_TYPE} is, and {CAR_TYPE} with version=1, order=dfs or unk, dups=n or y"
+        "{0:?} is not available; {RAW_TYPE} is, and {CAR_TYPE} with version=1, order=dfs or unk, \
+         dups=n or y"
     )]
     NotAcceptable(String),
-    /// A parameter of the query that cannot be met.
-    #[error("{name}={value} is not answered here; {name} must be {allowed}")]
+    /// A parameter of the query is not supported.
+    #[error("{name}={value} is not supported; {name} must be {allowed}")]
     Parameter {
         /// Its name.
         name: &'static str,
         /// Its value.
         value: String,
-        /// What it may be.
+        /// The supported values.
         allowed: &'static str,
     },
-    /// A block by path.
+    /// The request names a block by a path below another block.
     #[error(
-        "a block is asked for by its own CID: there is nothing below /ipfs/{0} with format=raw"
+        "a block has to be requested by its own CID: format=raw serves no path below /ipfs/{0}"
     )]
     BelowBlock(String),
-    /// Something inside a file.
-    #[error("there is nothing below {0}: only files are here, no directories")]
+    /// The request names a path below a file.
+    #[error("{0} has no path below it: this gateway serves files, not directories")]
     BelowFile(String),
-    /// Bytes that the file does not have.
-    #[error("entity-bytes={asked} lies outside of the {size} bytes there are")]
+    /// The file does not have the requested bytes.
+    #[error("entity-bytes={asked} is outside the {size} bytes of the file")]
     OutOfRange {
-        /// What was asked for.
+        /// The requested bytes.
         asked: EntityBytes,
-        /// Size of the file.
+        /// Size of the file in bytes.
         size: u64,
     },
 }
 
 impl Refused {
-    /// The status that says so.
+    /// The status of the response.
     #[must_use]
     pub const fn status(&self) -> StatusCode {
         match self {
@@ -132,17 +136,18 @@ impl Refused {
 }
 
 impl Asked {
-    /// Reads a request for `path`, which is what follows `/ipfs/`, with the parameters of its query and its `Accept` field.
+    /// Parses a request: `path` is the part after `/ipfs/`, `query` has the decoded parameters, and
+    /// `accept` is the `Accept` field.
     ///
     /// # Errors
-    /// [`Refused`].
+    /// [`Refused`] says why the request is refused.
     pub fn read<N: AsRef<str>, V: AsRef<str>>(
         path: &str,
         query: impl IntoIterator<Item = (N, V)>,
         accept: Option<&str>,
     ) -> Result<Self, Refused> {
         let (text, below) = path.split_once('/').unwrap_or((path, ""));
-        // `parse_cid` takes no notice of bytes after a CID; who asks for that means something else.
+        // `parse_cid` ignores bytes after a CID; text with such bytes is not a CID.
         let cid = parse_cid(text)
             .filter(|cid| cid_text(cid) == text)
             .ok_or_else(|| Refused::NotACid(text.to_owned()))?;
@@ -155,13 +160,13 @@ impl Asked {
         }
     }
 
-    /// Whether this only asks whether we are a gateway (the specification's "dedicated probe paths").
+    /// Whether this is a probe for a gateway (the specification's "dedicated probe paths").
     #[must_use]
     pub fn is_probe(&self) -> bool {
         cid_text(&self.cid) == PROBE
     }
 
-    /// Whether the client said that it has the answer already (RFC 9110, section 13.1.2).
+    /// Whether the client already has the response: `If-None-Match` (RFC 9110, section 13.1.2).
     #[must_use]
     pub fn is_unchanged(&self, fields: &HeaderMap) -> bool {
         let opaque = |tag: &str| tag.strip_prefix("W/").unwrap_or(tag).to_owned();
@@ -169,7 +174,7 @@ impl Asked {
         lists(fields, &IF_NONE_MATCH, |listed| opaque(listed) == ours)
     }
 
-    /// The fields of an answer with or without a body.
+    /// The header fields of every response.
     #[must_use]
     pub fn fields(&self) -> HeaderMap {
         let cid = cid_text(&self.cid);
@@ -186,7 +191,7 @@ impl Asked {
         fields
     }
 
-    /// The fields of an answer with a body of `length` bytes.
+    /// The header fields of a response with a body of `length` bytes.
     #[must_use]
     pub fn fields_with_body(&self, length: u64) -> HeaderMap {
         let mut fields = self.fields();
@@ -206,7 +211,8 @@ impl Asked {
         fields
     }
 
-    /// Strong for a block; weak for an archive, which the specification does not take to be the same byte for byte.
+    /// Strong for a block. Weak for a CAR, which the specification does not require to be the same
+    /// byte for byte.
     fn entity_tag(&self) -> String {
         let cid = cid_text(&self.cid);
         match &self.format {
@@ -225,7 +231,7 @@ impl Asked {
     }
 }
 
-/// All values are made of ASCII: CIDs, digits and words of ours.
+/// Sets a field. All values are ASCII: CIDs, digits and fixed words.
 fn put(fields: &mut HeaderMap, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         fields.insert(name, value);
@@ -239,7 +245,7 @@ const fn dups(duplicates: Duplicates) -> char {
     }
 }
 
-/// The query that asks for it, without `Accept`.
+/// The query that requests the format without `Accept`.
 impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self::Car(scope, duplicates) = self else {
@@ -256,10 +262,10 @@ impl fmt::Display for Format {
 }
 
 impl Scope {
-    /// What an archive has of a file that is the bytes `file` of an artifact.
+    /// The extent of a CAR of a file; `file` is the file's byte range in an artifact.
     ///
     /// # Errors
-    /// [`Refused::OutOfRange`].
+    /// [`Refused::OutOfRange`] when the file does not have the requested bytes.
     pub fn extent(self, file: &Range<u64>) -> Result<Extent, Refused> {
         match self {
             Self::Block => Ok(Extent::Block),
@@ -289,7 +295,7 @@ impl Scope {
 
 impl EntityBytes {
     fn read(text: &str) -> Result<Self, Refused> {
-        // `parse` alone would take a plus sign.
+        // `parse` alone would accept a plus sign.
         let number = |digits: &str| digits.parse::<i64>().ok().filter(|_| !digits.starts_with('+'));
         let read = text.split_once(':').and_then(|(from, to)| match to {
             "*" => Some(Self { from: number(from)?, to: None }),
@@ -301,7 +307,8 @@ impl EntityBytes {
         )
     }
 
-    /// The bytes of a file of `size` bytes: none where the last comes before the first, `None` where the first is not there.
+    /// The byte range in a file of `size` bytes: empty when the last byte is before the first,
+    /// `None` when the file does not have the first.
     fn resolve(self, size: u64) -> Option<Range<u64>> {
         let from_end = |n: i64| size.saturating_sub(n.unsigned_abs());
         let start = u64::try_from(self.from).unwrap_or_else(|_| from_end(self.from));
@@ -310,7 +317,7 @@ impl EntityBytes {
         }
         let end = match self.to {
             None => size,
-            // Before the first byte.
+            // The last byte is before the file.
             Some(to) if to < 0 && to.unsigned_abs() > size => 0,
             Some(to) => {
                 u64::try_from(to).unwrap_or_else(|_| from_end(to)).saturating_add(1).min(size)
@@ -329,7 +336,7 @@ impl fmt::Display for EntityBytes {
     }
 }
 
-/// The parameters of a query that mean something; the first of each name counts.
+/// The known parameters of a query; the first of each name counts.
 #[derive(Default)]
 struct Query {
     format: Option<String>,
@@ -356,7 +363,7 @@ impl Query {
         query
     }
 
-    /// The format, and whether `accept` had a say; the query has the first.
+    /// The format, and whether `accept` decided it; the query has precedence.
     fn format(&self, accept: Option<&str>) -> Result<(Format, bool), Refused> {
         let car = |terms: &Terms| -> Result<Format, Refused> {
             Ok(Format::Car(
@@ -393,19 +400,19 @@ impl Query {
         }
     }
 
-    /// Of the media ranges that can be met, the one that is wanted most; the first of those that are wanted alike.
+    /// The supported media range with the highest weight; the first of several.
     fn best(&self, ranges: impl IntoIterator<Item = MediaRange>) -> Option<MediaRange> {
-        let meets = |range: &MediaRange| match range.kind {
+        let supported = |range: &MediaRange| match range.kind {
             Some(Kind::Raw) => true,
             Some(Kind::Car) => self.terms.or(&range.terms).duplicates().is_ok(),
             None => false,
         };
-        let wanted = ranges.into_iter().filter(|range| range.weight > 0 && meets(range));
+        let wanted = ranges.into_iter().filter(|range| range.weight > 0 && supported(range));
         wanted.reduce(|best, range| if range.weight > best.weight { range } else { best })
     }
 }
 
-/// What an archive must be like: parameters of its media type, or of the query.
+/// Parameters of a CAR, from its media type or from the query.
 #[derive(Default)]
 struct Terms {
     version: Option<String>,
@@ -414,7 +421,7 @@ struct Terms {
 }
 
 impl Terms {
-    /// These, and where they say nothing the `others`.
+    /// These parameters, completed by the `others`.
     fn or(&self, others: &Self) -> Self {
         let either = |ours: &Option<String>, others: &Option<String>| {
             ours.as_ref().or(others.as_ref()).cloned()
@@ -426,7 +433,7 @@ impl Terms {
         }
     }
 
-    /// Whether duplicates are wanted, if the rest can be met.
+    /// How often repeated blocks are sent; an error when another parameter is not supported.
     fn duplicates(&self) -> Result<Duplicates, Refused> {
         match self.version.as_deref() {
             None | Some("1") => {}
@@ -456,14 +463,14 @@ enum Kind {
 
 /// An element of an `Accept` field.
 struct MediaRange {
-    /// `None` where it is no type of ours. Wildcards are not: which of two formats is sent must be said.
+    /// `None` for other types. Wildcards are other types: the client has to choose a format.
     kind: Option<Kind>,
     /// In thousandths.
     weight: u16,
     terms: Terms,
 }
 
-/// Reads an `Accept` field (RFC 9110, section 12.5.1).
+/// Parses an `Accept` field (RFC 9110, section 12.5.1).
 fn ranges(accept: &str) -> impl Iterator<Item = MediaRange> {
     accept.split(',').map(|element| {
         let mut parts = element.split(';').map(str::trim);
@@ -487,7 +494,7 @@ fn ranges(accept: &str) -> impl Iterator<Item = MediaRange> {
     })
 }
 
-/// A weight (RFC 9110, section 12.4.2) in thousandths; what is none counts as nothing.
+/// Parses a weight (RFC 9110, section 12.4.2) in thousandths; a malformed weight is 0.
 fn weight(text: &str) -> u16 {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let digits = fraction.len() <= 3 && fraction.bytes().all(|digit| digit.is_ascii_digit());

@@ -2,8 +2,8 @@
 //! (<https://cloud.google.com/storage/docs/authentication/canonical-requests>,
 //! <https://cloud.google.com/storage/docs/access-control/signing-urls-manually>).
 //!
-//! The clock is the caller's, and so is the private RSA key of a service account, which WebCrypto holds: for it this module says
-//! what to sign ([`Unsigned`]). With an HMAC key ([`HmacKey`]) it signs itself.
+//! With an HMAC key ([`HmacKey`]) this module signs. The RSA key of a service account stays in
+//! WebCrypto: for it this module says what to sign ([`Unsigned`]).
 
 use std::fmt::{self, Write as _};
 use std::time::Duration;
@@ -15,34 +15,40 @@ use sha2::{Digest as _, Sha256};
 
 use crate::time::UnixTime;
 
-/// The longest that a signed URL may be valid: seven days.
+/// The longest lifetime of a signed URL: seven days.
 pub const MAX_LIFETIME: Duration = Duration::from_hours(7 * 24);
 
-/// Where the credential is valid: any location, this service, this kind of signature.
+/// The scope of the credential: any location, Cloud Storage, V4 signatures.
 const SCOPE: &str = "auto/storage/goog4_request";
 
-/// What cannot be signed, or signed with.
+/// Why a URL cannot be signed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SigningError {
-    /// No `https://host/path`.
-    #[error("{0:?} is no URL of a bucket; it must be http(s)://host/path, without a query")]
+    /// The URL is not `https://host/path`.
+    #[error("{0:?} is not the URL of a bucket; it must be http(s)://host/path without a query")]
     Url(String),
-    /// Not between one second and [`MAX_LIFETIME`].
-    #[error("a signed URL cannot be valid for {} s; at the most it is for {}", .0.as_secs(), MAX_LIFETIME.as_secs())]
+    /// The lifetime is not between one second and [`MAX_LIFETIME`].
+    #[error(
+        "a signed URL cannot be valid for {} s; the limit is {} s",
+        .0.as_secs(), MAX_LIFETIME.as_secs()
+    )]
     Lifetime(Duration),
-    /// The clock is outside the years that the format knows.
-    #[error("{} ms after 1970 is no time that a URL can be signed at", .0.as_millis())]
+    /// The time is after the last year that the format can write.
+    #[error(
+        "a URL cannot be signed at {} ms after 1970: the year has more than four digits",
+        .0.as_millis()
+    )]
     Clock(UnixTime),
-    /// Not a service account's key file.
+    /// The text is not the key file of a service account.
     #[error("the service account's key cannot be read: {0}")]
     Account(String),
 }
 
-/// The part of a service account's key file (JSON) that signing needs.
+/// The members of a service account's key file (JSON) that signing needs.
 #[derive(Deserialize)]
 pub struct ServiceAccount {
-    /// Who signs.
+    /// The account's address, which names the signer.
     pub client_email: String,
     private_key: String,
 }
@@ -56,19 +62,19 @@ impl fmt::Debug for ServiceAccount {
 }
 
 impl ServiceAccount {
-    /// Reads a key file, as the Cloud console gives it.
+    /// Parses a key file from the Cloud console.
     ///
     /// # Errors
-    /// [`SigningError::Account`]; it never quotes the key.
+    /// [`SigningError::Account`], which never quotes the key.
     pub fn parse(json: &str) -> Result<Self, SigningError> {
         let account: Self = serde_json::from_str(json).map_err(|_| {
-            SigningError::Account("it is no JSON with client_email and private_key".into())
+            SigningError::Account("it is not JSON with client_email and private_key".into())
         })?;
         account.pkcs8()?;
         Ok(account)
     }
 
-    /// The private key in PKCS #8, DER (RFC 5958), for WebCrypto.
+    /// The private key as PKCS #8 in DER (RFC 5958), for WebCrypto.
     ///
     /// # Errors
     /// [`SigningError::Account`].
@@ -79,16 +85,16 @@ impl ServiceAccount {
         let der = body.and_then(|body| Base64::decode_vec(&body).ok());
         der.ok_or_else(|| {
             SigningError::Account(
-                "private_key is no PEM of a PKCS #8 key (BEGIN PRIVATE KEY)".into(),
+                "private_key is not a PKCS #8 key in PEM (BEGIN PRIVATE KEY)".into(),
             )
         })
     }
 
-    /// A GET of `url` from `now` on, for `lifetime` in whole seconds, to be signed with
-    /// RSASSA-PKCS1-v1_5 and SHA-256.
+    /// The URL for a GET of `url`, valid from `now` for `lifetime` (whole seconds), which is to be
+    /// signed with RSASSA-PKCS1-v1_5 and SHA-256.
     ///
     /// # Errors
-    /// [`SigningError`].
+    /// [`SigningError`] says why the URL cannot be signed.
     pub fn unsigned(
         &self,
         url: &str,
@@ -101,9 +107,9 @@ impl ServiceAccount {
 
 /// An HMAC key of the bucket's project.
 pub struct HmacKey {
-    /// Who signs.
+    /// The access id, which names the signer.
     pub access_id: String,
-    /// What it signs with.
+    /// The secret that signs.
     pub secret: String,
 }
 
@@ -115,10 +121,10 @@ impl fmt::Debug for HmacKey {
 }
 
 impl HmacKey {
-    /// The signed URL for a GET of `url` from `now` on, for `lifetime` in whole seconds.
+    /// The signed URL for a GET of `url`, valid from `now` for `lifetime` (whole seconds).
     ///
     /// # Errors
-    /// [`SigningError`].
+    /// [`SigningError`] says why the URL cannot be signed.
     pub fn sign(
         &self,
         url: &str,
@@ -163,10 +169,10 @@ impl Unsigned {
         let (time, lifetime) = (basic_time(now)?, lifetime.as_secs());
         let scope = format!("{}/{SCOPE}", &time[..8]);
         let credential = encode(&format!("{principal}/{scope}"), "");
-        // In the order of their names, as the canonical request wants them.
+        // In the order of their names, as the canonical request requires.
         let query = format!(
-            "X-Goog-Algorithm={algorithm}&X-Goog-Credential={credential}&X-Goog-Date={time}&X-Goog-Expires={lifetime}\
-             &X-Goog-SignedHeaders=host"
+            "X-Goog-Algorithm={algorithm}&X-Goog-Credential={credential}&X-Goog-Date={time}\
+             &X-Goog-Expires={lifetime}&X-Goog-SignedHeaders=host"
         );
         let request = format!("GET\n{path}\n{query}\nhost:{host}\n\nhost\nUNSIGNED-PAYLOAD");
         let digest = base16ct::lower::encode_string(&Sha256::digest(request));
@@ -175,7 +181,7 @@ impl Unsigned {
         Ok(Self { url: format!("{scheme}://{host}{path}?{query}"), scope, string_to_sign })
     }
 
-    /// What is to be signed, as UTF-8.
+    /// The text to sign, in UTF-8.
     #[must_use]
     pub fn string_to_sign(&self) -> &str {
         &self.string_to_sign
@@ -188,7 +194,7 @@ impl Unsigned {
     }
 }
 
-/// The host, with its port, and the path, encoded as the canonical request wants it.
+/// The host, with its port, and the path, encoded as the canonical request requires.
 fn host_and_path(url: &str) -> Option<(String, String)> {
     let (scheme, rest) = url.split_once("://")?;
     let (host, path) = rest.split_at(rest.find('/')?);
@@ -196,7 +202,7 @@ fn host_and_path(url: &str) -> Option<(String, String)> {
         && !host.is_empty()
         && !url.contains(['?', '#', '@'])
         && url.is_ascii();
-    // What is encoded already stays as it is.
+    // Escapes that the path already has stay as they are.
     good.then(|| (host.to_ascii_lowercase(), encode(path, "/%")))
 }
 
@@ -211,7 +217,7 @@ fn encode(text: &str, safe: &str) -> String {
         {
             encoded.push(character);
         } else {
-            let _ = write!(encoded, "%{byte:02X}"); // a String takes all
+            let _ = write!(encoded, "%{byte:02X}"); // Writing to a String cannot fail.
         }
     }
     encoded

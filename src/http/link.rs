@@ -1,11 +1,12 @@
-//! Time-limited links to private models: what a client may fetch without any other credential, until when, signed with
-//! HMAC-SHA256 (RFC 2104).
+//! Time-limited links to private models, signed with HMAC-SHA256 (RFC 2104). A link is the only
+//! credential that its client needs.
 //!
-//! A link is a URL of ours with the query `expires={unix seconds}&key={key id}&signature={base64url}`, and for more than one
-//! file `prefix={path}`, a folder that all of them lie in. The signature covers the version of this format, the method (GET,
-//! which includes HEAD), what is allowed, and until when.
+//! A link is a URL of the edge with the query `expires={unix seconds}&key={key
+//! id}&signature={base64url}`. A link to a folder also has `prefix={path}`, the folder's path. The
+//! signature covers the version of this format, the method (GET, which includes HEAD), the path or
+//! prefix, and the expiry.
 //!
-//! Keys rotate: several are known, one of them signs. Whoever takes a key out ends all its links.
+//! Keys rotate: several keys are valid and one of them signs. Removing a key ends its links.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,12 +19,12 @@ use sha2::Sha256;
 
 use crate::time::UnixTime;
 
-/// Bytes of a key at the least: as many as the hash has (RFC 2104, section 3).
+/// Least bytes of a key: the length of the hash (RFC 2104, section 3).
 const MIN_KEY: usize = 32;
-/// The longest that a link may be valid: seven days.
+/// The longest lifetime of a link: seven days.
 pub const MAX_LIFETIME: Duration = Duration::from_hours(7 * 24);
 
-/// The keys of a deployment.
+/// The link keys of a deployment.
 pub struct LinkKeys {
     current: String,
     keys: BTreeMap<String, Vec<u8>>,
@@ -38,53 +39,54 @@ impl fmt::Debug for LinkKeys {
     }
 }
 
-/// Keys that cannot be used.
+/// Why link keys cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LinkKeysError {
-    /// Not the JSON that [`LinkKeys::parse`] reads.
+    /// The text is not the JSON that [`LinkKeys::parse`] reads.
     #[error(
-        "they are no JSON {{\"current\": \"<key id>\", \"keys\": {{\"<key id>\": \"<base64>\"}}}}"
+        "it must be JSON: {{\"current\": \"<key id>\", \"keys\": {{\"<key id>\": \"<base64>\"}}}}"
     )]
     NotJson,
-    /// The key that is to sign is not among them.
-    #[error("the current key {0:?} is not among them")]
+    /// The key that signs is not one of the keys.
+    #[error("the current key {0:?} is not one of the keys")]
     NoCurrent(String),
-    /// A key or its name is not as it must be.
+    /// A key or its id is malformed.
     #[error(
-        "the key {0:?} must be base64 of 32 bytes or more, and its id of letters, digits, '.', '_' and '-'"
+        "the key {0:?} must be base64 of at least 32 bytes, and its id must have only letters, \
+         digits, '.', '_' and '-'"
     )]
     BadKey(String),
 }
 
-/// Why a link is not good.
+/// Why a link is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LinkError {
-    /// It lacks a part, or has one twice.
+    /// A parameter is missing, malformed or repeated.
     #[error("the link has no {0}, or more than one")]
     Missing(&'static str),
-    /// It was signed with a key that is not known, or no more.
-    #[error("the link was signed with a key that is not known here (any more)")]
+    /// The key is unknown, or was removed.
+    #[error("the link is signed with a key that is unknown here, or was removed")]
     UnknownKey,
-    /// Its time is over.
+    /// The link expired this long ago.
     #[error("the link expired {} s ago", .0.as_secs())]
     Expired(Duration),
-    /// It is for something else.
+    /// The link is for another folder.
     #[error("the link is for {0}")]
     Elsewhere(String),
-    /// Something of it was altered.
-    #[error("the link's signature does not fit it")]
+    /// The link was altered.
+    #[error("the link's signature is wrong")]
     Signature,
 }
 
-/// What a link allows to fetch.
+/// The paths that a link allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reach<'a> {
-    /// The path, and nothing else.
+    /// One path.
     Path(&'a str),
-    /// Whatever lies below a folder, whose path ends with a slash.
+    /// Every path below a folder, whose path ends with a slash.
     Below(&'a str),
 }
 
@@ -98,7 +100,7 @@ impl LinkKeys {
     /// Reads `{"current": "<key id>", "keys": {"<key id>": "<base64>"}}`.
     ///
     /// # Errors
-    /// [`LinkKeysError`]; it never quotes a key.
+    /// [`LinkKeysError`], which never quotes a key.
     pub fn parse(json: &str) -> Result<Self, LinkKeysError> {
         let KeysText { current, keys: texts } =
             serde_json::from_str(json).map_err(|_| LinkKeysError::NotJson)?;
@@ -117,7 +119,7 @@ impl LinkKeys {
         Ok(Self { current, keys })
     }
 
-    /// The query of a link that is good until `expires`, cut to whole seconds.
+    /// The query of a link that is valid until `expires`, cut to whole seconds.
     #[must_use]
     pub fn query(&self, reach: Reach<'_>, expires: UnixTime) -> String {
         let expires = expires.as_secs();
@@ -131,11 +133,10 @@ impl LinkKeys {
         format!("expires={expires}&key={}{prefix}&signature={signature}", self.current)
     }
 
-    /// Whether `query` allows a GET or HEAD of `path` at `now`. Both are as they came:
-    /// what is percent-encoded is not decoded.
+    /// Checks that `query` allows a GET or HEAD of `path` at `now`. Neither is percent-decoded.
     ///
     /// # Errors
-    /// [`LinkError`].
+    /// [`LinkError`] says why the link is refused.
     pub fn check(&self, path: &str, query: &str, now: UnixTime) -> Result<(), LinkError> {
         let id = the(query, "key").ok_or(LinkError::Missing("key"))?;
         let expires = the(query, "expires")
@@ -150,7 +151,8 @@ impl LinkKeys {
             (true, None) => return Err(LinkError::Missing("prefix")),
         };
         let key = self.keys.get(id).ok_or(LinkError::UnknownKey)?;
-        // In constant time: how much of a guess was right shows nowhere. Only who signed hears more.
+        // In constant time, so that timing tells nothing about a guess. The errors below are told
+        // only for a genuine signature.
         mac(key, id, reach, expires).verify_slice(&signature).map_err(|_| LinkError::Signature)?;
         match reach {
             Reach::Below(folder) if !folder.ends_with('/') || !path.starts_with(folder) => {
@@ -171,12 +173,12 @@ fn mac(key: &[u8], id: &str, reach: Reach<'_>, expires: u64) -> Hmac<Sha256> {
     };
     let mut mac =
         Hmac::new_from_slice(key).unwrap_or_else(|_| unreachable!("HMAC takes keys of any length"));
-    // No part can hold a line feed: ids and numbers have none, and paths are as they came in a request line.
+    // No part can have a line feed: ids and numbers have none, and paths come from a request line.
     mac.update(format!("edge-net-link-v1\nGET\n{kind}\n{path}\n{expires}\n{id}").as_bytes());
     mac
 }
 
-/// The value of a parameter that is there once.
+/// The value of a parameter that the query has exactly once.
 fn the<'a>(query: &'a str, name: &str) -> Option<&'a str> {
     let mut values =
         query.split('&').filter_map(|part| part.split_once('=').filter(|(of, _)| *of == name));

@@ -1,4 +1,5 @@
-//! The HTTP semantics of the edge and the service worker: requests are read and answers are decided here, without I/O.
+//! HTTP semantics of the edge and the service worker, without I/O: requests are parsed and
+//! responses are decided here.
 
 pub mod answer;
 pub mod gateway;

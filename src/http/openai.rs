@@ -1,4 +1,4 @@
-//! The request and the answer of OpenAI's embeddings API, as its clients write and read them.
+//! Requests and responses of OpenAI's embeddings API.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -7,68 +7,69 @@ use base64ct::{Base64, Encoding as _};
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
-/// What is asked for: members that are not listed here are ignored, as `user` is.
+/// A request for embeddings. Other members of the body, such as `user`, are ignored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     /// The model's id.
     pub model: String,
-    /// What is to be embedded, in order.
+    /// The inputs to embed, in order.
     pub inputs: Vec<Input>,
-    /// How embeddings are written.
+    /// How embeddings are encoded.
     pub encoding: Encoding,
-    /// How many components are wanted, where not all of them are.
+    /// The number of components of each embedding; without, all of them.
     pub dimensions: Option<usize>,
 }
 
-/// One thing to embed. Exhaustive, as OpenAI's API is.
+/// An input to embed. Exhaustive, as OpenAI's API is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
     /// A text.
     Text(String),
-    /// Token ids, with special ones where the model wants them.
+    /// Token ids, including the special tokens that the model needs.
     Tokens(Vec<u32>),
 }
 
-/// How an embedding is written. Exhaustive, as OpenAI's API is.
+/// The encoding of an embedding. Exhaustive, as OpenAI's API is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encoding {
-    /// As numbers.
+    /// An array of numbers.
     Float,
-    /// As base64 of 32-bit floats, little-endian.
+    /// Base64 of 32-bit floats, little-endian.
     Base64,
 }
 
-/// A request that cannot be read.
+/// Why a request is malformed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BadRequest {
-    /// No JSON.
+    /// The body is not JSON.
     #[error("the body is not JSON: {0}")]
     NotJson(String),
-    /// JSON, but no object.
+    /// The body is JSON, but not an object.
     #[error("the body must be a JSON object")]
     NotObject,
-    /// A member that must be there.
+    /// A required member is missing.
     #[error("{0} is missing")]
     Missing(&'static str),
-    /// The model is no text, or an empty one.
-    #[error("model must be the id of a model, as /v1/models lists them")]
+    /// `model` is not a string, or empty.
+    #[error("model must be the id of a model that /v1/models lists")]
     Model,
-    /// The input has none of the four forms.
+    /// `input` has none of the four forms.
     #[error(
-        "input must be a string, an array of strings, an array of token ids, or an array of arrays of token ids; none may be empty"
+        "input must be a string, an array of strings, an array of token ids, or an array of arrays \
+         of token ids; none may be empty"
     )]
     Input,
-    /// Another format.
+    /// `encoding_format` is unknown.
     #[error("encoding_format must be \"float\" or \"base64\"")]
     Encoding,
-    /// No number of components.
-    #[error("dimensions must be a whole number from 1 on")]
+    /// `dimensions` is not a number of components.
+    #[error("dimensions must be a whole number of at least 1")]
     Dimensions,
 }
 
 impl BadRequest {
-    /// The member that is wrong.
+    /// The member at fault, if one is.
     #[must_use]
     pub const fn param(&self) -> Option<&'static str> {
         match self {
@@ -83,10 +84,10 @@ impl BadRequest {
 }
 
 impl Request {
-    /// Reads the body of a request.
+    /// Parses the body of a request.
     ///
     /// # Errors
-    /// [`BadRequest`].
+    /// [`BadRequest`] names the member at fault.
     pub fn read(body: &[u8]) -> Result<Self, BadRequest> {
         let body: Value =
             serde_json::from_slice(body).map_err(|error| BadRequest::NotJson(error.to_string()))?;
@@ -143,7 +144,7 @@ fn tokens(items: &[Value]) -> Option<Vec<u32>> {
     tokens.filter(|tokens| !tokens.is_empty())
 }
 
-/// A whole number, also where it is written as `5.0`, which JSON Schema takes for one too.
+/// A whole number; `5.0` is one, as in JSON Schema.
 fn whole(value: &Value) -> Option<u64> {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     // Whole, and in the range where floats are exact.
@@ -153,7 +154,8 @@ fn whole(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| value.as_f64().and_then(exact))
 }
 
-/// The first `dimensions` components of an embedding, scaled to length 1 again: what is left of one by Matryoshka training.
+/// Shortens an embedding to its first `dimensions` components and scales it to length 1 again. That
+/// keeps most of the meaning for models with Matryoshka training.
 pub fn shorten(embedding: &mut Vec<f32>, dimensions: usize) {
     if dimensions >= embedding.len() {
         return;
@@ -169,16 +171,17 @@ pub fn shorten(embedding: &mut Vec<f32>, dimensions: usize) {
     }
 }
 
-/// The body of the answer: embeddings in the order of the inputs, which had `tokens` tokens.
+/// The body of the response: embeddings in the order of the inputs; `tokens` is the inputs' number
+/// of tokens.
 #[must_use]
 pub fn answer(model: &str, embeddings: &[Vec<f32>], encoding: Encoding, tokens: usize) -> String {
-    // Written by hand: a tree of JSON values would take thirty times what the numbers do.
+    // Written by hand: a tree of JSON values would need thirty times the memory of the numbers.
     let mut body = String::from(r#"{"object":"list","data":["#);
     for (index, embedding) in embeddings.iter().enumerate() {
         let comma = if index == 0 { "" } else { "," };
         let _ = write!(body, r#"{comma}{{"object":"embedding","index":{index},"embedding":"#);
         match encoding {
-            // Serialization of numbers does not fail; those that are none are null.
+            // Serializing numbers cannot fail; NaN becomes null.
             Encoding::Float => body.push_str(&serde_json::to_string(embedding).unwrap_or_default()),
             Encoding::Base64 => {
                 let bytes: Vec<u8> =
@@ -193,43 +196,43 @@ pub fn answer(model: &str, embeddings: &[Vec<f32>], encoding: Encoding, tokens: 
     body
 }
 
-/// What is said of a request that fails: a problem (RFC 9457) which is OpenAI's error too, for clients that read only that.
+/// The body of a failed request: a problem (RFC 9457) with a member `error` for OpenAI's clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// The status.
     pub status: StatusCode,
-    /// What was wrong, and what to do.
+    /// What is wrong, and what to do.
     pub detail: String,
-    /// The member of the request that is wrong, where one is.
+    /// The member of the request at fault, if one is.
     pub param: Option<&'static str>,
-    /// What programs tell it by.
+    /// A code for programs.
     pub code: Option<&'static str>,
-    /// After how long the same may be asked again (`Retry-After`): whole seconds.
+    /// After how long the client may try again (`Retry-After`), in whole seconds.
     pub retry_after: Option<Duration>,
 }
 
 impl Problem {
-    /// A problem with this status, of which nothing more is known.
+    /// A problem with a status and a detail.
     #[must_use]
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         Self { status, detail: detail.into(), param: None, code: None, retry_after: None }
     }
 
-    /// The same, about a member of the request.
+    /// The same problem about a member of the request.
     #[must_use]
     pub const fn about(mut self, param: Option<&'static str>) -> Self {
         self.param = param;
         self
     }
 
-    /// The same, with a code.
+    /// The same problem with a code.
     #[must_use]
     pub const fn code(mut self, code: &'static str) -> Self {
         self.code = Some(code);
         self
     }
 
-    /// The same, that may be gone after some time.
+    /// The same problem with the time after which the client may try again.
     #[must_use]
     pub const fn retry_after(mut self, length: Duration) -> Self {
         self.retry_after = Some(length);

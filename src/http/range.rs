@@ -1,22 +1,32 @@
-//! The `Range` field of RFC 9110, section 14: from what a client asks to bytes of an artifact.
+//! The `Range` and `Content-Range` fields of RFC 9110, section 14.
 
 use std::ops::Range;
 
-/// What a `Range` field asks of a representation of a known size. Exhaustive, as RFC 9110 is.
+/// The meaning of a `Range` field for a representation of known size. Exhaustive, as RFC 9110 is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RangeRequest {
-    /// All of it: no range, one that is malformed or of another unit (both are ignored, RFC 9110
-    /// section 14.2), or several, which we answer as one whole (RFC 9110 section 15.3.7 allows it).
+    /// The whole representation: the range is malformed or of another unit, which a server ignores
+    /// (RFC 9110, section 14.2), or there are several ranges, which a server may ignore (section
+    /// 15.3.7).
     Whole,
-    /// These bytes: never empty, within the representation.
+    /// A byte range: not empty, within the representation.
     Bytes(Range<u64>),
-    /// Nothing that exists: 416.
+    /// No byte that exists: status 416.
     Unsatisfiable,
 }
 
-/// Reads the value of a `Range` field for a representation of `size` bytes.
+/// Parses the value of a `Range` field for a representation of `size` bytes.
 ///
-/// An end past the last byte is clamped, not refused (RFC 9110, section 14.1.2).
+/// An end past the last byte is clamped (RFC 9110, section 14.1.2).
+///
+/// ```
+/// use edge_net_core::http::range::{RangeRequest, parse};
+///
+/// assert_eq!(parse("bytes=0-99", 1000), RangeRequest::Bytes(0..100));
+/// assert_eq!(parse("bytes=-100", 1000), RangeRequest::Bytes(900..1000));
+/// assert_eq!(parse("bytes=1000-", 1000), RangeRequest::Unsatisfiable);
+/// assert_eq!(parse("lines=1-2", 1000), RangeRequest::Whole);
+/// ```
 #[must_use]
 pub fn parse(field: &str, size: u64) -> RangeRequest {
     let Some((unit, set)) = field.split_once('=') else {
@@ -25,7 +35,7 @@ pub fn parse(field: &str, size: u64) -> RangeRequest {
     if !unit.trim().eq_ignore_ascii_case("bytes") {
         return RangeRequest::Whole;
     }
-    // Empty list elements are to be ignored (RFC 9110, section 5.6.1.2).
+    // Recipients ignore empty list elements (RFC 9110, section 5.6.1.2).
     let mut specs =
         set.split(',').map(|spec| spec.trim_matches([' ', '\t'])).filter(|spec| !spec.is_empty());
     let (Some(spec), None) = (specs.next(), specs.next()) else {
@@ -40,7 +50,7 @@ pub fn parse(field: &str, size: u64) -> RangeRequest {
             from(first, last, size)
         }
         (Some(Position::Open), Some(Position::At(0))) => RangeRequest::Unsatisfiable,
-        // The suffix of nothing is nothing, which no Content-Range can say: answer it whole.
+        // An empty representation has an empty suffix, which Content-Range cannot express.
         (Some(Position::Open), Some(Position::At(_))) if size == 0 => RangeRequest::Whole,
         (Some(Position::Open), Some(Position::At(length))) => {
             RangeRequest::Bytes(size.saturating_sub(length)..size)
@@ -61,7 +71,7 @@ enum Position {
     At(u64),
 }
 
-/// `*DIGIT`; a number too large for 64 bits is as good as the largest one.
+/// Parses `*DIGIT`; a number too large for 64 bits counts as the largest one.
 fn position(digits: &str) -> Option<Position> {
     if digits.is_empty() {
         return Some(Position::Open);
@@ -72,12 +82,13 @@ fn position(digits: &str) -> Option<Position> {
     Some(Position::At(digits.parse().unwrap_or(u64::MAX)))
 }
 
-/// Reads `bytes first-last/size` of a `Content-Range` field: the range, and the size where it is told.
+/// Parses `bytes first-last/size` of a `Content-Range` field: the range, and the size unless it is
+/// `*`.
 #[must_use]
 pub fn parse_content_range(field: &str) -> Option<(Range<u64>, Option<u64>)> {
     let (range, size) = field.trim().strip_prefix("bytes ")?.trim().split_once('/')?;
     let (first, last) = range.split_once('-')?;
-    // `parse` alone would take a plus sign.
+    // `parse` alone would accept a plus sign.
     let number = |digits: &str| digits.parse::<u64>().ok().filter(|_| !digits.starts_with('+'));
     let (first, last) = (number(first)?, number(last)?);
     let size = if size == "*" { None } else { Some(number(size)?) };

@@ -1,9 +1,10 @@
-//! What a registry of models holds, and what it takes in: the rules, without the database.
+//! The rules of a registry of models, without its database: what it lists and what it accepts.
 //!
-//! A manifest is published by sending it: the publisher's signature is the credential. A model belongs to the key that
-//! first published it, or to one that replaced that key ([`crate::trust::signature`]), for as long as its key is pinned. Versions
-//! go up, never change, and never come twice; a version that was signed again with `"yanked": true` is no longer offered to
-//! who asks for the newest, and still served to who names it.
+//! A publisher publishes a manifest by sending it: the signature is the credential. A model belongs
+//! to the key that published it first, or to a key that replaced that one
+//! ([`crate::trust::signature`]), as long as that key is pinned. Versions increase, never change,
+//! and are never reused. A version that is signed again with `"yanked": true` is no longer the
+//! newest version, but still served by name.
 
 use std::time::Duration;
 
@@ -17,15 +18,16 @@ use crate::time::UnixTime;
 use crate::trust::manifest::{Manifest, ManifestError, is_id};
 use crate::trust::signature::{PinnedKeys, Refusal, VerifiedManifest};
 
-/// How far the clock of a publisher may be ahead of ours. A manifest of next year would block all of this year.
+/// How far a publisher's clock may be ahead. A timestamp of next year would block all versions of
+/// this year.
 const AHEAD: Duration = Duration::from_mins(10);
-/// Members that a version may be signed again with: all others are what the version is.
+/// Members that may change when a version is signed again; all others are its content.
 const RENEWED: [&str; 5] = ["signature", "timestamp", "expires", "endorsements", "yanked"];
 
-/// What a list says of a model: its newest version that is not yanked.
+/// An entry in a list of models: the newest version that is not yanked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary {
-    /// Identifier.
+    /// Identifier of the model.
     pub id: String,
     /// Name for people.
     pub name: String,
@@ -35,14 +37,14 @@ pub struct Summary {
     /// `optimization.quantization` of the manifest, such as `INT8`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quantization: Option<String>,
-    /// SPDX expression.
+    /// Licence: an SPDX expression.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub license: Option<String>,
-    /// Bytes of all its files.
+    /// Size of all files in bytes.
     pub size: u64,
     /// Semantic version.
     pub version: String,
-    /// Whether `/v1/embeddings` takes it: see [`crate::embeddable`].
+    /// Whether `/v1/embeddings` supports it: see [`crate::embeddable`].
     #[serde(default, skip_serializing_if = "is_false", deserialize_with = "truth")]
     pub embeddings: bool,
 }
@@ -52,14 +54,14 @@ const fn is_false(value: &bool) -> bool {
     !*value
 }
 
-/// A truth value, which databases have as a number.
+/// A boolean, which databases store as a number.
 fn truth<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     let value = Value::deserialize(deserializer)?;
     Ok(value.as_bool().unwrap_or_else(|| value.as_f64().is_some_and(|number| number != 0.0)))
 }
 
 impl Summary {
-    /// What there is to say of a manifest.
+    /// The entry of a manifest.
     #[must_use]
     pub fn of(manifest: &Manifest) -> Self {
         let document = manifest.document();
@@ -84,7 +86,7 @@ impl Summary {
     }
 }
 
-/// A version of a model, as a list of them says it.
+/// An entry in a list of a model's versions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Release {
@@ -94,39 +96,39 @@ pub struct Release {
     pub timestamp: String,
     /// The key that signed it.
     pub key_id: String,
-    /// Bytes of all its files.
+    /// Size of all files in bytes.
     pub size: u64,
     /// Whether it was withdrawn.
     pub yanked: bool,
 }
 
-/// Which models of a list are wanted, and which page of them. Ordered by id.
+/// A selection of models, ordered by id, and a page of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// This type.
+    /// Only models of this type.
     pub kind: Option<String>,
-    /// This quantization, in capitals or not.
+    /// Only models with this quantization, in any case.
     pub quantization: Option<String>,
-    /// This licence, in capitals or not.
+    /// Only models with this licence, in any case.
     pub license: Option<String>,
-    /// This text in id or name, in capitals or not.
+    /// Only models with this text in id or name, in any case.
     pub text: Option<String>,
-    /// After the model with this id.
+    /// Only models after this id.
     pub after: Option<String>,
-    /// As many as these at the most.
+    /// Most models in the page.
     pub limit: Limit,
 }
 
-/// How many models a page has.
+/// The most models in a page: 1 to [`Limit::MOST`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit(u16);
 
 impl Limit {
-    /// The most a page can have.
+    /// The most models that a page can have.
     pub const MOST: u16 = 100;
 
     fn parse(value: &str) -> Result<Self, BadFilter> {
-        // `parse` alone would take a plus sign.
+        // `parse` alone would accept a plus sign.
         let number = value.parse().ok().filter(|_| value.bytes().all(|byte| byte.is_ascii_digit()));
         number.filter(|number| (1..=Self::MOST).contains(number)).map(Self).ok_or(BadFilter::Limit)
     }
@@ -144,36 +146,37 @@ impl Default for Limit {
     }
 }
 
-/// A query that no list can be made from.
+/// Why a query for a list is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BadFilter {
-    /// A parameter that there is not.
+    /// The parameter is unknown.
     #[error(
-        "there is no parameter {0:?}; there are type, quantization, license, q, limit and cursor"
+        "unknown parameter {0:?}; the parameters are type, quantization, license, q, limit, \
+         cursor"
     )]
     Unknown(String),
-    /// A parameter that is there twice.
+    /// The parameter is repeated.
     #[error("the parameter {0} is given more than once")]
     Twice(&'static str),
-    /// A text that is empty or too long.
+    /// The text is empty, too long, or has control characters.
     #[error(
         "the parameter {0} must have 1 to {MAX_TEXT} characters, none of them a control character"
     )]
     Text(&'static str),
-    /// Not a number of models.
+    /// The limit is not a number in its range.
     #[error("the parameter limit must be a number from 1 to {}", Limit::MOST)]
     Limit,
-    /// Not what an earlier page gave.
+    /// The cursor is not one that a page returned.
     #[error("the parameter cursor must be one that an earlier page gave in its Link field")]
     Cursor,
 }
 
-/// Characters of a filter's text at the most.
+/// Most characters of a filter's text.
 const MAX_TEXT: usize = 128;
 
 impl Filter {
-    /// Reads the parameters of a query, percent-decoded.
+    /// Parses the percent-decoded parameters of a query.
     ///
     /// # Errors
     /// [`BadFilter`] names the parameter.
@@ -200,7 +203,7 @@ impl Filter {
         Ok(filter)
     }
 
-    /// Whether a model is wanted. What the database is asked must say the same.
+    /// Whether a model is selected. The database's query has to select the same.
     #[must_use]
     pub fn admits(&self, summary: &Summary) -> bool {
         let is = |wanted: &Option<String>, got: Option<&str>| {
@@ -219,8 +222,8 @@ impl Filter {
             && self.after.as_ref().is_none_or(|after| summary.id > *after)
     }
 
-    /// Cuts a page out of models that are in order, one more than [`Filter::limit`] if there are as many: the page, and the
-    /// cursor of the next one.
+    /// Splits ordered models, one more than [`Filter::limit`] if the database has them, into the
+    /// page and the cursor of the next page.
     #[must_use]
     pub fn page(&self, mut models: Vec<Summary>) -> (Vec<Summary>, Option<String>) {
         let most = usize::from(self.limit.get());
@@ -241,7 +244,7 @@ fn cursor(value: &str) -> Result<String, BadFilter> {
     is_id(value).then(|| value.to_owned()).ok_or(BadFilter::Cursor)
 }
 
-/// Fills a slot that must be empty.
+/// Fills an empty slot.
 fn once<T>(slot: &mut Option<T>, name: &'static str, value: T) -> Result<(), BadFilter> {
     match slot.replace(value) {
         None => Ok(()),
@@ -249,65 +252,68 @@ fn once<T>(slot: &mut Option<T>, name: &'static str, value: T) -> Result<(), Bad
     }
 }
 
-/// A manifest that a pinned key signed, offered for publication.
+/// A manifest that a pinned key signed and that is offered for publication.
 #[derive(Debug)]
 pub struct Offer {
     manifest: VerifiedManifest,
     text: String,
 }
 
-/// What the registry has of a model.
+/// What the registry knows of a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Known {
-    /// The key that it belongs to.
+    /// The key that owns the model.
     pub owner: String,
-    /// Keys that were replaced by the owner's.
+    /// Keys that the owner's key replaced.
     pub replaced: Vec<String>,
-    /// When the manifest that was signed last was signed.
+    /// The latest signing time of its manifests.
     pub signed: UnixTime,
     /// Its versions, and whether they are yanked.
     pub versions: Vec<(Version, bool)>,
-    /// The manifest that it has of the version which is offered.
+    /// The published manifest of the offered version, if there is one.
     pub current: Option<String>,
 }
 
-/// What is to be written.
+/// What the registry has to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Publication {
-    /// What it says of itself.
+    /// The entry for lists.
     pub summary: Summary,
-    /// The manifest, as it was sent.
+    /// The manifest's text, as it was sent.
     pub text: String,
-    /// The key that signed it, whose the model is from now on.
+    /// The key that signed it and now owns the model.
     pub owner: String,
-    /// Keys that were replaced by that, now or before.
+    /// Keys that the owner's key replaced, now or before.
     pub replaced: Vec<String>,
     /// When it was signed.
     pub timestamp: UnixTime,
-    /// The latest time that any of the model's manifests was signed.
+    /// The latest signing time of all the model's manifests.
     pub signed: UnixTime,
     /// Whether this version is yanked.
     pub yanked: bool,
     /// Whether the version is new.
     pub new: bool,
-    /// The newest version that is not yanked, if one is left.
+    /// The newest version that is not yanked, if there is one.
     pub newest: Option<Version>,
 }
 
-/// Why a manifest is not published.
+/// Why a manifest is rejected.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Rejection {
-    /// It is not one, or nobody who may publish signed it.
+    /// It is malformed, or no pinned key signed it.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// Its time of signing has not come.
-    #[error("the manifest says that it is signed {} minutes from now; is the clock of the publisher right?", .0.as_secs() / 60)]
+    /// Its timestamp is this far in the future.
+    #[error(
+        "the manifest's timestamp is {} minutes from now; check the publisher's clock",
+        .0.as_secs() / 60
+    )]
     Future(Duration),
-    /// The member `yanked` is no truth value.
+    /// The member `yanked` is not a boolean.
     #[error("manifest field `yanked` must be true or false")]
     Yanked,
-    /// It withdraws what was never there.
+    /// It yanks a version that is not published.
     #[error("{id} {version} is not published; there is nothing to yank")]
     NothingToYank {
         /// The model.
@@ -325,17 +331,18 @@ pub enum Rejection {
         /// The key it belongs to.
         owner: String,
     },
-    /// It came before.
-    #[error("{id} {version} was published before, and this was not signed after it")]
+    /// The version is published, and this manifest is not signed later.
+    #[error("{id} {version} is already published, and this manifest is not signed later")]
     Replay {
         /// The model.
         id: String,
         /// The version.
         version: String,
     },
-    /// The version is there, and is something else.
+    /// The version is published with other content.
     #[error(
-        "{id} {version} is published with other content; published versions never change: give a higher version"
+        "{id} {version} is already published with other content; published versions never change: \
+         choose a higher version"
     )]
     Changed {
         /// The model.
@@ -343,22 +350,22 @@ pub enum Rejection {
         /// The version.
         version: String,
     },
-    /// A newer one is there.
+    /// A newer version is published.
     #[error(
-        "{id} {version} is not newer than {highest}, signed when it was; versions and times of signing only go up"
+        "{id} {version} is not newer than {highest}; versions and signing times have to increase"
     )]
     Older {
         /// The model.
         id: String,
         /// The version offered.
         version: String,
-        /// The highest version that is there.
+        /// The highest published version.
         highest: String,
     },
 }
 
 impl Rejection {
-    /// The status that says it best.
+    /// The status of the response.
     #[must_use]
     pub const fn status(&self) -> StatusCode {
         match self {
@@ -374,10 +381,10 @@ impl Rejection {
 }
 
 impl Offer {
-    /// Reads and verifies what was sent, at `now`.
+    /// Parses and verifies a manifest that was sent at `now`.
     ///
     /// # Errors
-    /// [`Rejection`].
+    /// [`Rejection`] says why it is rejected.
     pub fn read(text: String, keys: &PinnedKeys, now: UnixTime) -> Result<Self, Rejection> {
         let manifest = VerifiedManifest::verify(&text, keys)?.not_expired(now)?;
         if manifest.timestamp > now + AHEAD {
@@ -399,10 +406,10 @@ impl Offer {
         self.manifest.document().get("yanked") == Some(&Value::Bool(true))
     }
 
-    /// Decides on the offer, given what is known of the model.
+    /// Decides on the offer; `known` is `None` for a new model.
     ///
     /// # Errors
-    /// [`Rejection`].
+    /// [`Rejection`] says why it is rejected.
     pub fn decide(
         self,
         known: Option<&Known>,
@@ -419,7 +426,7 @@ impl Offer {
         if known.replaced.iter().any(|replaced| replaced == manifest.key_id()) {
             return Err(Refusal::ReplacedKey(manifest.key_id().to_owned()).into());
         }
-        // Whose key was taken out of the pinned ones has lost the model to who is left.
+        // A key that is no longer pinned has lost the model to the keys that are.
         let owners = keys.only(&known.owner);
         let by_owner = || {
             manifest.key_id() == known.owner
@@ -430,7 +437,8 @@ impl Offer {
         }
         let new = match &known.current {
             Some(current) => {
-                // A text that cannot be read any more is no reason to change what it said.
+                // The published manifest may be malformed by newer rules; its version still cannot
+                // change.
                 let Ok(current) = Manifest::parse(current) else {
                     return Err(Rejection::Changed { id, version });
                 };
@@ -490,7 +498,8 @@ impl Offer {
     }
 }
 
-/// What a version is, without what it may be signed again with.
+/// The content of a version: its document without the members that may change when it is signed
+/// again.
 #[must_use]
 pub fn content(document: &Map<String, Value>) -> Map<String, Value> {
     document

@@ -1,20 +1,20 @@
-//! What to let go when there is no room: the least recently used artifacts, never one in use or pinned.
+//! Eviction from a full store: the least recently used artifacts, never one in use or pinned.
 
 use crate::time::UnixTime;
 
-/// An artifact that is kept, wholly or in part.
+/// An artifact in a store, wholly or in part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kept {
-    /// Bytes kept of it. What versions share is one artifact here, so it counts once.
+    /// Its bytes in the store. A file that versions share is one artifact and counts once.
     pub bytes: u64,
     /// When it was last used.
     pub used: UnixTime,
-    /// Somebody reads it now, or pinned it.
+    /// It is being read, or it is pinned.
     pub held: bool,
 }
 
-/// Which of `kept` to let go, by index, so that `need` more bytes fit into `budget`; the least recently
-/// used first, and no more of them than that takes. `None` when it cannot be done: then nothing is let go.
+/// Indices in `kept` of the artifacts to evict so that `need` more bytes fit into `budget`: the
+/// least recently used first, and no more than necessary. `None` when that is impossible.
 #[must_use]
 pub fn victims(kept: &[Kept], budget: u64, need: u64) -> Option<Vec<usize>> {
     let mut total = kept.iter().fold(need, |total, artifact| total.saturating_add(artifact.bytes));

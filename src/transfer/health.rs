@@ -1,4 +1,4 @@
-//! What a download knows of a source: how quick it is, and when it may be asked again.
+//! What a download knows of a source: its pace, and when it may be asked again.
 
 use std::time::Duration;
 
@@ -6,33 +6,33 @@ use crate::dag::layout::LEAVES_PER_SEGMENT;
 use crate::time::{Instant, millis};
 use crate::transfer::source::Failure;
 
-/// The longest that a source's `Retry-After` is believed.
+/// The longest `Retry-After` that is obeyed.
 const LONGEST_REST: Duration = Duration::from_mins(5);
 
 /// The health of one source within one download.
 #[derive(Debug, Clone)]
 pub(crate) struct Health {
-    /// The source's name, for people.
+    /// The source's name.
     pub(crate) name: String,
     /// Its last failure.
     pub(crate) last: Option<Failure>,
-    /// It sent bad bytes, or said for good that it has none: it is not asked again.
+    /// It sent bad bytes, or failed for good: it gets no more requests.
     pub(crate) set_aside: bool,
-    /// It rests until then.
+    /// It gets no requests before this time.
     pub(crate) retry_at: Instant,
-    /// Failures in a row; requests that fail together count once.
+    /// Failures in a row; fetches that fail together count once.
     failures: u32,
     failed_at: Instant,
-    /// How quick it is, if it ever brought anything.
+    /// Its pace, once it has delivered leaves.
     pub(crate) pace: Option<Pace>,
 }
 
-/// How quick a source is; smoothed.
+/// The pace of a source, smoothed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace {
-    /// What a request takes before its first bytes, in milliseconds.
+    /// Milliseconds until the first bytes of a fetch.
     latency: u64,
-    /// What it takes then for each leaf, in microseconds.
+    /// Microseconds for each leaf after that.
     leaf: u64,
 }
 
@@ -49,37 +49,42 @@ impl Health {
         }
     }
 
-    /// What a request for `leaves` leaves is going to take, if that is known.
+    /// How long a fetch of `leaves` leaves is expected to take, if that is known.
     pub(crate) fn expected(&self, leaves: u64) -> Option<Duration> {
         self.pace.map(|pace| Duration::from_millis(pace.latency + pace.leaf * leaves / 1000))
     }
 
-    /// Whether asking twice for half as much takes hardly longer.
+    /// Whether several small fetches take hardly longer than a large one.
     pub(crate) fn is_near(&self) -> bool {
         self.pace.is_some_and(|pace| pace.latency * 4000 <= pace.leaf * LEAVES_PER_SEGMENT)
     }
 
-    /// A request brought `leaves` leaves: the first bytes after `latency`, the last after `elapsed`.
+    /// Notes that a fetch delivered `leaves` leaves: the first bytes after `latency`, the last
+    /// after `elapsed`.
     pub(crate) fn brought(&mut self, leaves: u64, latency: Duration, elapsed: Duration) {
         self.failures = 0;
         let leaf = micros_each(elapsed.saturating_sub(latency), leaves);
         let latency = millis(latency);
-        // A quarter of each new measurement: a hiccup does not decide, a change does after a few.
+        // A new measurement counts a quarter: one hiccup changes little, a lasting change shows
+        // soon.
         let smooth = |old: u64, new: u64| (3 * old + new) / 4;
         let known = self.pace.unwrap_or(Pace { latency, leaf });
         self.pace =
             Some(Pace { latency: smooth(known.latency, latency), leaf: smooth(known.leaf, leaf) });
     }
 
-    /// A request for `leaves` leaves was overtaken by another source after `elapsed`: it takes longer than that.
+    /// Notes that another source overtook a fetch of `leaves` leaves after `elapsed`: the pace is
+    /// slower than that.
     pub(crate) fn overtaken(&mut self, leaves: u64, elapsed: Duration) {
         if self.expected(leaves).is_none_or(|expected| expected < elapsed) {
             self.pace = Some(Pace { latency: 0, leaf: micros_each(elapsed, leaves) });
         }
     }
 
-    /// A request that started at `started` failed. It rests for `backoff`, doubled with each failure in a row up to 16 times,
-    /// of which half is left to `jitter` (so that many clients do not come back at once); or as long as it asked for.
+    /// Notes that a fetch failed at `now`, which had started at `started`. The source rests for
+    /// `backoff`, doubled with each failure in a row, up to 16 times. Half of that is left to
+    /// `jitter`, so that many clients do not return at once. It rests longer if it asked for a
+    /// longer `rest`.
     pub(crate) fn failed(
         &mut self,
         now: Instant,

@@ -1,4 +1,4 @@
-//! The transfer of an artifact: the download machine, the sources, and which artifacts leave a full store.
+//! The transfer of an artifact: the download machine, its sources, and eviction from a full store.
 
 pub mod download;
 pub mod eviction;

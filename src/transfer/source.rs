@@ -1,4 +1,4 @@
-//! The places an artifact can come from: their URLs, and what is believed of their answers.
+//! Sources of artifacts: their URLs, and checks of their responses.
 
 use std::ops::Range;
 
@@ -8,13 +8,13 @@ use crate::dag::cid::cid_text;
 use crate::http::range::parse_content_range;
 use crate::trust::manifest::{Artifact, Manifest};
 
-/// The kinds of places, in the order they are asked.
+/// The kinds of sources, in the order in which they are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum SourceKind {
-    /// Our worker in front of the others.
+    /// The edge worker in front of the other sources.
     Edge,
-    /// The Google Cloud Storage bucket.
+    /// A Google Cloud Storage bucket.
     Gcs,
     /// An IPFS gateway.
     Ipfs,
@@ -32,23 +32,24 @@ impl SourceKind {
     }
 }
 
-/// A place, known by its base URL.
+/// A source of artifacts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
-    /// What it is.
+    /// Its kind.
     pub kind: SourceKind,
-    /// Base URL: of the edge's `/models`, of the bucket, or of a gateway's `/ipfs`; no slash at its end.
+    /// Base URL without a slash at the end: the edge's `/models`, the bucket, or the gateway's
+    /// `/ipfs`.
     pub base: String,
 }
 
 impl Source {
-    /// A source; a slash at the end of `base` is dropped.
+    /// A source; slashes at the end of `base` are dropped.
     #[must_use]
     pub fn new(kind: SourceKind, base: &str) -> Self {
         Self { kind, base: base.trim_end_matches('/').to_owned() }
     }
 
-    /// URL of an artifact's bytes.
+    /// The URL of an artifact.
     #[must_use]
     pub fn artifact_url(&self, manifest: &Manifest, artifact: &Artifact) -> String {
         match self.kind {
@@ -59,14 +60,15 @@ impl Source {
         }
     }
 
-    /// URL of an artifact's leaf table; gateways have none, their blocks tell it ([`crate::dag::walk::Walk`]).
+    /// The URL of an artifact's leaf table; `None` for gateways, whose blocks replace it
+    /// ([`crate::dag::walk::Walk`]).
     #[must_use]
     pub fn leaf_table_url(&self, manifest: &Manifest, artifact: &Artifact) -> Option<String> {
         (self.kind != SourceKind::Ipfs)
             .then(|| format!("{}.leaves", self.artifact_url(manifest, artifact)))
     }
 
-    /// URL of a manifest, of the newest version where none is given; gateways have none.
+    /// The URL of a manifest, of the newest version without `version`; `None` for gateways.
     #[must_use]
     pub fn manifest_url(&self, id: &str, version: Option<&semver::Version>) -> Option<String> {
         match (self.kind, version) {
@@ -76,7 +78,7 @@ impl Source {
         }
     }
 
-    /// URL of one block of a DAG, from a gateway.
+    /// The URL of a block; `None` for other sources than gateways.
     #[must_use]
     pub fn block_url(&self, cid: &cid::Cid) -> Option<String> {
         (self.kind == SourceKind::Ipfs)
@@ -84,40 +86,40 @@ impl Source {
     }
 }
 
-/// What went wrong with a request to a source.
+/// Why a request to a source failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Failure {
-    /// No answer at all.
+    /// The source did not respond, or the connection broke.
     #[error("no answer ({0})")]
     Unreachable(String),
-    /// An answer with another status than 200 or 206.
+    /// The response has another status than 200 or 206.
     #[error("status {0}")]
     Status(u16),
-    /// The whole where a part was asked for.
+    /// The response is the whole artifact instead of the requested range.
     #[error("it ignored the range")]
     RangeIgnored,
-    /// Another part than was asked for.
-    #[error("it sent another range than was asked for")]
+    /// The response is another range than the requested one.
+    #[error("it sent another range than the requested one")]
     WrongRange,
-    /// Fewer or more bytes than were asked for.
+    /// The response has fewer or more bytes than requested.
     #[error("it sent {got} bytes instead of {want}")]
     WrongLength {
-        /// Bytes that came, at the least.
+        /// Bytes that arrived, at least.
         got: u64,
-        /// Bytes that were asked for.
+        /// Requested bytes.
         want: u64,
     },
-    /// Bytes that are not those of the artifact.
+    /// The bytes of this leaf do not belong to the artifact.
     #[error("it sent wrong bytes in leaf {0}")]
     BadLeaf(u64),
-    /// No bytes for too long.
+    /// No bytes arrived for too long.
     #[error("it stalled")]
     Stalled,
 }
 
 impl Failure {
-    /// Whether asking the same source again is of no use.
+    /// Whether another request to the same source is useless.
     #[must_use]
     pub const fn is_final(&self) -> bool {
         match self {
@@ -128,19 +130,20 @@ impl Failure {
     }
 }
 
-/// The value of the `Range` field that asks for `bytes` of an artifact of `size` bytes; `None` asks for all.
+/// The value of the `Range` field for `bytes` of an artifact of `size` bytes; `None` for all bytes.
 #[must_use]
 pub fn range_field(bytes: &Range<u64>, size: u64) -> Option<String> {
     (bytes.start != 0 || bytes.end != size)
         .then(|| format!("bytes={}-{}", bytes.start, bytes.end - 1))
 }
 
-/// Checks the head of an answer to a request for `bytes` of an artifact of `size` bytes.
+/// Checks the head of the response to a request for `bytes` of an artifact of `size` bytes.
 ///
-/// A `Content-Range` that cannot be read (CORS hides it where it is not exposed) is no fault: the leaves tell.
+/// A missing `Content-Range` is accepted: CORS hides the field unless the source exposes it, and
+/// the leaves are verified anyway.
 ///
 /// # Errors
-/// [`Failure`] when the body need not be read.
+/// [`Failure`] when the body is useless.
 pub fn check_head(
     status: u16,
     content_range: Option<&str>,
@@ -164,8 +167,8 @@ pub fn check_head(
     }
 }
 
-/// Names where the bytes of a response came from, for people: the source, and after a colon the place
-/// where an edge got them, which its `Server-Timing` field names as the metric `origin`.
+/// Names where the bytes of a response came from, for people: the source, and after a colon the
+/// place where an edge got them, which its `Server-Timing` field names as the metric `origin`.
 ///
 /// ```
 /// use edge_net_core::transfer::source::origin;

@@ -1,7 +1,8 @@
-//! Model manifest, version 1: what a model is and which bytes it is made of.
+//! Model manifests, version 1: a model and its files.
 //!
-//! The format is described by `manifests/model-manifest-v1.schema.json`. Reading is strict about what
-//! the client relies on and keeps every field it does not know, since the signature covers them all.
+//! `manifests/model-manifest-v1.schema.json` describes the format. Parsing is strict about the
+//! fields that a client relies on, and keeps unknown fields, because the signature covers all
+//! fields.
 
 use cid::Cid;
 use semver::Version;
@@ -14,11 +15,11 @@ use crate::dag::layout::{LEAF_SIZE, Layout};
 use crate::dag::unixfs::PROFILE;
 use crate::time::UnixTime;
 
-/// The largest size an artifact can have: integers in JSON are exact up to 2^53 - 1 (RFC 7493).
+/// The largest size of an artifact in bytes: integers in JSON are exact up to 2^53 - 1 (RFC 7493).
 pub const MAX_SIZE: u64 = (1 << 53) - 1;
-/// Bytes of JSON read at the most.
+/// The largest manifest in bytes.
 pub const MAX_MANIFEST_BYTES: u64 = 1 << 20;
-/// Artifacts in a manifest at the most.
+/// Most artifacts in a manifest.
 pub const MAX_ARTIFACTS: usize = 4096;
 
 /// A file of a model.
@@ -26,7 +27,7 @@ pub const MAX_ARTIFACTS: usize = 4096;
 pub struct Artifact {
     /// Its role: the key in the manifest's `artifacts`, such as `model` or `tokenizer`.
     pub role: String,
-    /// Path below the model, `/`-separated, of letters, digits, `.`, `_`, `-`.
+    /// Path below the model: letters, digits, `.`, `_` and `-`, with `/` between parts.
     pub filename: String,
     /// Size in bytes.
     pub size: u64,
@@ -37,14 +38,14 @@ pub struct Artifact {
 }
 
 impl Artifact {
-    /// How it is cut.
+    /// Its layout.
     #[must_use]
     pub const fn layout(&self) -> Layout {
         Layout::new(self.size)
     }
 }
 
-/// A manifest whose fields are well-formed. Nothing says yet that its publisher wrote it.
+/// A manifest with well-formed fields. Its signature is not verified.
 #[derive(Debug, Clone)]
 pub struct Manifest {
     /// Identifier of the model, used in URLs.
@@ -53,22 +54,22 @@ pub struct Manifest {
     pub name: String,
     /// Version of the model.
     pub version: Version,
-    /// What it does: `text-generation`, `embedding`, `vision`.
+    /// The task: `text-generation`, `embedding`, `vision`.
     pub kind: String,
     /// When it was signed.
     pub timestamp: UnixTime,
-    /// When a newer one must have replaced it; without, it stays good.
+    /// When it expires; without, it never does.
     pub expires: Option<UnixTime>,
     /// Its files, by role.
     pub artifacts: Vec<Artifact>,
     pub(crate) document: Map<String, Value>,
 }
 
-/// A field that is not as it must be.
+/// Why a manifest is malformed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ManifestError {
-    /// The text is no JSON object.
+    /// The text is not a JSON object.
     #[error("the manifest is not a JSON object: {0}")]
     NotJson(String),
     /// A field is missing or wrong.
@@ -76,7 +77,7 @@ pub enum ManifestError {
     Field {
         /// Path of the field, such as `artifacts.model.size`.
         field: String,
-        /// What is wrong, as a phrase that follows the field's name.
+        /// What is wrong: a phrase that follows the field's name.
         problem: String,
     },
 }
@@ -86,7 +87,7 @@ fn fault<T>(field: impl Into<String>, problem: impl Into<String>) -> Result<T, M
 }
 
 impl Manifest {
-    /// Reads a manifest.
+    /// Parses a manifest.
     ///
     /// # Errors
     /// [`ManifestError`] names the field at fault.
@@ -98,7 +99,7 @@ impl Manifest {
         }
     }
 
-    /// Reads a manifest that is already a JSON object.
+    /// Reads a manifest from a parsed JSON object.
     ///
     /// # Errors
     /// [`ManifestError`] names the field at fault.
@@ -108,7 +109,8 @@ impl Manifest {
             return fault(
                 "id",
                 format!(
-                    "is {id:?}; it must be 1 to 128 of a-z, 0-9, '.', '_', '-' and start with a letter or digit"
+                    "is {id:?}; it must be 1 to 128 of a-z, 0-9, '.', '_', '-' and start with a \
+                     letter or digit"
                 ),
             );
         }
@@ -116,7 +118,7 @@ impl Manifest {
         let kind = text(&document, "", "type")?;
         let version = text(&document, "", "version")?;
         let version = Version::parse(&version).or_else(|error| {
-            fault("version", format!("is {version:?}, which is no semantic version: {error}"))
+            fault("version", format!("is {version:?}, which is not a semantic version: {error}"))
         })?;
         let timestamp = parse_timestamp("timestamp", &text(&document, "", "timestamp")?)?;
         let expires = document
@@ -137,15 +139,15 @@ impl Manifest {
         self.artifacts.iter().find(|artifact| artifact.filename == filename)
     }
 
-    /// The whole document, fields unknown here included.
+    /// The whole document, including unknown fields.
     #[must_use]
     pub const fn document(&self) -> &Map<String, Value> {
         &self.document
     }
 }
 
-/// A JSON value none of whose objects names a member twice (RFC 7493, section 2.3): readers differ in
-/// which of the two they take, so a signature would not say what was signed.
+/// A JSON value without repeated members (RFC 7493, section 2.3). Parsers differ in which of two
+/// members they take, so a signature over repeated members is ambiguous.
 pub(crate) struct Unambiguous(pub(crate) Value);
 
 impl<'de> Deserialize<'de> for Unambiguous {
@@ -199,7 +201,7 @@ impl<'de> Visitor<'de> for UnambiguousVisitor {
         let mut object = Map::new();
         while let Some((name, Unambiguous(value))) = members.next_entry::<String, _>()? {
             if object.contains_key(&name) {
-                return Err(A::Error::custom(format!("the member {name:?} comes twice")));
+                return Err(A::Error::custom(format!("the member {name:?} appears twice")));
             }
             object.insert(name, value);
         }
@@ -207,7 +209,7 @@ impl<'de> Visitor<'de> for UnambiguousVisitor {
     }
 }
 
-/// Whether `id` can name a model.
+/// Whether `id` can be the identifier of a model.
 #[must_use]
 pub fn is_id(id: &str) -> bool {
     let bytes = id.as_bytes();
@@ -216,7 +218,8 @@ pub fn is_id(id: &str) -> bool {
         && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(b))
 }
 
-/// Whether `filename` can name an artifact: it must not climb, hide, or collide with our own names.
+/// Whether `filename` can be the path of an artifact: it must not leave its folder, be hidden, or
+/// collide with reserved names.
 #[must_use]
 pub fn is_filename(filename: &str) -> bool {
     let piece = |piece: &str| {
@@ -249,9 +252,14 @@ fn text(object: &Map<String, Value>, parent: &str, name: &str) -> Result<String,
 
 fn parse_timestamp(field: &str, timestamp: &str) -> Result<UnixTime, ManifestError> {
     UnixTime::parse_rfc3339(timestamp).map_or_else(
-            || fault(field, format!("is {timestamp:?}; it must be an RFC 3339 time in UTC such as 2026-01-03T00:00:00Z")),
-            Ok,
-        )
+        || {
+            let example = "2026-01-03T00:00:00Z";
+            let problem =
+                format!("is {timestamp:?}; it must be an RFC 3339 time in UTC such as {example}");
+            fault(field, problem)
+        },
+        Ok,
+    )
 }
 
 fn read_artifacts(artifacts: &Map<String, Value>) -> Result<Vec<Artifact>, ManifestError> {
@@ -271,7 +279,7 @@ fn read_artifacts(artifacts: &Map<String, Value>) -> Result<Vec<Artifact>, Manif
         if let Some(twin) = read.iter().find(|other| other.filename == artifact.filename) {
             return fault(
                 format!("{parent}.filename"),
-                format!("is {:?}, as artifacts.{}.filename is", artifact.filename, twin.role),
+                format!("is {:?}, the same as artifacts.{}.filename", artifact.filename, twin.role),
             );
         }
         read.push(artifact);
@@ -290,7 +298,9 @@ fn read_artifact(
         return fault(
             field("filename"),
             format!(
-                "is {filename:?}; it must be a relative path of letters, digits, '.', '_', '-' that hides nothing, is not manifest.json and does not end in .leaves"
+                "is {filename:?}; it must be a relative path of letters, digits, '.', '_', '-', no \
+                 part of which starts with '.'; manifest.json and names ending in .leaves are \
+                 reserved"
             ),
         );
     }
@@ -310,7 +320,7 @@ fn read_artifact(
     };
     let cid = text(artifact, parent, "cid")?;
     let Some(cid) = parse_cid(&cid) else {
-        return fault(field("cid"), format!("is {cid:?}, which is no CIDv1 in base32"));
+        return fault(field("cid"), format!("is {cid:?}, which is not a CIDv1 in base32"));
     };
     let codec = if size <= LEAF_SIZE { RAW } else { DAG_PB };
     if cid.version() != cid::Version::V1
@@ -326,7 +336,8 @@ fn read_artifact(
             ),
         );
     }
-    // Not shown as the JSON it is: the tables for printing numbers would be a tenth of the service worker.
+    // The message does not show a value that is no string: the tables for printing numbers would be
+    // a tenth of the service worker.
     match artifact.get("profile").map(Value::as_str) {
         None | Some(Some(PROFILE)) => {}
         Some(Some(other)) => {

@@ -1,4 +1,4 @@
-//! Signed manifests: the format, and whose signature is accepted.
+//! Signed manifests: their format, and the signatures that are accepted.
 
 pub mod manifest;
 pub mod signature;

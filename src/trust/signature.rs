@@ -1,9 +1,11 @@
-//! Who may say what a model is: Ed25519 over the RFC 8785 bytes of the manifest without its
-//! `signature` member, against keys the deployer pinned, and never back to an older manifest.
+//! Signatures of manifests: Ed25519 over the RFC 8785 bytes of the manifest without its `signature`
+//! member, verified with keys that the deployer pinned. A floor prevents rollback to an older
+//! manifest.
 //!
-//! A key is replaced by an endorsement, which manifests signed by the new key carry in `endorsements`:
-//! `{"keyId", "publicKey", "by", "signature"}`, the last by the key `by`, over the RFC 8785 bytes of the
-//! others. Clients that pinned the old key accept the new one then, and for that model the old one no more.
+//! An endorsement replaces a key. Manifests that the new key signs have it in `endorsements`:
+//! `{"keyId", "publicKey", "by", "signature"}`. Its signature is by the old key, named `by`, over
+//! the RFC 8785 bytes of the other members. Clients that pinned the old key then accept the new
+//! one, and no longer accept the old one for that model.
 
 use base64ct::{Base64, Encoding as _};
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
@@ -13,24 +15,24 @@ use serde_json::{Map, Value, json};
 use crate::time::UnixTime;
 use crate::trust::manifest::{Manifest, ManifestError, Unambiguous};
 
-/// Public keys the deployer trusts, by key identifier.
+/// Public keys that the deployer trusts, by key id.
 #[derive(Debug, Clone, Default)]
 pub struct PinnedKeys(Vec<(String, VerifyingKey)>);
 
-/// A pinned key that cannot be used.
+/// Why pinned keys cannot be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PinnedKeysError {
-    /// Not a JSON object of strings.
+    /// The text is not a JSON object of strings.
     #[error("pinned keys must be a JSON object from key id to base64 public key: {0}")]
     NotJson(String),
-    /// Not a point on the curve, or one of small order.
+    /// The key is not a point on the curve, or has a small order.
     #[error("the pinned key {0:?} is not the base64 of a 32-byte Ed25519 public key")]
     BadKey(String),
 }
 
 impl PinnedKeys {
-    /// Reads `{"<keyId>": "<base64 of the 32-byte public key>", …}`.
+    /// Parses `{"<keyId>": "<base64 of the 32-byte public key>", …}`.
     ///
     /// # Errors
     /// [`PinnedKeysError`] names the key at fault.
@@ -45,7 +47,7 @@ impl PinnedKeys {
         })
     }
 
-    /// Pins the key with the base64 `key`.
+    /// Adds a public key, in base64.
     ///
     /// # Errors
     /// [`PinnedKeysError::BadKey`].
@@ -73,8 +75,8 @@ impl PinnedKeys {
         self.0.iter().find(|(pinned, _)| pinned == id).map(|(_, key)| key)
     }
 
-    /// Adds the keys that those pinned endorse, in the order of the document; what does not verify adds nothing.
-    /// Returns the keys that were replaced.
+    /// Adds the keys that pinned keys endorse, in the order of the document, and returns the ids of
+    /// the replaced keys. Endorsements that do not verify are ignored.
     fn endorse(&mut self, document: &Map<String, Value>) -> Vec<String> {
         let mut replaced = Vec::new();
         let endorsements = document.get("endorsements").and_then(Value::as_array);
@@ -98,7 +100,7 @@ impl PinnedKeys {
     }
 }
 
-/// Endorsements read of a manifest at the most.
+/// Most endorsements that are read from a manifest.
 const MAX_ENDORSEMENTS: usize = 16;
 
 fn public_key(base64: &str) -> Option<VerifyingKey> {
@@ -106,7 +108,7 @@ fn public_key(base64: &str) -> Option<VerifyingKey> {
     (!key.is_weak()).then_some(key)
 }
 
-/// Whether `signature`, in base64, is by `key` over `document` without its `signature` member.
+/// Checks that `signature` (base64) is by `key` over `document` without its `signature` member.
 fn check(
     key: &VerifyingKey,
     key_id: &str,
@@ -128,68 +130,69 @@ fn check(
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// It is not well-formed.
+    /// The manifest is malformed.
     #[error(transparent)]
     Malformed(#[from] ManifestError),
-    /// It has no signature block.
+    /// The manifest has no signature block, or it lacks this member.
     #[error("the manifest is not signed: `{0}` is missing or not a string")]
     Unsigned(&'static str),
-    /// Its signature block has more in it: no signature covers that.
+    /// The signature block has an unknown member, which no signature covers.
     #[error("the manifest's signature block has a member {0:?}, which no signature covers")]
     Uncovered(String),
-    /// Its key is not pinned.
+    /// The key is not pinned.
     #[error(
         "the manifest is signed by key {key_id:?}, which is not pinned here (pinned: {pinned})"
     )]
     UnknownKey {
-        /// The key it names.
+        /// The id of the key.
         key_id: String,
-        /// The keys that are pinned.
+        /// The ids of the pinned keys.
         pinned: String,
     },
-    /// It carries another public key than the one pinned under its key identifier.
+    /// The signature block has another public key than the one pinned under the key's id.
     #[error("the manifest carries a public key for {0:?} that is not the pinned one")]
     WrongPublicKey(String),
     /// The signature is not 64 bytes of canonical base64, or its scalar is not reduced.
     #[error("the manifest's signature by {0:?} is not a canonical Ed25519 signature")]
     NonCanonical(String),
-    /// The signature does not fit the fields.
+    /// The signature does not match the fields.
     #[error(
-        "the manifest's signature by {0:?} does not fit its fields: a field was changed after signing, or another key signed"
+        "the manifest's signature by {0:?} does not fit its fields: a field was changed after \
+         signing, or another key signed"
     )]
     BadSignature(String),
-    /// It is about something else than what was asked for.
-    #[error("asked for {asked}, but the manifest is of {got}")]
+    /// The manifest is of another model or version than the requested one.
+    #[error("requested {asked}, but the manifest is of {got}")]
     WrongSubject {
-        /// Model, and version if one was asked for.
+        /// The requested model, and version if one was requested.
         asked: String,
         /// Model and version of the manifest.
         got: String,
     },
-    /// It should have been replaced by now: somebody may be holding the newer one back.
+    /// The manifest expired: somebody may be withholding a newer one.
     #[error("the manifest expired on {0}; its publisher has to sign it again")]
     Expired(UnixTime),
-    /// Another key replaced the one that signed.
+    /// Another key replaced the key that signed.
     #[error("the manifest is signed by key {0:?}, which was replaced by another")]
     ReplacedKey(String),
-    /// A newer one was accepted before.
+    /// A newer manifest was accepted before.
     #[error("{got} is older than {floor}, which was accepted before")]
     Rollback {
-        /// Version and time of signing offered.
+        /// Version and signing time of the manifest.
         got: String,
-        /// Version and time of signing accepted before.
+        /// Version and signing time accepted before.
         floor: String,
     },
 }
 
-/// The highest version and time of signing accepted so far for a model.
+/// The highest version and latest signing time accepted so far for a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Floor {
     /// Highest version.
     pub version: Version,
-    /// Latest time of signing.
+    /// Latest signing time.
     pub timestamp: UnixTime,
-    /// Keys that were replaced by the one that signed it.
+    /// Ids of the keys that its key replaced.
     pub replaced: Vec<String>,
 }
 
@@ -215,7 +218,7 @@ impl std::ops::Deref for VerifiedManifest {
 }
 
 impl VerifiedManifest {
-    /// Reads and verifies a manifest from anywhere.
+    /// Parses and verifies a manifest from any source.
     ///
     /// # Errors
     /// [`Refusal`] says why it is refused.
@@ -244,7 +247,7 @@ impl VerifiedManifest {
             let pinned = if pinned.is_empty() { "none".to_owned() } else { pinned.join(", ") };
             return Err(Refusal::UnknownKey { key_id, pinned });
         };
-        // The key inside proves nothing; it must merely not contradict the pinned one.
+        // The key in the manifest proves nothing; it only must not contradict the pinned one.
         if member("publicKey")? != Base64::encode_string(key.as_bytes()) {
             return Err(Refusal::WrongPublicKey(key_id));
         }
@@ -252,7 +255,8 @@ impl VerifiedManifest {
         Ok(Self { manifest, key_id, replaced })
     }
 
-    /// Checks that this is the manifest of the model that was asked for, and of the version if one was.
+    /// Checks that this is the manifest of the requested model, and of the version if one was
+    /// requested.
     ///
     /// # Errors
     /// [`Refusal::WrongSubject`].
@@ -264,10 +268,10 @@ impl VerifiedManifest {
         Err(Refusal::WrongSubject { asked, got: format!("{} {}", self.id, self.version) })
     }
 
-    /// Checks that this does not go back behind what was accepted before.
+    /// Checks that this is not older than `floor`.
     ///
     /// # Errors
-    /// [`Refusal::Rollback`].
+    /// [`Refusal::Rollback`], or [`Refusal::ReplacedKey`] when a replaced key signed.
     pub fn not_before(self, floor: Option<&Floor>) -> Result<Self, Refusal> {
         match floor {
             Some(floor) if floor.replaced.contains(&self.key_id) => {
@@ -291,7 +295,7 @@ impl VerifiedManifest {
         }
     }
 
-    /// Whether this goes back behind `floor`, in version or in time.
+    /// Whether this is older than `floor`, by version or by signing time.
     #[must_use]
     pub fn is_behind(&self, floor: &Floor) -> bool {
         self.version < floor.version || self.timestamp < floor.timestamp
@@ -307,17 +311,17 @@ impl VerifiedManifest {
         }
     }
 
-    /// The key that signed.
+    /// The id of the key that signed.
     #[must_use]
     pub fn key_id(&self) -> &str {
         &self.key_id
     }
 }
 
-/// Signs a manifest: returns the document with its `signature` member set.
+/// Signs a manifest and returns the document with its `signature` member.
 ///
 /// # Errors
-/// [`ManifestError`] when the manifest would not be accepted by a client.
+/// [`ManifestError`] when the manifest is malformed.
 pub fn sign(
     mut document: Map<String, Value>,
     key_id: &str,
@@ -338,7 +342,8 @@ pub fn sign(
     Ok(signed)
 }
 
-/// Says that the key `new` (base64), named `new_id`, replaces `old`, named `by`: what manifests signed by it carry in `endorsements`.
+/// The endorsement that replaces the key `old`, named `by`, with the public key `new` (base64),
+/// named `new_id`. Manifests that the new key signs have it in `endorsements`.
 #[must_use]
 pub fn endorse(new_id: &str, new: &str, by: &str, old: &SigningKey) -> Value {
     let mut endorsement = Map::new();
@@ -350,11 +355,12 @@ pub fn endorse(new_id: &str, new: &str, by: &str, old: &SigningKey) -> Value {
     Value::Object(endorsement)
 }
 
-/// The bytes a signature covers: RFC 8785 of the document without its `signature` member.
+/// The bytes that a signature covers: RFC 8785 of the document without its `signature` member.
 fn signed_bytes(document: &Map<String, Value>) -> Vec<u8> {
     let mut unsigned = document.clone();
     unsigned.remove("signature");
-    // Fails only for values JSON cannot hold, which a parsed document has none of; empty bytes verify nothing.
+    // Fails only for values that JSON cannot represent, which a parsed document does not have; no
+    // signature verifies over empty bytes.
     serde_json_canonicalizer::to_vec(&unsigned).unwrap_or_default()
 }
 
