@@ -103,7 +103,8 @@ describe('when services are stopped', () => {
       (await part({ file: 'model.onnx', start: 0, bytes: MODEL.subarray(0, 1000) })) === 'hit'
         ? 'yes'
         : 'no',
-    'other segments of bundled models': async (column) => ((await part(UNSEEN[column])) === 'miss' ? 'yes' : 'no'),
+    'other segments of bundled models': async (column) =>
+      (await part(UNSEEN[column])) === 'miss' ? 'yes' : 'no',
     'files of other models in the registry': async (column) => {
       const { response, body } = await get(`/models/other-${column}/notes.txt`);
       if (response.status !== 200) return problem(response, body);
@@ -111,8 +112,7 @@ describe('when services are stopped', () => {
       return 'yes';
     },
     '`/ipfs/{cid}` of bundled models': async () => block(ROOT),
-    '`/ipfs/{cid}` of other models in the registry': async (column) =>
-      block(blocks[column]),
+    '`/ipfs/{cid}` of other models in the registry': async (column) => block(blocks[column]),
     '`/v1/models`': async () => {
       const { response, body } = await get('/v1/models');
       assert.equal(response.status, 200);
