@@ -196,4 +196,15 @@ describe('hits that do not enter WASM', () => {
     for (let n = 1; n <= 1024; n++) await get(url(n));
     assert.equal((await get(url(0))).rust, true);
   });
+
+  test('after a panic WASM starts anew, with an empty memory', async () => {
+    await publishSmall(stack, { id: 'panic', version: '1.0.0' });
+    const url = (n) => `/models/panic/v1.0.0/notes.txt?${n}`;
+    for (const rust of [true, false]) assert.equal((await get(url(0))).rust, rust);
+    assert.equal((await get(url(1), { 'x-panic': '1' })).status, 200);
+    for (const rust of [true, false]) {
+      const response = await get(url(0));
+      assert.deepEqual({ status: response.status, rust: response.rust }, { status: 200, rust });
+    }
+  });
 });

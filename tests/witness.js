@@ -1,5 +1,5 @@
-// The edge worker with a header field that marks responses from Rust, and a clock that can be
-// advanced.
+// The edge worker with three additions: a field that marks responses of Rust, a clock that can be
+// set forward (x-ahead), and a flag as a panic of Rust leaves it (x-panic).
 
 import Rust from '../worker-edge/build/index.js';
 import Entry from '../worker-edge/entry.js';
@@ -18,6 +18,7 @@ Rust.prototype.fetch = async function (request) {
 export default class extends Entry {
   async fetch(request) {
     ahead += Number(request.headers.get('x-ahead') ?? 0);
+    if (request.headers.has('x-panic')) globalThis.__worker_init_state.criticalError = true;
     return super.fetch(request);
   }
 }

@@ -24,7 +24,8 @@ extern "C" {
     #[wasm_bindgen(js_name = setTimeout)]
     fn set_timeout(callback: &Function, milliseconds: f64);
 
-    /// A `ReadableStream` of bytes, which fills buffers of ours: a call for each leaf, not for each packet.
+    /// A `ReadableStream` of bytes, which fills buffers of ours: a call for each leaf, not for each
+    /// packet.
     type ByteStream;
     #[wasm_bindgen(method, catch, js_name = getReader)]
     fn get_reader(this: &ByteStream, options: &Object) -> Result<ByobReader, JsValue>;
@@ -42,7 +43,8 @@ extern "C" {
 pub struct HostBytes {
     /// A view of them.
     pub view: Uint8Array,
-    /// The blob that they were read from, where there is one: a browser stores that without another copy.
+    /// The blob that they were read from, where there is one: a browser stores that without another
+    /// copy.
     pub blob: Option<Blob>,
 }
 
@@ -73,7 +75,8 @@ pub fn unix_time() -> UnixTime {
     UnixTime::from_millis(now())
 }
 
-/// The time on the clock that downloads run by: the wall clock, which goes on while a worker sleeps.
+/// The time on the clock that downloads run by: the wall clock, which goes on while a worker
+/// sleeps.
 #[must_use]
 pub fn instant() -> Instant {
     Instant::from_millis(now())
@@ -135,7 +138,8 @@ pub fn field(response: &Response, name: &str) -> Option<String> {
     response.headers().get(name).ok().flatten()
 }
 
-/// How long an answer asks to be left alone: `Retry-After` (RFC 9110, 10.2.3), in seconds or as a date.
+/// How long an answer asks to be left alone: `Retry-After` (RFC 9110, 10.2.3), in seconds or as a
+/// date.
 #[must_use]
 pub fn retry_after(response: &Response) -> Option<Duration> {
     let value = field(response, "Retry-After")?;
@@ -146,11 +150,12 @@ pub fn retry_after(response: &Response) -> Option<Duration> {
     Some(length)
 }
 
-/// Bytes waited for at once: few enough that on a slow link each request is heard of long before its stall limit.
+/// Bytes waited for at once: few enough that on a slow link each request is heard of long before
+/// its stall limit.
 const BATCH: u64 = 65_536;
 
-/// Reads exactly `want` bytes of a body; a longer one is cut off at once, so that no source can send
-/// without end.
+/// Reads exactly `want` bytes of a body; a longer one is cut off at once, so that no source can
+/// send without end.
 ///
 /// # Errors
 /// [`Failure::WrongLength`], or [`Failure::Unreachable`] when the connection breaks.
@@ -188,7 +193,8 @@ impl ByteBody {
     /// The next `want` bytes; those after them stay where they are.
     ///
     /// # Errors
-    /// [`Failure::WrongLength`] when it ends before, or [`Failure::Unreachable`] when the connection breaks.
+    /// [`Failure::WrongLength`] when it ends before, or [`Failure::Unreachable`] when the
+    /// connection breaks.
     pub async fn read(&self, want: u64, progressed: impl Fn(u64)) -> Result<Uint8Array, Failure> {
         let broken = |error: JsValue| Failure::Unreachable(message(&error));
         let mut buffer = Uint8Array::new_with_length(small(want)).buffer();
@@ -231,8 +237,9 @@ impl ByteBody {
     }
 }
 
-/// Reads exactly `want` bytes of a body that says that it has them, without a task of ours for each packet: half as long
-/// again is needed with one (benches/README.md). `progressed` is called once, when the last byte came.
+/// Reads exactly `want` bytes of a body that says that it has them, without a task of ours for each
+/// packet: half as long again is needed with one (benches/README.md). `progressed` is called once,
+/// when the last byte came.
 ///
 /// # Errors
 /// As [`read_exactly`].
@@ -277,7 +284,8 @@ async fn read_chunks(
 /// Reads a body of at most `most` bytes into WASM's memory: for manifests, tables and blocks.
 ///
 /// # Errors
-/// [`Failure::WrongLength`] when there is more, or [`Failure::Unreachable`] when the connection breaks.
+/// [`Failure::WrongLength`] when there is more, or [`Failure::Unreachable`] when the connection
+/// breaks.
 pub async fn read_at_most(response: &Response, most: u64) -> Result<Vec<u8>, Failure> {
     let mut all = Vec::new();
     let mut got = 0;

@@ -52,7 +52,8 @@ impl<E> State<E> {
         now >= held.renewed + self.terms.expiry
     }
 
-    /// The lease, if it is still the one of `key`: after expiry another request may have taken over.
+    /// The lease, if it is still the one of `key`: after expiry another request may have taken
+    /// over.
     fn held(&mut self, key: &str, id: u64) -> Option<&mut Held> {
         self.held.get_mut(key).filter(|held| held.id == id)
     }

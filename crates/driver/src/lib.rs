@@ -1,5 +1,5 @@
-//! Drives [`edge_net_core`] on any host with the web platform: a browser's service worker, a page, or
-//! workerd. Fetches with `fetch`, hashes with WebCrypto, answers with a `ReadableStream`.
+//! Drives [`edge_net_core`] on any host with the web platform: a browser's service worker, a page,
+//! or workerd. Fetches with `fetch`, hashes with WebCrypto, answers with a `ReadableStream`.
 //!
 //! The bytes stay in the host's memory: what crosses into WASM is digests, numbers, manifests and
 //! leaf tables.

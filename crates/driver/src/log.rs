@@ -1,4 +1,5 @@
-//! What a worker tells its operator: one JSON object a line, whose fields Workers Logs can be searched by.
+//! What a worker tells its operator: one JSON object a line, whose fields Workers Logs can be
+//! searched by.
 //!
 //! Nothing is said of what went well: hits cost nothing here.
 
@@ -53,7 +54,8 @@ impl Line {
         self
     }
 
-    /// Writes the line, with what it says to people. JSON has no line breaks in texts, wherever those came from.
+    /// Writes the line, with what it says to people. JSON has no line breaks in texts, wherever
+    /// those came from.
     pub fn say(self, message: impl Display) {
         let line = self.fact("message", message.to_string());
         let text = Value::Object(line.facts).to_string();

@@ -96,7 +96,8 @@ pub struct Accepted {
     pub text: String,
 }
 
-/// Verifies `text` as the manifest of `id`, of `version` if one was asked for, else not before `floor`.
+/// Verifies `text` as the manifest of `id`, of `version` if one was asked for, else not before
+/// `floor`.
 ///
 /// # Errors
 /// [`Refusal`].

@@ -1,4 +1,5 @@
-//! Segments that follow each other, out of one body: for hosts that may send few requests, and keep nothing of what comes.
+//! Segments that follow each other, out of one body: for hosts that may send few requests, and keep
+//! nothing of what comes.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -24,8 +25,9 @@ pub trait Ledger: 'static {
     fn hashed(&self, milliseconds: u64);
 }
 
-/// Keeps nothing; a request for a segment is for those after it too, up to `end`, whose bytes wait in the body until they are
-/// wanted. A session with it has one lane: two segments cannot be read from one body at once.
+/// Keeps nothing; a request for a segment is for those after it too, up to `end`, whose bytes wait
+/// in the body until they are wanted. A session with it has one lane: two segments cannot be read
+/// from one body at once.
 #[derive(Debug)]
 pub struct InRows<L> {
     ledger: Rc<L>,

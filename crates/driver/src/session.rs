@@ -28,12 +28,14 @@ pub trait SegmentStore: 'static {
     const BLOBS: bool;
     /// The bytes of a segment, if they are there.
     async fn load(&self, segment: u64) -> Option<Uint8Array>;
-    /// Keeps a segment, given in parts. A store that cannot keep it says nothing: the download goes on.
+    /// Keeps a segment, given in parts. A store that cannot keep it says nothing: the download goes
+    /// on.
     async fn save(&self, segment: u64, parts: Vec<HostBytes>);
     /// Drops a segment that is not good.
     async fn forget(&self, segment: u64);
-    /// Fetches whole leaves from a source; `rest` hears for how long that wants to be left alone. Chosen by type, so that a
-    /// module has one way only: what a constant rules out stays in the states of a future.
+    /// Fetches whole leaves from a source; `rest` hears for how long that wants to be left alone.
+    /// Chosen by type, so that a module has one way only: what a constant rules out stays in the
+    /// states of a future.
     fn fetch(
         session: &Session<Self>,
         fetch: FetchId,
@@ -100,8 +102,9 @@ struct Inner<S> {
 }
 
 impl<S: SegmentStore> Session<S> {
-    /// A session for the artifact of `table`. `init` is added to every `fetch`; `paces` is what an earlier session knew of
-    /// the same sources, if there was one; `report` hears what [`Report`] says.
+    /// A session for the artifact of `table`. `init` is added to every `fetch`; `paces` is what an
+    /// earlier session knew of the same sources, if there was one; `report` hears what [`Report`]
+    /// says.
     pub fn new(
         table: Arc<LeafTable>,
         locations: Vec<Location>,
