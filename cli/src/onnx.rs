@@ -29,6 +29,7 @@ const MAX_FIELD: usize = 16 << 20;
 const MAX_TEXT: usize = 4096;
 
 /// Reads a file without its weights; `None` if it is not an ONNX file.
+#[must_use]
 pub fn skim(path: &Path) -> Option<Onnx> {
     let mut file = File::open(path).ok()?;
     let mut onnx = Onnx::default();
@@ -40,6 +41,7 @@ pub fn skim(path: &Path) -> Option<Onnx> {
 
 impl Onnx {
     /// The quantization of most of the weights, by the names of the registry.
+    #[must_use]
     pub fn quantization(&self) -> Option<&'static str> {
         match self.bits {
             Some(4) => return Some("INT4"),
