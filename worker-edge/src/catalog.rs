@@ -304,7 +304,7 @@ fn artifacts(config: &Config, wanted: impl Fn(&Artifact) -> bool) -> Vec<Held> {
 fn public_manifests(config: &Config) -> Vec<Rc<Accepted>> {
     let mut known = bundle(config);
     MANIFESTS.with_borrow(|manifests| {
-        known.extend(manifests.values().map(|known| Rc::clone(&known.accepted)))
+        known.extend(manifests.values().map(|known| Rc::clone(&known.accepted)));
     });
     known.retain(|accepted| !config.private.contains(&accepted.manifest.id));
     known

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::rc::Rc;
 
-use edge_net_core::dag::cid::cid_text;
 use edge_net_core::dag::layout::LEAVES_PER_SEGMENT;
 use edge_net_core::transfer::download::{self, Report};
 use edge_net_core::transfer::source::Failure;
@@ -111,7 +110,7 @@ impl Origin {
             match credential.admit(source, url).await {
                 Ok(url) => locations.push(Location { name: source.kind.name().to_owned(), url }),
                 Err(failure) => {
-                    log::error("not-signed").fact("source", source.kind.name()).say(failure)
+                    log::error("not-signed").fact("source", source.kind.name()).say(failure);
                 }
             }
         }
@@ -149,7 +148,7 @@ impl Origin {
         };
         move |report| match report {
             Report::Verified { segment, origins: names } => {
-                drop(origins.borrow_mut().insert(segment, names.join("+")))
+                origins.borrow_mut().insert(segment, names.join("+"));
             }
             Report::Refused { segment, source, failure } => {
                 let line = about(log::warn("refused"))

@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     const NOW: UnixTime = UnixTime::from_secs(1_700_000_000);
-    const MINUTE: Duration = Duration::from_secs(60);
+    const MINUTE: Duration = Duration::from_mins(1);
     const FILE: &str = "/models/secret/model.onnx";
 
     fn private() -> Private {

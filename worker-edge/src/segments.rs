@@ -101,13 +101,12 @@ impl Segments {
     ) -> Result<Part, NoPart> {
         let whole = self.fill(segment, name, fill).await?;
         let verifying = self.origin.subrequests.verifying();
-        let (body, origin) = match self.cached(segment, bytes).await {
-            Some(Entry { response, origin }) => (Body::Cached(response), origin),
-            None => {
-                let start = self.layout.bytes_of_segment(segment).start;
-                let part = whole.slice(bytes.start - start..bytes.end - start);
-                (Body::InMemory(part), self.origin.origin_of(segment))
-            }
+        let (body, origin) = if let Some(entry) = self.cached(segment, bytes).await {
+            (Body::Cached(entry.response), entry.origin)
+        } else {
+            let start = self.layout.bytes_of_segment(segment).start;
+            let part = whole.slice(bytes.start - start..bytes.end - start);
+            (Body::InMemory(part), self.origin.origin_of(segment))
         };
         Ok(Part { body, origin, hit: false, length: bytes.end - bytes.start, verifying })
     }

@@ -14,7 +14,8 @@ pub fn text(origin: &str, cache: &str) -> String {
 pub fn set(fields: &mut HeaderMap, origin: &str, cache: &str, verifying: Option<u64>) {
     let mut value = text(origin, cache);
     if let Some(milliseconds) = verifying {
-        value += &format!(", verify;dur={milliseconds}");
+        value.push_str(", verify;dur=");
+        value.push_str(&milliseconds.to_string());
     }
     if let Ok(value) = HeaderValue::from_str(&value) {
         fields.insert(HeaderName::from_static("server-timing"), value);

@@ -287,7 +287,7 @@ async fn download(call: &Call<'_>, id: &str, link: Option<Link>) -> Answer {
     let query = link.as_ref().map_or_else(String::new, |link| format!("?{}", link.query));
     let mut urls = Map::new();
     let mut put = |role: &str, url: String| {
-        drop(urls.insert(role.into(), Value::from(format!("{url}{query}"))))
+        drop(urls.insert(role.into(), Value::from(format!("{url}{query}"))));
     };
     for artifact in &manifest.artifacts {
         put(&artifact.role, from.artifact_url(manifest, artifact));
