@@ -1,5 +1,5 @@
 // Fails when files import one another in a circle, or import against the order of the layers:
-// `node dev/circles.mjs [FOLDER]`. It reads Rust paths (`use crate::a::b`, `super::c`, `child::d()`)
+// `node dev/circles.mjs [FOLDER]`. It reads Rust paths (`use crate::a::b`, `super::c`, `child::d`)
 // and relative imports of JavaScript and TypeScript. A re-export is not an import: a path to a
 // re-exported name leads to the file that defines it. Modules under `#[cfg(test)]` do not count.
 
@@ -45,7 +45,7 @@ export function circle(graph) {
  */
 function circles(graph) {
   const found = [];
-  for (let next; (next = circle(graph)); ) {
+  for (let next; (next = circle(graph));) {
     found.push(next.join(' -> '));
     for (let i = 1; i < next.length; i++) graph.get(next[i - 1]).delete(next[i]);
   }
@@ -64,7 +64,9 @@ export function scriptGraph(root) {
   const graph = new Map();
   for (const path of sources(root, /\.(js|mjs|ts)$/)) {
     const text = readFileSync(join(root, path), 'utf8').replace(/^\s*(\/\/|\/?\*).*$/gm, '');
-    const imported = [...text.matchAll(IMPORT)].map(([, , to]) => normalize(join(dirname(path), to)));
+    const imported = [...text.matchAll(IMPORT)].map(([, , to]) =>
+      normalize(join(dirname(path), to)),
+    );
     graph.set(path, new Set(imported));
   }
   return graph;
@@ -77,13 +79,15 @@ export function scriptGraph(root) {
  * @param {string} text
  */
 function codeOnly(text) {
-  const strings = /\/\/.*|\/\*[^]*?\*\/|b?r(#*)"[^]*?"\1|b?"(?:\\[^]|[^"\\])*"|b?'(?:\\.[^']*|[^'\\])'/g;
+  const strings =
+    /\/\/.*|\/\*[^]*?\*\/|b?r(#*)"[^]*?"\1|b?"(?:\\[^]|[^"\\])*"|b?'(?:\\.[^']*|[^'\\])'/g;
   let code = text.replace(strings, ' ');
-  for (const test = /#\[cfg\((?:all\()?test\b[^\]]*\]\s*(?:pub\s*)?mod\s+\w+\s*\{/; ; ) {
+  for (const test = /#\[cfg\((?:all\()?test\b[^\]]*\]\s*(?:pub\s*)?mod\s+\w+\s*\{/; ;) {
     const found = test.exec(code);
     if (!found) return code;
     let end = found.index + found[0].length;
-    for (let depth = 1; depth && end < code.length; end++) depth += { '{': 1, '}': -1 }[code[end]] ?? 0;
+    for (let depth = 1; depth && end < code.length; end++)
+      depth += { '{': 1, '}': -1 }[code[end]] ?? 0;
     code = code.slice(0, found.index) + code.slice(end);
   }
 }
@@ -95,8 +99,18 @@ function codeOnly(text) {
  */
 function usePaths(tree) {
   const brace = tree.indexOf('{');
-  if (brace < 0) return [tree.replace(/\s+as\s+\w+/, '').split('::').map((part) => part.trim())];
-  const before = tree.slice(0, brace).split('::').map((part) => part.trim()).filter(Boolean);
+  if (brace < 0)
+    return [
+      tree
+        .replace(/\s+as\s+\w+/, '')
+        .split('::')
+        .map((part) => part.trim()),
+    ];
+  const before = tree
+    .slice(0, brace)
+    .split('::')
+    .map((part) => part.trim())
+    .filter(Boolean);
   const parts = [''];
   let depth = 0;
   for (const letter of tree.slice(brace + 1, tree.lastIndexOf('}'))) {
@@ -104,7 +118,10 @@ function usePaths(tree) {
     if (letter === ',' && depth === 0) parts.push('');
     else parts[parts.length - 1] += letter;
   }
-  return parts.filter((part) => part.trim()).flatMap(usePaths).map((path) => [...before, ...path]);
+  return parts
+    .filter((part) => part.trim())
+    .flatMap(usePaths)
+    .map((path) => [...before, ...path]);
 }
 
 /**
@@ -130,7 +147,9 @@ function readModule(root, file, path, modules) {
   const declared = /(#\[cfg\((?:all\()?test\b[^\]]*\]\s*)?\bmod\s+(\w+)\s*;/g;
   for (const [, test, name] of code.matchAll(declared)) {
     if (test) continue;
-    const child = [`${folder}/${name}.rs`, `${folder}/${name}/mod.rs`].find((at) => existsSync(join(root, at)));
+    const child = [`${folder}/${name}.rs`, `${folder}/${name}/mod.rs`].find((at) =>
+      existsSync(join(root, at)),
+    );
     if (child) readModule(root, child, [...path, name], modules);
   }
 }
@@ -162,7 +181,9 @@ function definingFile(path, modules, hops = 8) {
     const module = modules.get(path.slice(0, length).join('::'));
     if (!module) continue;
     const target = hops && module.exports.get(path[length]);
-    return target ? definingFile([...target, ...path.slice(length + 1)], modules, hops - 1) : module.file;
+    return target
+      ? definingFile([...target, ...path.slice(length + 1)], modules, hops - 1)
+      : module.file;
   }
 }
 
@@ -184,13 +205,16 @@ export function rustGraph(root, file) {
         const name = path.at(-1);
         const target = absolute(path, module, modules);
         // A name that this file uses itself is imported, too.
-        if (target && !new RegExp(`\\b${name.replace('*', '\\*')}\\b`).test(rest)) module.exports.set(name, target);
+        if (target && !new RegExp(`\\b${name.replace('*', '\\*')}\\b`).test(rest))
+          module.exports.set(name, target);
       }
     }
   }
   const graph = new Map([...modules.values()].map((module) => [module.file, new Set()]));
   for (const module of modules.values()) {
-    const paths = [...module.code.replace(USE, ' ').matchAll(INLINE)].map(([, path]) => path.split('::'));
+    const paths = [...module.code.replace(USE, ' ').matchAll(INLINE)].map(([, path]) =>
+      path.split('::'),
+    );
     for (const [, , tree] of module.code.matchAll(USE)) {
       paths.push(...usePaths(tree).filter((path) => !module.exports.has(path.at(-1))));
     }
@@ -224,7 +248,10 @@ function upward(graph) {
 function dependenciesOnTops(manifest, text) {
   return [...text.matchAll(/^\[([\w.-]*dependencies)(?:\.([\w-]+))?\]([^[]*)/gm)]
     .filter(([, section]) => !section.startsWith('workspace'))
-    .flatMap(([, , name, body]) => [name, ...[...body.matchAll(/^([\w-]+)\s*[.=]/gm)].map(([, key]) => key)])
+    .flatMap(([, , name, body]) => [
+      name,
+      ...[...body.matchAll(/^([\w-]+)\s*[.=]/gm)].map(([, key]) => key),
+    ])
     .filter((name) => name && TOPS.test(name))
     .map((name) => `${manifest} depends on ${name}: nothing may depend on a worker or the tool`);
 }

@@ -21,7 +21,9 @@ async function run(check, files) {
     }
     return await new Promise((resolve) => {
       const command = [`dev/${check}.mjs`, folder];
-      execFile(process.execPath, command, (error, _, stderr) => resolve({ failed: !!error, stderr }));
+      execFile(process.execPath, command, (error, _, stderr) =>
+        resolve({ failed: !!error, stderr }),
+      );
     });
   } finally {
     await rm(folder, { recursive: true });
@@ -56,7 +58,8 @@ test('circles: comments, strings, tests and re-exports are no imports', async ()
   const { failed, stderr } = await run('circles', {
     'Cargo.toml': PACKAGE,
     'src/lib.rs': 'mod a;\nmod b;\npub use a::Thing;\n',
-    'src/a.rs': '// crate::b::f\n/// [`crate::b`]\nconst T: &str = "crate::b::f";\npub struct Thing;\n' +
+    'src/a.rs':
+      '// crate::b::f\n/// [`crate::b`]\nconst T: &str = "crate::b::f";\npub struct Thing;\n' +
       '#[cfg(test)]\nmod tests {\n    use crate::b::f;\n    fn t() { if true { f() } }\n}\n',
     'src/b.rs': 'use crate::Thing;\n',
   });
@@ -83,7 +86,10 @@ test('circles: a lower layer of the core, and a dependency on a worker', async (
   });
   assert.equal(failed, true);
   assert.match(stderr, /^circles: Cargo.toml depends on edge-net-worker-sw: nothing may/m);
-  assert.match(stderr, /^circles: src\/dag\/mod.rs imports src\/http\/mod.rs, which is in a layer/m);
+  assert.match(
+    stderr,
+    /^circles: src\/dag\/mod.rs imports src\/http\/mod.rs, which is in a layer/m,
+  );
 });
 
 test('width: long lines, but not tables, URLs and hashes', async () => {
@@ -99,12 +105,17 @@ test('width: long lines, but not tables, URLs and hashes', async () => {
 
 test('functions: long ones, without comments and tests inside', async () => {
   const body = 'f();\n'.repeat(79);
+  const tests = `test('b', () => {\n${'f();\n'.repeat(78)}});\n`;
   const { failed, stderr } = await run('functions', {
     'short.js': `function f() {\n// why\n\n${'f();\n'.repeat(78)}}\n`,
-    'suite.mjs': `test('a', () => {\n${'f();\n'.repeat(40)}test('b', () => {\n${'f();\n'.repeat(78)}});\n});\n`,
+    'suite.mjs': `describe('a', () => {\n${tests}${tests}});\n`,
+    'nested.mjs': `test('a', () => {\n${'f();\n'.repeat(40)}${tests}});\n`,
     'long.mjs': `export const f = () => {\n${body}};\n`,
     'long.rs': '#[allow(clippy::too_many_lines)]\nfn f() {}\n',
   });
   assert.equal(failed, true);
-  assert.equal(stderr, 'functions: long.mjs:1: function of 81 lines\nfunctions: long.rs: allows long functions\n');
+  assert.equal(
+    stderr,
+    'functions: long.mjs:1: function of 81 lines\nfunctions: long.rs: allows long functions\n',
+  );
 });
