@@ -19,7 +19,7 @@ fn main() -> Result<()> {
 /// Reads the options and writes the bindings.
 fn generate(mut arguments: Args) -> Result<()> {
     let mut bindgen = Bindgen::new();
-    bindgen.typescript(false);
+    bindgen.omit_default_module_path(false); // as the program does, unlike the library
     let mut out_dir = None;
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().with_context(|| format!("{argument} needs a value"));
