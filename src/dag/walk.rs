@@ -73,8 +73,8 @@ impl Walk {
             }
             below.extend(node.links.into_iter().map(|link| link.cid));
         }
-        // Without this check, 174 links to one node of 174 links, and so on, would ask for millions of
-        // blocks.
+        // Without this check, 174 links to one node of 174 links, and so on, would ask for
+        // millions of blocks.
         if below.len() as u64 != width(self.leaves, self.levels_left - 1) {
             return Err(WalkError::WrongShape);
         }

@@ -187,6 +187,16 @@ proptest! {
     }
 }
 
+/// A row of two nearly equal numbers far from 0: padding with zeros once cancelled its variance.
+#[test]
+fn a_norm_of_a_nearly_constant_row_is_exact() {
+    let mut found = [2.867_151, 2.871_168];
+    let (mean, variance) = (2.869_159_5, 4.034_072e-6);
+    let wanted = (2.871_168 - mean) / (variance + 1e-5_f64).sqrt() * -2.353_211;
+    layer_norm(&mut found, &[0.0, -2.353_211], &[0.0, 0.0], 1e-5);
+    assert!((f64::from(found[1]) - wanted).abs() < 1e-3, "{found:?} {wanted}");
+}
+
 #[test]
 fn nan_and_infinity_do_not_affect_other_rows() {
     let weights = Weights::pack(&[1; 4], u8::cast_signed, 2, vec![1.0; 2].into());

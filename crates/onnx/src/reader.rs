@@ -7,27 +7,10 @@
 use prost::encoding::{WireType, decode_varint};
 
 use crate::Error;
+use crate::schema::{Schema, Treatment};
 
 /// The deepest nesting of messages that the reader enters.
 const MAX_DEPTH: usize = 16;
-
-/// The nested messages of a format.
-pub trait Schema: Copy {
-    /// The treatment of the length-delimited field `number` of this message. Fields of other wire
-    /// types are always [`Treatment::Whole`].
-    fn treatment(self, number: u32) -> Treatment<Self>;
-}
-
-/// The treatment of a length-delimited field.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Treatment<M> {
-    /// One [`Event::Field`] with the whole field; above the reader's limit the same as `Stream`.
-    Whole,
-    /// The field is a message of this kind: the reader reports its fields one by one.
-    Enter(M),
-    /// One [`Event::Value`], then the value in pieces as [`Event::Data`].
-    Stream,
-}
 
 /// What the reader found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

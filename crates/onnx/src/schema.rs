@@ -3,14 +3,30 @@
 
 use std::fmt;
 
-use crate::reader::{Schema, Treatment};
-
 /// Field number of `ModelProto.graph`.
 pub const GRAPH: u32 = 7;
 /// Field number of `GraphProto.initializer`.
 pub const INITIALIZER: u32 = 5;
 /// Field number of `TensorProto.raw_data`: values as little-endian bytes.
 pub const RAW_DATA: u32 = 9;
+
+/// The nested messages of a format.
+pub trait Schema: Copy {
+    /// The treatment of the length-delimited field `number` of this message. Fields of other wire
+    /// types are always [`Treatment::Whole`].
+    fn treatment(self, number: u32) -> Treatment<Self>;
+}
+
+/// The treatment of a length-delimited field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Treatment<M> {
+    /// One `Event::Field` with the whole field; above the reader's limit the same as `Stream`.
+    Whole,
+    /// The field is a message of this kind: the reader reports its fields one by one.
+    Enter(M),
+    /// One `Event::Value`, then the value in pieces as `Event::Data`.
+    Stream,
+}
 
 /// A message that the reader enters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

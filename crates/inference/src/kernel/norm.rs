@@ -12,12 +12,10 @@ pub fn layer_norm(x: &mut [f32], scale: &[f32], bias: &[f32], epsilon: f32) {
     #[allow(clippy::cast_precision_loss)] // Widths are small.
     let share = 1.0 / width as f32;
     for row in x.chunks_exact_mut(width) {
-        let mean = total(row, |x| x) * share;
-        let variance = total(row, |x| (x - f32x4::splat(mean)) * (x - f32x4::splat(mean))) * share;
-        // The padding of the last four is 0, not the mean: its share is subtracted.
-        let filled = (4 - width % 4) % 4;
-        #[allow(clippy::cast_precision_loss)]
-        let variance = variance - filled as f32 * mean * mean * share;
+        let mean = total(row, 0.0, |x| x) * share;
+        // Padded with the mean: the padding adds nothing to the variance.
+        let deviation = |x| x - f32x4::splat(mean);
+        let variance = total(row, mean, |x| deviation(x) * deviation(x)) * share;
         let factor = 1.0 / (variance + epsilon).sqrt();
         let (fours, rest) = row.as_chunks_mut::<4>();
         let (scales, scale_rest) = scale.as_chunks::<4>();
@@ -32,12 +30,12 @@ pub fn layer_norm(x: &mut [f32], scale: &[f32], bias: &[f32], epsilon: f32) {
     }
 }
 
-/// The sum of `of` over a row; the last four are padded with zeros.
-fn total(row: &[f32], of: impl Fn(f32x4) -> f32x4) -> f32 {
+/// The sum of `of` over a row; the last four are padded with `padding`.
+fn total(row: &[f32], padding: f32, of: impl Fn(f32x4) -> f32x4) -> f32 {
     let (fours, rest) = row.as_chunks::<4>();
     let mut sums = fours.iter().fold(f32x4::ZERO, |sums, four| sums + of(f32x4::from(*four)));
     if !rest.is_empty() {
-        let mut last = [0.0; 4];
+        let mut last = [padding; 4];
         last[..rest.len()].copy_from_slice(rest);
         sums += of(f32x4::from(last));
     }
