@@ -1,4 +1,4 @@
-//! The few things of the host that are called: `fetch`, `crypto.subtle.digest`, `setTimeout`.
+//! Bindings to the host: `fetch`, streams, WebCrypto, the clock and timers.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -24,8 +24,8 @@ extern "C" {
     #[wasm_bindgen(js_name = setTimeout)]
     fn set_timeout(callback: &Function, milliseconds: f64);
 
-    /// A `ReadableStream` of bytes, which fills buffers of ours: a call for each leaf, not for each
-    /// packet.
+    /// A `ReadableStream` of bytes, which fills the caller's buffers: one call for each leaf
+    /// instead of one for each packet.
     type ByteStream;
     #[wasm_bindgen(method, catch, js_name = getReader)]
     fn get_reader(this: &ByteStream, options: &Object) -> Result<ByobReader, JsValue>;
@@ -41,10 +41,10 @@ extern "C" {
 /// Bytes in the host's memory.
 #[derive(Debug, Clone)]
 pub struct HostBytes {
-    /// A view of them.
+    /// A view of the bytes.
     pub view: Uint8Array,
-    /// The blob that they were read from, where there is one: a browser stores that without another
-    /// copy.
+    /// The blob with the same bytes, if they were read from one: a browser stores a blob without
+    /// another copy.
     pub blob: Option<Blob>,
 }
 
@@ -64,7 +64,7 @@ impl Bytes for HostBytes {
     }
 }
 
-/// A length within a segment or a table, all far below 4 GiB.
+/// A length within a segment or a table: far below 4 GiB.
 fn small(n: u64) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }
@@ -75,8 +75,7 @@ pub fn unix_time() -> UnixTime {
     UnixTime::from_millis(now())
 }
 
-/// The time on the clock that downloads run by: the wall clock, which goes on while a worker
-/// sleeps.
+/// The time on the clock of downloads: the wall clock, which goes on while a worker sleeps.
 #[must_use]
 pub fn instant() -> Instant {
     Instant::from_millis(now())
@@ -94,14 +93,14 @@ const fn milliseconds(number: f64) -> u64 {
     number as u64
 }
 
-/// Waits.
+/// Waits for some milliseconds.
 pub async fn sleep(milliseconds: u64) {
     #[allow(clippy::cast_precision_loss)] // Far below 2^53.
     let promise = Promise::new(&mut |resolve, _| set_timeout(&resolve, milliseconds as f64));
     let _ = JsFuture::from(promise).await;
 }
 
-/// What a thrown JavaScript value says.
+/// The message of a thrown JavaScript value.
 #[must_use]
 pub fn message(error: &JsValue) -> String {
     error
@@ -109,10 +108,10 @@ pub fn message(error: &JsValue) -> String {
         .map_or_else(|| error.as_string().unwrap_or_default(), |error| error.message().into())
 }
 
-/// Sends a GET with the fields `fields` and what `init` adds.
+/// Sends a GET with the header `fields` and the options of `init`.
 ///
 /// # Errors
-/// [`Failure::Unreachable`] when there is no answer.
+/// [`Failure::Unreachable`] when there is no response.
 pub async fn get(
     url: &str,
     fields: &[(&str, &str)],
@@ -132,14 +131,13 @@ pub async fn get(
         .map_err(|error| Failure::Unreachable(message(&error)))
 }
 
-/// The value of a field of an answer, where it can be read.
+/// The value of a header field; `None` when it is missing or hidden by CORS.
 #[must_use]
 pub fn field(response: &Response, name: &str) -> Option<String> {
     response.headers().get(name).ok().flatten()
 }
 
-/// How long an answer asks to be left alone: `Retry-After` (RFC 9110, 10.2.3), in seconds or as a
-/// date.
+/// The length of `Retry-After` (RFC 9110, section 10.2.3), which is in seconds or a date.
 #[must_use]
 pub fn retry_after(response: &Response) -> Option<Duration> {
     let value = field(response, "Retry-After")?;
@@ -150,15 +148,16 @@ pub fn retry_after(response: &Response) -> Option<Duration> {
     Some(length)
 }
 
-/// Bytes waited for at once: few enough that on a slow link each request is heard of long before
-/// its stall limit.
+/// Least bytes of each read: few enough that a fetch on a slow link makes progress long before its
+/// stall limit.
 const BATCH: u64 = 65_536;
 
-/// Reads exactly `want` bytes of a body; a longer one is cut off at once, so that no source can
-/// send without end.
+/// Reads exactly `want` bytes of a body and calls `progressed` with the number of bytes so far. A
+/// longer body is cancelled at once, so that no source can send without end.
 ///
 /// # Errors
-/// [`Failure::WrongLength`], or [`Failure::Unreachable`] when the connection breaks.
+/// [`Failure::WrongLength`] for a shorter or longer body; [`Failure::Unreachable`] when the
+/// connection breaks.
 pub async fn read_exactly(
     response: &Response,
     want: u64,
@@ -172,15 +171,15 @@ pub async fn read_exactly(
     Ok(bytes)
 }
 
-/// A body that is read piece by piece, where it is a byte stream.
+/// A body that is a byte stream and is read in pieces.
 #[derive(Debug)]
 pub struct ByteBody(ByobReader);
 
 impl ByteBody {
-    /// The body of an answer.
+    /// The body of a response.
     ///
     /// # Errors
-    /// [`Failure::Unreachable`] where there is none, or it is no byte stream.
+    /// [`Failure::Unreachable`] when there is no body, or it is not a byte stream.
     pub fn of(response: &Response) -> Result<Self, Failure> {
         let body =
             response.body().ok_or_else(|| Failure::Unreachable("there is no body".into()))?;
@@ -190,10 +189,10 @@ impl ByteBody {
         reader.map(Self).map_err(|error| Failure::Unreachable(message(&error)))
     }
 
-    /// The next `want` bytes; those after them stay where they are.
+    /// Reads the next `want` bytes and leaves later ones in the body.
     ///
     /// # Errors
-    /// [`Failure::WrongLength`] when it ends before, or [`Failure::Unreachable`] when the
+    /// [`Failure::WrongLength`] when the body ends before; [`Failure::Unreachable`] when the
     /// connection breaks.
     pub async fn read(&self, want: u64, progressed: impl Fn(u64)) -> Result<Uint8Array, Failure> {
         let broken = |error: JsValue| Failure::Unreachable(message(&error));
@@ -218,10 +217,10 @@ impl ByteBody {
         Ok(Uint8Array::new(&buffer))
     }
 
-    /// Waits for the end of a body of which `want` bytes were read; more are not read.
+    /// Waits for the end of a body from which `want` bytes were read.
     ///
     /// # Errors
-    /// [`Failure::WrongLength`] when there are more.
+    /// [`Failure::WrongLength`] when the body has more bytes.
     pub async fn end(&self, want: u64) -> Result<(), Failure> {
         let read =
             JsFuture::from(self.0.read(&Uint8Array::new_with_length(1), &Object::new())).await;
@@ -231,18 +230,18 @@ impl ByteBody {
         if done.is_truthy() {
             return Ok(());
         }
-        // Not awaited: nobody needs to know when the source noticed.
+        // Not awaited: nothing depends on when the source notices.
         let _ = self.0.cancel();
         Err(Failure::WrongLength { got: want + 1, want })
     }
 }
 
-/// Reads exactly `want` bytes of a body that says that it has them, without a task of ours for each
-/// packet: half as long again is needed with one (benches/README.md). `progressed` is called once,
-/// when the last byte came.
+/// Reads exactly `want` bytes of a body with that `Content-Length`, without a task for each packet,
+/// which would take half as long again (benches/README.md). `progressed` is called once, when the
+/// last byte arrived.
 ///
 /// # Errors
-/// As [`read_exactly`].
+/// The same as [`read_exactly`].
 pub async fn read_at_once(
     response: &Response,
     want: u64,
@@ -259,7 +258,7 @@ pub async fn read_at_once(
     }
 }
 
-/// The same where a body is no byte stream.
+/// [`read_exactly`] for a body that is not a byte stream.
 async fn read_chunks(
     response: &Response,
     want: u64,
@@ -281,11 +280,10 @@ async fn read_chunks(
     if got == want { Ok(all) } else { Err(Failure::WrongLength { got, want }) }
 }
 
-/// Reads a body of at most `most` bytes into WASM's memory: for manifests, tables and blocks.
+/// Reads a body of at most `most` bytes into the memory of WebAssembly: a manifest, table or block.
 ///
 /// # Errors
-/// [`Failure::WrongLength`] when there is more, or [`Failure::Unreachable`] when the connection
-/// breaks.
+/// [`Failure::WrongLength`] for a longer body; [`Failure::Unreachable`] when the connection breaks.
 pub async fn read_at_most(response: &Response, most: u64) -> Result<Vec<u8>, Failure> {
     let mut all = Vec::new();
     let mut got = 0;
@@ -301,7 +299,7 @@ pub async fn read_at_most(response: &Response, most: u64) -> Result<Vec<u8>, Fai
     if got <= most { Ok(all) } else { Err(Failure::WrongLength { got, want: most }) }
 }
 
-/// Hands each chunk of a body to `take` until it says no more.
+/// Passes each chunk of a body to `take` until that returns false.
 async fn each_chunk(
     response: &Response,
     mut take: impl FnMut(&Uint8Array) -> bool,
@@ -320,7 +318,7 @@ async fn each_chunk(
         let chunk: Uint8Array =
             Reflect::get(&read, &"value".into()).map_err(broken)?.unchecked_into();
         if !take(&chunk) {
-            // Not awaited: nobody needs to know when the source noticed.
+            // Not awaited: nothing depends on when the source notices.
             let _ = reader.cancel();
             return Ok(());
         }
@@ -330,7 +328,7 @@ async fn each_chunk(
 /// Hashes the leaves of `bytes`, which start at a leaf, with WebCrypto.
 ///
 /// # Errors
-/// [`Failure::Unreachable`] when the host refuses to hash, as it does without a secure context.
+/// [`Failure::Unreachable`] when the host cannot hash, as without a secure context.
 pub async fn hash_leaves(bytes: HostBytes) -> Result<Hashed<HostBytes>, Failure> {
     let length = bytes.len();
     let digests = (0..length.div_ceil(LEAF_SIZE)).map(|leaf| {

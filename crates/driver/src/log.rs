@@ -1,7 +1,7 @@
-//! What a worker tells its operator: one JSON object a line, whose fields Workers Logs can be
-//! searched by.
+//! Log lines for a worker's operator: one JSON object a line, which Workers Logs can filter by
+//! field.
 //!
-//! Nothing is said of what went well: hits cost nothing here.
+//! Only trouble is logged; a cache hit writes nothing.
 
 use std::fmt::Display;
 
@@ -16,16 +16,16 @@ extern "C" {
     fn console_error(line: &str);
 }
 
-/// How much it matters.
+/// The severity of a line.
 #[derive(Debug, Clone, Copy)]
 enum Level {
-    /// Something was made good.
+    /// The worker recovered.
     Warn,
-    /// Somebody was not served.
+    /// A client was not served.
     Error,
 }
 
-/// A line that is being written.
+/// A log line under construction.
 #[derive(Debug)]
 #[must_use]
 pub struct Line {
@@ -33,12 +33,13 @@ pub struct Line {
     facts: Map<String, Value>,
 }
 
-/// A line about something that was made good; `event` is what to search for.
+/// A line about trouble from which the worker recovered; `event` names the kind of trouble.
 pub fn warn(event: &str) -> Line {
     Line::new(Level::Warn, "warn", event)
 }
 
-/// A line about something that somebody was not served for; `event` is what to search for.
+/// A line about trouble because of which a client was not served; `event` names the kind of
+/// trouble.
 pub fn error(event: &str) -> Line {
     Line::new(Level::Error, "error", event)
 }
@@ -54,8 +55,8 @@ impl Line {
         self
     }
 
-    /// Writes the line, with what it says to people. JSON has no line breaks in texts, wherever
-    /// those came from.
+    /// Writes the line with a message for people. JSON escapes line breaks, so untrusted text
+    /// cannot forge lines.
     pub fn say(self, message: impl Display) {
         let line = self.fact("message", message.to_string());
         let text = Value::Object(line.facts).to_string();

@@ -1,4 +1,4 @@
-//! Finds the small things a download needs first: the signed manifest and the leaf table.
+//! Finds and verifies what a download needs first: the signed manifest and the leaf table.
 
 use cid::Cid;
 use edge_net_core::dag::verify::LeafTable;
@@ -12,26 +12,26 @@ use web_sys::AbortSignal;
 
 use crate::host;
 
-/// How long a manifest may take, in milliseconds.
+/// Timeout of a manifest request in milliseconds.
 const MANIFEST_TIMEOUT: u32 = 5_000;
-/// How long a leaf table or a block may take, in milliseconds.
+/// Timeout of a request for a leaf table or a block in milliseconds.
 const TABLE_TIMEOUT: u32 = 20_000;
-/// Bytes of a leaf table read at the most: an artifact of 256 GiB.
+/// The largest leaf table in bytes: that of an artifact of 256 GiB.
 const MAX_TABLE_BYTES: u64 = 32 << 20;
-/// Bytes of a dag-pb block read at the most; 174 links take some 9 KiB.
+/// The largest dag-pb block in bytes; 174 links take some 9 KiB.
 const MAX_BLOCK_BYTES: u64 = 64 << 10;
 
-/// What a URL needs before it is asked for.
+/// Prepares URLs for their source.
 #[allow(async_fn_in_trait)] // Nothing here leaves its thread.
 pub trait Access {
-    /// The URL to ask `source` for instead of `url`: signed, where the source wants that.
+    /// The URL to request from `source` for `url`: signed, if the source needs that.
     ///
     /// # Errors
-    /// [`Failure::Unreachable`].
+    /// [`Failure::Unreachable`] when the URL cannot be prepared.
     async fn admit(&self, source: &Source, url: String) -> Result<String, Failure>;
 }
 
-/// For sources that anybody may ask.
+/// Access to public sources: URLs stay as they are.
 #[derive(Debug, Clone, Copy)]
 pub struct Public;
 
@@ -41,14 +41,14 @@ impl Access for Public {
     }
 }
 
-/// Where to look, and how.
+/// The sources of a lookup.
 #[derive(Debug)]
 pub struct Places<'a, A> {
-    /// In the order they are asked.
+    /// Sources in the order in which they are asked.
     pub sources: &'a [Source],
-    /// Added to every `fetch`.
+    /// Options of every `fetch`.
     pub init: &'a Object,
-    /// What URLs need.
+    /// Prepares URLs.
     pub access: &'a A,
 }
 
@@ -70,24 +70,24 @@ impl<A: Access> Places<'_, A> {
     }
 }
 
-/// Why there is no manifest. Each source is named with what it did.
+/// Why there is no manifest. The text names each source with its failure.
 #[derive(Debug, thiserror::Error)]
 pub enum NoManifest {
-    /// Every source that answered said there is none.
+    /// Every source responded that it has no manifest.
     #[error("no such model: {0}")]
     NotFound(String),
-    /// A source answered with a manifest that must not be used.
+    /// The sources' manifests are refused.
     #[error("manifest refused: {0}")]
     Refused(String),
-    /// Every manifest that came was good once: a newer one was accepted before, and still holds.
+    /// The sources' manifests are older than one that was accepted before, which stays valid.
     #[error("manifest refused: {0}")]
     Older(String),
-    /// No source could be asked.
+    /// No source responded.
     #[error("no source could be reached for the manifest: {0}")]
     Unreachable(String),
 }
 
-/// An accepted manifest and the very text that was signed.
+/// An accepted manifest and its text.
 #[derive(Debug)]
 pub struct Accepted {
     /// The manifest.
@@ -96,11 +96,11 @@ pub struct Accepted {
     pub text: String,
 }
 
-/// Verifies `text` as the manifest of `id`, of `version` if one was asked for, else not before
+/// Verifies `text` as the manifest of `id`: of `version` if one is given, else not older than
 /// `floor`.
 ///
 /// # Errors
-/// [`Refusal`].
+/// [`Refusal`] says why the manifest is refused.
 pub fn accept(
     text: String,
     keys: &PinnedKeys,
@@ -109,12 +109,12 @@ pub fn accept(
     floor: Option<&Floor>,
 ) -> Result<Accepted, Refusal> {
     let manifest = VerifiedManifest::verify(&text, keys)?.about(id, version)?;
-    // Who asks for a version by name means that one, however old.
+    // A request for a version means that version, however old.
     let manifest = if version.is_none() { manifest.not_before(floor)? } else { manifest };
     Ok(Accepted { manifest, text })
 }
 
-/// Checks that a manifest has not expired, unless its version was asked for by name.
+/// Checks that a manifest has not expired, unless its version was requested by name.
 ///
 /// # Errors
 /// [`Refusal::Expired`].
@@ -128,10 +128,10 @@ pub fn current(accepted: Accepted, version: Option<&Version>) -> Result<Accepted
     }
 }
 
-/// Asks the sources, in order, for the manifest of `id`, and takes the first that is good.
+/// Asks the sources, in order, for the manifest of `id`, and returns the first that is accepted.
 ///
 /// # Errors
-/// [`NoManifest`] says what each source did.
+/// [`NoManifest`] names the failure of each source.
 pub async fn manifest(
     places: &Places<'_, impl Access>,
     keys: &PinnedKeys,
@@ -175,7 +175,7 @@ pub async fn manifest(
     }
 }
 
-/// No source gave a leaf table that belongs to the signed CID.
+/// No source has a leaf table that belongs to the signed CID.
 #[derive(Debug, thiserror::Error)]
 #[error("no source has the leaf table of {file}: {reasons}")]
 pub struct NoLeafTable {
@@ -186,7 +186,7 @@ pub struct NoLeafTable {
 /// Finds the leaf table of an artifact: in its CID, at a source, or in the blocks of a gateway.
 ///
 /// # Errors
-/// [`NoLeafTable`] says what each source did.
+/// [`NoLeafTable`] names the failure of each source.
 pub async fn leaf_table(
     places: &Places<'_, impl Access>,
     manifest: &Manifest,
@@ -213,7 +213,7 @@ pub async fn leaf_table(
     Err(NoLeafTable { file: artifact.filename.clone(), reasons: reasons.join("; ") })
 }
 
-/// Reads the leaf digests out of the DAG's own blocks.
+/// Reads the leaf digests from the blocks of the DAG.
 async fn walk(
     places: &Places<'_, impl Access>,
     source: &Source,

@@ -1,5 +1,5 @@
-//! Segments that follow each other, out of one body: for hosts that may send few requests, and keep
-//! nothing of what comes.
+//! Rows: consecutive segments from one response, for hosts that may send few requests and have no
+//! store.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -14,20 +14,20 @@ use web_sys::AbortController;
 use crate::host::{self, ByteBody, HostBytes};
 use crate::session::{Fetched, Rest, SegmentStore, Session};
 
-/// Hears of what a session does that somebody counts.
+/// Counts the requests and the hashing of a session.
 pub trait Ledger: 'static {
-    /// A request is to be sent.
+    /// Notes a request that is about to be sent.
     ///
     /// # Errors
-    /// Where it may not be.
+    /// [`Failure::Unreachable`] when no request is left.
     fn ask(&self) -> Result<(), Failure>;
-    /// Bytes were hashed, which took `milliseconds`.
+    /// Notes that hashing took `milliseconds`.
     fn hashed(&self, milliseconds: u64);
 }
 
-/// Keeps nothing; a request for a segment is for those after it too, up to `end`, whose bytes wait
-/// in the body until they are wanted. A session with it has one lane: two segments cannot be read
-/// from one body at once.
+/// A store that stores nothing. A request for a segment includes the following ones, up to `end`,
+/// whose bytes wait in the body. A session with it has one lane: a body cannot deliver two segments
+/// at once.
 #[derive(Debug)]
 pub struct InRows<L> {
     ledger: Rc<L>,
@@ -35,11 +35,11 @@ pub struct InRows<L> {
     row: RefCell<Option<Row>>,
 }
 
-/// A body that has more segments.
+/// A response with more segments in its body.
 #[derive(Debug)]
 struct Row {
     source: SourceId,
-    /// The bytes of the artifact that are still in it.
+    /// The bytes of the artifact that are still in the body.
     left: Range<u64>,
     body: ByteBody,
     origin: String,
@@ -48,7 +48,7 @@ struct Row {
 
 impl Drop for Row {
     fn drop(&mut self) {
-        // A connection whose body was read to its end is good for another request.
+        // A connection whose body was read to its end can serve another request.
         if !self.left.is_empty() {
             self.controller.abort();
         }
@@ -56,12 +56,13 @@ impl Drop for Row {
 }
 
 impl<L> InRows<L> {
-    /// Rows up to `end`, a byte of the artifact where a segment ends; none where it is 0.
+    /// Rows up to `end`, the end of a segment in bytes; without rows when it is 0.
     pub const fn new(ledger: Rc<L>, end: u64) -> Self {
         Self { ledger, end, row: RefCell::new(None) }
     }
 
-    /// What to ask for to have `bytes`: more, if what comes next begins where they end.
+    /// The range to request for `bytes`: up to the end of the row, if a segment ends where they
+    /// end.
     fn row_from(&self, bytes: &Range<u64>) -> Range<u64> {
         let whole = bytes.end.is_multiple_of(SEGMENT_SIZE);
         bytes.start..if whole { bytes.end.max(self.end) } else { bytes.end }
@@ -101,7 +102,7 @@ impl<L: Ledger> SegmentStore for InRows<L> {
                 .iter()
                 .find(|(id, _)| *id == fetch)
                 .map(|(_, controller)| controller.clone());
-            // Gone where the machine does not want it any more.
+            // It is missing when the machine aborted the fetch.
             let controller = controller.ok_or(Failure::Stalled)?;
             Row {
                 source,
@@ -119,7 +120,7 @@ impl<L: Ledger> SegmentStore for InRows<L> {
         if row.left.is_empty() {
             row.body.end(want).await?;
         } else {
-            // Before the host does anything else: the machine may ask for the next segment already.
+            // Before anything is awaited: the machine may request the next segment already.
             this.row.replace(Some(row));
         }
         let from = host::now();

@@ -1,4 +1,4 @@
-//! Runs one [`Download`] against the host.
+//! Runs one [`Download`] on the host.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -21,21 +21,20 @@ use web_sys::{AbortController, Response};
 
 use crate::host::{self, HostBytes};
 
-/// Where verified segments are kept. What it returns is verified again.
+/// A store of verified segments. Its segments are verified again when they are loaded.
 #[allow(async_fn_in_trait)] // Nothing here leaves its thread.
 pub trait SegmentStore: 'static {
-    /// Whether it stores blobs: then bodies are best read as such.
+    /// Whether it stores blobs: then responses are best read as blobs.
     const BLOBS: bool;
-    /// The bytes of a segment, if they are there.
+    /// The bytes of a segment, if the store has it.
     async fn load(&self, segment: u64) -> Option<Uint8Array>;
-    /// Keeps a segment, given in parts. A store that cannot keep it says nothing: the download goes
-    /// on.
+    /// Saves a segment, given in parts. A failure is silent: the download goes on.
     async fn save(&self, segment: u64, parts: Vec<HostBytes>);
-    /// Drops a segment that is not good.
+    /// Removes a damaged segment.
     async fn forget(&self, segment: u64);
-    /// Fetches whole leaves from a source; `rest` hears for how long that wants to be left alone.
-    /// Chosen by type, so that a module has one way only: what a constant rules out stays in the
-    /// states of a future.
+    /// Fetches whole leaves from a source and sets `rest` to its `Retry-After`. A type chooses the
+    /// way, so that a module contains only one: code that a constant excludes would stay in the
+    /// state machine of the future.
     fn fetch(
         session: &Session<Self>,
         fetch: FetchId,
@@ -49,28 +48,28 @@ pub trait SegmentStore: 'static {
     {
         session.fetch(fetch, source, bytes, quick, rest)
     }
-    /// A reader left before its end.
+    /// Notes that a reader left before its end.
     fn left(&self) {}
 }
 
-/// What a source brought, and where that came from.
+/// The bytes of a fetch, and their origin.
 pub type Fetched = (Hashed<HostBytes>, String);
-/// For how long a source wants to be left alone.
+/// How long a source wants no requests (`Retry-After`).
 pub type Rest = Cell<Option<Duration>>;
 
-/// A source as a session sees it: a name for people and the artifact's URL there.
+/// A source of a session.
 #[derive(Debug, Clone)]
 pub struct Location {
-    /// Name, such as `gcs`.
+    /// Name for people, such as `gcs`.
     pub name: String,
-    /// URL of the artifact.
+    /// URL of the artifact at the source.
     pub url: String,
 }
 
-/// What a reader is sent.
+/// What a reader receives.
 type Delivery = Result<HostBytes, DownloadError>;
 
-/// A download that runs as long as somebody reads.
+/// A download that runs as long as it has readers.
 pub struct Session<S>(Rc<Inner<S>>);
 
 impl<S> Clone for Session<S> {
@@ -95,16 +94,16 @@ struct Inner<S> {
     readers: RefCell<Vec<(ReaderId, UnboundedSender<Delivery>)>>,
     next_reader: Cell<u64>,
     under_way: RefCell<Vec<(FetchId, AbortController)>>,
-    /// Segments on their way into the store.
+    /// Number of segments that are being saved.
     storing: Cell<usize>,
-    /// When the earliest timer under way ends.
+    /// When the earliest timer fires.
     timer: Cell<Option<Instant>>,
 }
 
 impl<S: SegmentStore> Session<S> {
-    /// A session for the artifact of `table`. `init` is added to every `fetch`; `paces` is what an
-    /// earlier session knew of the same sources, if there was one; `report` hears what [`Report`]
-    /// says.
+    /// A session for the artifact of `table`. `init` has options of every `fetch`; `paces` are
+    /// those that an earlier session with the same sources measured; `report` is called with each
+    /// [`Report`].
     pub fn new(
         table: Arc<LeafTable>,
         locations: Vec<Location>,
@@ -131,7 +130,7 @@ impl<S: SegmentStore> Session<S> {
         }))
     }
 
-    /// Opens a reader of a byte range. Nothing is fetched before it is first asked for bytes.
+    /// Opens a reader of a byte range. Fetching starts when the reader is first asked for bytes.
     #[must_use]
     pub fn read(&self, bytes: Range<u64>) -> Reader<S> {
         let id = ReaderId(self.0.next_reader.replace(self.0.next_reader.get() + 1));
@@ -141,19 +140,19 @@ impl<S: SegmentStore> Session<S> {
         Reader { session: self.clone(), id, receiver }
     }
 
-    /// How quick each source is, as far as this session knows.
+    /// The pace of each source, where known.
     #[must_use]
     pub fn paces(&self) -> Vec<Option<Pace>> {
         self.0.machine.borrow().paces()
     }
 
-    /// Whether nobody reads.
+    /// Whether the session has no reader.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.0.machine.borrow().is_idle()
     }
 
-    /// Whether a segment is on its way into the store.
+    /// Whether a segment is being saved.
     #[must_use]
     pub fn is_storing(&self) -> bool {
         self.0.storing.get() > 0
@@ -215,12 +214,12 @@ impl<S: SegmentStore> Session<S> {
 
     fn tell(&self, reader: ReaderId, what: Delivery) {
         if let Some((_, sender)) = self.0.readers.borrow().iter().find(|(id, _)| *id == reader) {
-            // A receiver that is gone has cancelled; the machine hears of it by itself.
+            // A missing receiver has cancelled, which the machine learns from `Reader::drop`.
             let _ = sender.unbounded_send(what);
         }
     }
 
-    /// Ends a reader, unless it has ended.
+    /// Cancels a reader, unless it has ended.
     fn leave(&self, reader: ReaderId) {
         if take(&self.0.readers, &reader).is_some() {
             self.step(Event::Cancelled(reader));
@@ -236,12 +235,12 @@ impl<S: SegmentStore> Session<S> {
         &self.0.store
     }
 
-    /// Requests under way, and what ends them when the machine does not want them any more.
+    /// Fetches under way, with their abort controllers.
     pub(crate) fn under_way(&self) -> &RefCell<Vec<(FetchId, AbortController)>> {
         &self.0.under_way
     }
 
-    /// Asks a source for `bytes`: its answer, whose head is good.
+    /// Requests `bytes` from a source and checks the head of the response.
     pub(crate) async fn ask(
         &self,
         fetch: FetchId,
@@ -265,7 +264,7 @@ impl<S: SegmentStore> Session<S> {
         Ok(response)
     }
 
-    /// Where the bytes of an answer come from.
+    /// The origin of a response's bytes.
     pub(crate) fn origin(&self, id: SourceId, response: &Response) -> String {
         let timing = host::field(response, "Server-Timing");
         source::origin(&self.0.locations[id.index()].name, timing.as_deref())
@@ -280,10 +279,10 @@ impl<S: SegmentStore> Session<S> {
         rest: &Rest,
     ) -> Result<Fetched, Failure> {
         let response = self.ask(fetch, source, bytes, rest).await?;
-        // The head is what a request takes besides its bytes.
+        // The response's head marks the source's latency.
         self.step(Event::Progressed { fetch, bytes: 0 });
         let want = bytes.end - bytes.start;
-        // A body that does not say how long it is, or says something else, is read with care.
+        // A body of unknown or unexpected length is read in pieces.
         let as_long = host::field(&response, "Content-Length")
             .is_some_and(|length| length.parse() == Ok(want));
         let progressed = |bytes| self.step(Event::Progressed { fetch, bytes });
@@ -296,8 +295,7 @@ impl<S: SegmentStore> Session<S> {
         Ok((host::hash_leaves(body).await?, origin))
     }
 
-    /// Wakes the machine when it asks to be, with one timer under way at a time, or a second if the
-    /// first would be late.
+    /// Sets a timer for the machine's next timeout, unless one fires before.
     fn set_timer(&self) {
         let Some(at) = self.0.machine.borrow().next_timeout() else {
             return;
@@ -319,14 +317,14 @@ impl<S: SegmentStore> Session<S> {
     }
 }
 
-/// Takes the entry with this key out of a short list.
-fn take<K: PartialEq, T>(list: &RefCell<Vec<(K, T)>>, key: &K) -> Option<T> {
+/// Removes the entry with this key from a short list.
+fn take<K: Copy + PartialEq, T>(list: &RefCell<Vec<(K, T)>>, key: K) -> Option<T> {
     let mut list = list.borrow_mut();
     let at = list.iter().position(|(id, _)| id == key)?;
     Some(list.swap_remove(at).1)
 }
 
-/// Reads a byte range of an artifact, verified.
+/// Reads a byte range of an artifact; its bytes are verified.
 pub struct Reader<S: SegmentStore> {
     session: Session<S>,
     id: ReaderId,
@@ -349,7 +347,7 @@ impl<S: SegmentStore> Reader<S> {
         self.receiver.next().await
     }
 
-    /// A way to end this reader while it waits.
+    /// A function that cancels this reader while it waits.
     pub(crate) fn canceller(&self) -> impl Fn() + 'static {
         let (session, id) = (self.session.clone(), self.id);
         move || session.leave(id)

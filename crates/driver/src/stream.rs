@@ -11,18 +11,18 @@ use web_sys::{QueuingStrategy, ReadableStream, ReadableStreamDefaultController};
 use crate::host::HostBytes;
 use crate::session::{Reader, SegmentStore};
 
-/// A stream of `first` and then of what `reader` brings, pulled by whoever reads the stream.
+/// A stream of `first` and then of the reader's bytes. Its consumer's pulls drive the download.
 ///
-/// When no source has a good copy the stream errors; it never ends short.
+/// The stream errors when no source has a good copy. It never ends short.
 ///
 /// # Errors
-/// Where the host has no streams.
+/// The exception of a host without streams.
 pub fn into_stream<S: SegmentStore>(
     first: Option<HostBytes>,
     reader: Reader<S>,
 ) -> Result<ReadableStream, JsValue> {
     let cancel = reader.canceller();
-    // Streams never pull while a pull is pending, so whoever takes the reader finds it.
+    // A stream never pulls while a pull is pending, so the reader is present in every pull.
     let reader = Rc::new(Cell::new(Some(reader)));
     let first = Cell::new(first);
     let pull = move |controller: ReadableStreamDefaultController| {
@@ -41,7 +41,7 @@ pub fn into_stream<S: SegmentStore>(
                 }
                 (None, None) => None,
             };
-            // A stream that was cancelled meanwhile refuses all three, rightly.
+            // All three fail on a stream that was cancelled meanwhile, which is right.
             let _ = match next {
                 Some(Ok(bytes)) => controller.enqueue_with_chunk(&bytes.view),
                 Some(Err(error)) => {
@@ -57,7 +57,7 @@ pub fn into_stream<S: SegmentStore>(
     let pull = Closure::<dyn FnMut(ReadableStreamDefaultController) -> js_sys::Promise>::new(pull);
     Reflect::set(&source, &"pull".into(), &pull.into_js_value())?;
     Reflect::set(&source, &"cancel".into(), &Closure::<dyn Fn()>::new(cancel).into_js_value())?;
-    // Nothing is read ahead of the consumer: the machine plans that.
+    // The stream does not read ahead: the machine does.
     let strategy = QueuingStrategy::new();
     strategy.set_high_water_mark(0.0);
     ReadableStream::new_with_underlying_source_and_strategy(&source, &strategy)
