@@ -1,4 +1,4 @@
-//! What the types of the crate promise to whoever builds on it.
+//! Promises of the crate's types: `Send`, `Sync`, and no secrets in `Debug`.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ fn threads_can_share_everything() {
     is_shared::<(LinkKeys, HmacKey, ServiceAccount)>();
 }
 
-/// Bytes of a host whose values stay on their thread, as those of JavaScript do.
+/// Bytes that cannot leave their thread, as values of JavaScript cannot.
 #[derive(Debug, Clone)]
 struct OnOneThread(Rc<[u8]>);
 

@@ -1,4 +1,4 @@
-//! Blocks and archives, and what a trustless gateway is asked.
+//! Blocks, CAR archives, and requests to a trustless gateway.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,13 +17,14 @@ use http::{HeaderMap, HeaderValue};
 use ipld_dagpb::PbNode;
 use proptest::prelude::*;
 
-/// The DAG over leaves of made-up digests: the plan of an archive looks at no leaf's bytes.
+/// The DAG above leaves with made-up digests: the plan of an archive does not need the leaves'
+/// bytes.
 fn blocks_over(digests: Vec<Digest>, size: u64) -> Arc<Blocks> {
     let cid = root(&digests, size);
     Arc::new(Blocks::over(Arc::new(LeafTable::from_digests(digests, size, &cid).unwrap())))
 }
 
-/// `patterns` leaves, over and over.
+/// `patterns` different leaves, repeated.
 fn digests(leaves: u64, patterns: u64) -> Vec<Digest> {
     (0..leaves).map(|i| Digest::of(&(i % patterns).to_le_bytes())).collect()
 }
@@ -53,7 +54,7 @@ fn links(blocks: &Blocks, at: Position) -> Vec<Cid> {
     }
 }
 
-/// What a client without any knowledge of ours meets on its way down from `at`, depth first.
+/// The blocks that an independent client meets on its way down from `at`, depth first.
 fn walk(blocks: &Blocks, at: Position, duplicates: Duplicates) -> Vec<Cid> {
     let mut seen = std::collections::HashSet::new();
     let mut met = Vec::new();
@@ -86,7 +87,7 @@ fn read_varint(bytes: &mut &[u8]) -> u64 {
     n
 }
 
-/// The sections of an archive, read from the specification; leaves' bytes are left out of what is read.
+/// The sections of an archive, parsed as the specification says. Sections of leaves have no bytes.
 fn sections(car: &Arc<Car>) -> Vec<(Cid, u64, Option<Vec<u8>>)> {
     let mut sections = Vec::new();
     let mut left: Option<(Cid, u64)> = None;
@@ -190,7 +191,8 @@ fn a_stretch_needs_part_of_one_segment_and_is_small() {
 
 #[test]
 fn nodes_over_leaves_that_came_before_are_cut_too() {
-    // Two leaves in ever other orders: nodes differ, and have no new leaf below; all nodes are 3 MB.
+    // Two leaves in ever different orders: the nodes differ but have no new leaf; all nodes are 3
+    // MB.
     let pattern = [Digest::of(b"0"), Digest::of(b"1")];
     let order = |i: u64| {
         usize::from(Digest::of(&(i / 64).to_le_bytes()).0[usize::try_from(i % 32).unwrap()] & 1)
@@ -215,12 +217,13 @@ fn an_empty_artifact_is_a_block_of_no_bytes() {
 
 #[test]
 fn the_header_is_that_of_the_reference() {
-    // @ipld/car 5.4.7 writes these.
+    // @ipld/car 5.4.7 writes these headers.
     for (cid, hex) in [
         ("bafkqaaa", "19a265726f6f747381d82a4500015500006776657273696f6e01"),
         (
             CID,
-            "3aa265726f6f747381d82a5825000170122061b5b2b5647a8bcbf9c5f2befa1b8ff23263de39d7d78b42d620e9a03a9d015d6776657273696f6e01",
+            "3aa265726f6f747381d82a5825000170122061b5b2b5647a8bcbf9c5f2befa1b8ff23263de39d7d78b42d620\
+             e9a03a9d015d6776657273696f6e01",
         ),
     ] {
         assert_eq!(base16ct::lower::encode_string(&header(&parse_cid(cid).unwrap())), hex);
@@ -281,7 +284,8 @@ fn formats_are_asked_for_by_query_or_accept() {
         (
             "",
             Some(
-                "application/vnd.ipld.car;order=foo, application/vnd.ipld.car;order=dfs;dups=y;q=0.5",
+                "application/vnd.ipld.car;order=foo, \
+                 application/vnd.ipld.car;order=dfs;dups=y;q=0.5",
             ),
             CAR_EACH,
         ),
@@ -383,7 +387,7 @@ fn scopes_are_of_the_file() {
         ("9:-50", 1009..1051),
         ("-10:-1", 1090..1100),
         ("0:9223372036854775807", 1000..1100),
-        // Nothing: the same as the block alone.
+        // No bytes: the same as the block alone.
         ("5:4", 1005..1005),
         ("0:-101", 1000..1000),
         ("-9223372036854775808:-9223372036854775808", 1000..1000),
@@ -474,28 +478,57 @@ fn a_client_that_has_it_is_told_so() {
     assert!(!unchanged("raw", &car) && !unchanged("car", &raw) && !unchanged("raw", "\"x\""));
 }
 
+/// Names of parameters of a query.
+const NAMES: &str = "format|dag-scope|entity-bytes|car-(version|order|dups)|x";
+/// Values of parameters of a query.
+const VALUES: &str = "raw|car|block|entity|-?[0-9]{0,20}:(\\*|-?[0-9]{0,20})|.*";
+/// Parts of an `Accept` field.
+const ACCEPT: &str = concat!(
+    "application/vnd\\.ipld\\.(raw|car)|;|,| |q=|version=|order=|dups=|",
+    "[01]\\.?[0-9]{0,4}|dfs|unk|y|n|\"|é|.",
+);
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 64,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
-    fn an_archive_is_what_a_client_walks(leaves in 1u64..1200, patterns in 1u64..1200, short in 0u64..LEAF_SIZE, each: bool) {
+    fn an_archive_is_what_a_client_walks(
+        leaves in 1u64..1200,
+        patterns in 1u64..1200,
+        short in 0u64..LEAF_SIZE,
+        each: bool,
+    ) {
         let blocks = blocks_over(digests(leaves, patterns), leaves * LEAF_SIZE - short);
         let duplicates = if each { Duplicates::Each } else { Duplicates::Once };
         let car = whole(&blocks, duplicates);
         prop_assert_eq!(cids(&blocks, &car), walk(&blocks, blocks.root(), duplicates));
         prop_assert_eq!(car.length(), car.stretches().map(|stretch| stretch.length()).sum::<u64>());
-        prop_assert_eq!(blocks.cid(blocks.root()), root(&digests(leaves, patterns), leaves * LEAF_SIZE - short));
+        prop_assert_eq!(
+            blocks.cid(blocks.root()),
+            root(&digests(leaves, patterns), leaves * LEAF_SIZE - short)
+        );
     }
 
-    /// Also where leaves repeat: what is left out must have come within the archive itself.
+    /// Also with repeated leaves: a block that is left out must be earlier in the archive.
     #[test]
     fn an_archive_of_bytes_is_just_what_they_need(
-        leaves in 1u64..1200, patterns in 1u64..600, from in 0u64..1000, length in 1u64..200_000_000, node in 0usize..9,
+        leaves in 1u64..1200,
+        patterns in 1u64..600,
+        from in 0u64..1000,
+        length in 1u64..200_000_000,
+        node in 0usize..9,
     ) {
         let size = leaves * LEAF_SIZE - 5;
         let blocks = blocks_over(digests(leaves, patterns), size);
         // The root, or one of the inner nodes below it.
-        let inner: Vec<Position> = whole(&blocks, Duplicates::Once).positions().filter(|at| matches!(at, Position::Inner(_))).collect();
+        let inner: Vec<Position> = whole(&blocks, Duplicates::Once)
+            .positions()
+            .filter(|at| matches!(at, Position::Inner(_)))
+            .collect();
         let at = inner.get(node % inner.len().max(1)).copied().unwrap_or_else(|| blocks.root());
         let file = blocks.content(at);
         let start = file.start + (file.end - file.start - 1) * from / 1000;
@@ -505,7 +538,7 @@ proptest! {
         let unique: std::collections::HashSet<Cid> = given.iter().copied().collect();
         prop_assert_eq!(unique.len(), given.len());
 
-        // A client goes down to those bytes by what the nodes themselves say of their children's sizes.
+        // A client descends to those bytes by the sizes of children in the nodes.
         let mut needed = std::collections::HashSet::new();
         let mut stack = vec![(blocks.cid(at), file.start)];
         let mut sizes: HashMap<Cid, u64> = HashMap::new();
@@ -536,7 +569,13 @@ proptest! {
     }
 
     #[test]
-    fn no_request_panics(path: String, names in prop::collection::vec("format|dag-scope|entity-bytes|car-(version|order|dups)|x", 0..5), values in prop::collection::vec("raw|car|block|entity|-?[0-9]{0,20}:(\\*|-?[0-9]{0,20})|.*", 5), accept: Option<String>, size: u64) {
+    fn no_request_panics(
+        path: String,
+        names in prop::collection::vec(NAMES, 0..5),
+        values in prop::collection::vec(VALUES, 5),
+        accept: Option<String>,
+        size: u64,
+    ) {
         for path in [path.as_str(), CID] {
             if let Ok(asked) = Asked::read(path, names.iter().zip(&values), accept.as_deref()) {
                 let fields = asked.fields_with_body(size);
@@ -548,9 +587,11 @@ proptest! {
         }
     }
 
-    /// Whatever comes of an `Accept` field, parts of which make sense.
+    /// An `Accept` field of parts that are meaningful on their own.
     #[test]
-    fn no_accept_panics(parts in prop::collection::vec("application/vnd\\.ipld\\.(raw|car)|;|,| |q=|version=|order=|dups=|[01]\\.?[0-9]{0,4}|dfs|unk|y|n|\"|é|.", 0..12)) {
+    fn no_accept_panics(
+        parts in prop::collection::vec(ACCEPT, 0..12),
+    ) {
         let accept = parts.concat();
         if let Err(refused) = ask(CID, &[], Some(&accept)) {
             prop_assert_eq!(refused, Refused::NotAcceptable(accept));

@@ -1,4 +1,4 @@
-//! What is let go when there is no room.
+//! Eviction from a full store.
 
 use edge_net_core::time::UnixTime;
 use edge_net_core::transfer::eviction::{Kept, victims};
@@ -29,9 +29,14 @@ fn any_kept() -> impl Strategy<Value = Vec<Kept>> {
 
 proptest! {
     #[test]
-    fn it_fits_then_and_no_more_went_than_had_to(kept in any_kept(), budget in 0..1000 * MB, need in 0..200 * MB) {
+    fn it_fits_then_and_no_more_went_than_had_to(
+        kept in any_kept(),
+        budget in 0..1000 * MB,
+        need in 0..200 * MB,
+    ) {
         let total: u64 = kept.iter().map(|artifact| artifact.bytes).sum();
-        let free: u64 = kept.iter().filter(|artifact| !artifact.held).map(|artifact| artifact.bytes).sum();
+        let free: u64 =
+            kept.iter().filter(|artifact| !artifact.held).map(|artifact| artifact.bytes).sum();
         match victims(&kept, budget, need) {
             None => prop_assert!(total - free + need > budget, "it could have been done"),
             Some(victims) => {
@@ -39,10 +44,19 @@ proptest! {
                 prop_assert!(total - gone + need <= budget);
                 prop_assert!(victims.iter().all(|i| !kept[*i].held));
                 if let Some(last) = victims.last() {
-                    prop_assert!(total - gone + kept[*last].bytes + need > budget, "the last need not have gone");
+                    prop_assert!(
+                        total - gone + kept[*last].bytes + need > budget,
+                        "the last need not have gone"
+                    );
                     let newest = victims.iter().map(|i| kept[*i].used).max();
-                    let stayed = (0..kept.len()).filter(|i| !victims.contains(i) && !kept[*i].held && kept[*i].bytes > 0);
-                    prop_assert!(stayed.map(|i| kept[i].used).min().is_none_or(|oldest| Some(oldest) >= newest));
+                    let stayed = (0..kept.len())
+                        .filter(|i| !victims.contains(i) && !kept[*i].held && kept[*i].bytes > 0);
+                    prop_assert!(
+                        stayed
+                            .map(|i| kept[i].used)
+                            .min()
+                            .is_none_or(|oldest| Some(oldest) >= newest)
+                    );
                 }
             }
         }

@@ -16,8 +16,8 @@ fn account(email: &str) -> ServiceAccount {
         .unwrap()
 }
 
-/// What @google-cloud/storage 7.22.0 (`getSignedUrl`, version v4) gave its signer to sign, and the URL that it made when that
-/// answered 1, 2, 3, 4.
+/// The text that @google-cloud/storage 7.22.0 (`getSignedUrl`, version v4) passes to its signer,
+/// and the URL that it returns for the signature 1, 2, 3, 4.
 #[test]
 fn it_signs_what_googles_library_signs() {
     let vectors = [
@@ -26,7 +26,8 @@ fn it_signs_what_googles_library_signs() {
             "edge@project.iam.gserviceaccount.com",
             UnixTime::from_secs(1_921_705_172),
             Duration::from_hours(12),
-            "GOOG4-RSA-SHA256\n20301123T225932Z\n20301123/auto/storage/goog4_request\n8a018b82a4655258aec22bfe0eb164dfd7024da32eaf687566a1cb92988ca50c",
+            "GOOG4-RSA-SHA256\n20301123T225932Z\n20301123/auto/storage/goog4_request\n\
+             8a018b82a4655258aec22bfe0eb164dfd7024da32eaf687566a1cb92988ca50c",
             "https://storage.googleapis.com/edge-net-models/minilm-l6-v2-q8/v1.0.0/model.onnx?X-Goog-Algorithm=GOOG4-RSA-SHA256&X-Goog-Credential=edge%40project.iam.gserviceaccount.com%2F20301123%2Fauto%2Fstorage%2Fgoog4_request&X-Goog-Date=20301123T225932Z&X-Goog-Expires=43200&X-Goog-SignedHeaders=host&X-Goog-Signature=01020304",
         ),
         (
@@ -34,7 +35,8 @@ fn it_signs_what_googles_library_signs() {
             "a+b@c",
             UnixTime::from_secs(1_835_395_200),
             MAX_LIFETIME,
-            "GOOG4-RSA-SHA256\n20280229T000000Z\n20280229/auto/storage/goog4_request\n1f6d9b8eda8292d94f8f78735d34c25e4f23f1b97761d6fb085d0cb8e86ffe68",
+            "GOOG4-RSA-SHA256\n20280229T000000Z\n20280229/auto/storage/goog4_request\n\
+             1f6d9b8eda8292d94f8f78735d34c25e4f23f1b97761d6fb085d0cb8e86ffe68",
             "https://storage.googleapis.com/b/a%20b/%C3%BC%2B~%28x%29.bin?X-Goog-Algorithm=GOOG4-RSA-SHA256&X-Goog-Credential=a%2Bb%40c%2F20280229%2Fauto%2Fstorage%2Fgoog4_request&X-Goog-Date=20280229T000000Z&X-Goog-Expires=604800&X-Goog-SignedHeaders=host&X-Goog-Signature=01020304",
         ),
         (
@@ -42,7 +44,8 @@ fn it_signs_what_googles_library_signs() {
             "x@y",
             UnixTime::from_secs(4_102_444_799),
             MAX_LIFETIME,
-            "GOOG4-RSA-SHA256\n20991231T235959Z\n20991231/auto/storage/goog4_request\n52d1ff6165fa45ad84a2c0548ad5ddfa265dee5ce90cd98a38217b0355526ef5",
+            "GOOG4-RSA-SHA256\n20991231T235959Z\n20991231/auto/storage/goog4_request\n\
+             52d1ff6165fa45ad84a2c0548ad5ddfa265dee5ce90cd98a38217b0355526ef5",
             "https://storage.googleapis.com/bucket.example/model.onnx.leaves?X-Goog-Algorithm=GOOG4-RSA-SHA256&X-Goog-Credential=x%40y%2F20991231%2Fauto%2Fstorage%2Fgoog4_request&X-Goog-Date=20991231T235959Z&X-Goog-Expires=604800&X-Goog-SignedHeaders=host&X-Goog-Signature=01020304",
         ),
     ];

@@ -1,4 +1,4 @@
-//! Preconditions, answers and paths.
+//! Preconditions, responses and paths.
 
 use edge_net_core::dag::cid::{RAW, cid_text};
 use edge_net_core::dag::digest::Digest;
@@ -13,12 +13,16 @@ use serde_json::{Value, json};
 const SIZE: u64 = 1000;
 
 fn manifest() -> Manifest {
-    let digest = Digest::of(b"bytes");
+    let artifact = |filename: &str, size: u64, digest: Digest| {
+        let cid = cid_text(&digest.to_cid(RAW));
+        json!({ "filename": filename, "size": size, "sha256": digest.to_hex(), "cid": cid })
+    };
     let manifest = json!({
-        "id": "m", "name": "M", "version": "1.2.3", "type": "embedding", "timestamp": "2026-01-03T00:00:00Z",
+        "id": "m", "name": "M", "version": "1.2.3", "type": "embedding",
+        "timestamp": "2026-01-03T00:00:00Z",
         "artifacts": {
-            "model": { "filename": "model.onnx", "size": SIZE, "sha256": digest.to_hex(), "cid": cid_text(&digest.to_cid(RAW)) },
-            "empty": { "filename": "empty.json", "size": 0, "sha256": Digest::of(b"").to_hex(), "cid": cid_text(&Digest::of(b"").to_cid(RAW)) },
+            "model": artifact("model.onnx", SIZE, Digest::of(b"bytes")),
+            "empty": artifact("empty.json", 0, Digest::of(b"")),
         },
     });
     Manifest::parse(&manifest.to_string()).unwrap()
@@ -141,14 +145,14 @@ fn preconditions() {
         (&[("if-none-match", "\"a\"")], 200),
         (&[("if-none-match", "")], 200),
         (&[("if-none-match", "w/TAG")], 200),
-        // A tag may hold commas and stars; only a star alone means any.
+        // A tag may have commas and stars; only a lone star matches any.
         (&[("if-none-match", "\"a,*,b\"")], 200),
         (&[("if-none-match", "\"*\"")], 200),
-        // It comes before Range.
+        // It has precedence over Range.
         (&[("if-none-match", "TAG"), ("range", "bytes=0-1")], NOT_MODIFIED),
         (&[("if-none-match", "TAG"), ("range", "bytes=5000-")], NOT_MODIFIED),
         (&[("if-none-match", "\"a\""), ("range", "bytes=0-1")], 206),
-        // If-Match compares strongly, and comes first.
+        // If-Match compares strongly and has precedence.
         (&[("if-match", "TAG")], 200),
         (&[("if-match", "*")], 200),
         (&[("if-match", "\"a\", TAG")], 200),
@@ -160,7 +164,7 @@ fn preconditions() {
         (&[("if-match", "\"a\""), ("range", "bytes=5000-")], FAILED),
         (&[("if-match", "TAG"), ("if-none-match", "TAG")], NOT_MODIFIED),
         (&[("if-match", "TAG"), ("range", "bytes=0-1")], 206),
-        // If-Range: the tag, strongly, or the whole.
+        // If-Range compares strongly; without a match the response is the whole artifact.
         (&[("range", "bytes=0-1"), ("if-range", "TAG")], 206),
         (&[("range", "bytes=0-1"), ("if-range", "W/TAG")], 200),
         (&[("range", "bytes=0-1"), ("if-range", "\"a\"")], 200),
@@ -168,10 +172,10 @@ fn preconditions() {
         (&[("range", "bytes=5000-"), ("if-range", "TAG")], 416),
         (&[("range", "bytes=5000-"), ("if-range", "\"a\"")], 200),
         (&[("if-range", "\"a\"")], 200),
-        // There are no dates here.
+        // Artifacts have no dates.
         (&[("if-modified-since", "Sat, 03 Jan 2099 00:00:00 GMT")], 200),
         (&[("if-unmodified-since", "Sat, 03 Jan 1970 00:00:00 GMT")], 200),
-        // Bytes that are no text.
+        // Bytes that are not text.
         (&[("range", "bytes=0-1é")], 200),
         (&[("if-none-match", "\"é\"")], 200),
     ];
@@ -221,7 +225,9 @@ fn problems_are_json() {
     let body: Value = serde_json::from_str(&problem(StatusCode::NOT_FOUND, "no \"x\"\n")).unwrap();
     assert_eq!(
         body,
-        json!({ "type": "about:blank", "title": "Not Found", "status": 404, "detail": "no \"x\"\n" })
+        json!({
+            "type": "about:blank", "title": "Not Found", "status": 404, "detail": "no \"x\"\n",
+        })
     );
 }
 
@@ -244,13 +250,13 @@ fn paths() {
         ("m/v1.2.3/manifest.json", path("m", Some("1.2.3"), Resource::Manifest)),
         ("m/model.onnx.leaves", path("m", None, Resource::LeafTable("model.onnx".into()))),
         ("m/v1.2.3/a/b.leaves", path("m", Some("1.2.3"), Resource::LeafTable("a/b".into()))),
-        // Not versions, so folders and files.
+        // These are not versions, so they are folders and files.
         ("m/v1/model.onnx", path("m", None, artifact("v1/model.onnx"))),
         ("m/v01.2.3/model.onnx", path("m", None, artifact("v01.2.3/model.onnx"))),
         ("m/vision/model.onnx", path("m", None, artifact("vision/model.onnx"))),
         ("m/v1.2.3", path("m", None, artifact("v1.2.3"))),
         ("m/a/manifest.json", path("m", None, artifact("a/manifest.json"))),
-        // The hub's shape.
+        // Paths of the hub.
         ("org/m/resolve/main/config.json", path("m", None, artifact("config.json"))),
         (
             "Xenova/All-M_6/resolve/main/onnx/model.onnx",
@@ -258,7 +264,7 @@ fn paths() {
         ),
         ("org/m/resolve/v1.2.3/a", path("m", Some("1.2.3"), artifact("a"))),
         ("org/m/resolve/1.2.3/manifest.json", path("m", Some("1.2.3"), Resource::Manifest)),
-        // Not the hub's: a branch that we do not have is a folder that we may.
+        // Not a path of the hub: another branch than main is a folder.
         ("m/a/resolve/dev/b", path("m", None, artifact("a/resolve/dev/b"))),
     ] {
         assert_eq!(ModelPath::parse(text), parsed, "{text}");
@@ -321,40 +327,73 @@ fn paths_that_name_nothing() {
     }
 }
 
+/// A byte that a field's value may have.
+fn visible() -> impl Strategy<Value = u8> {
+    any::<u8>().prop_filter("visible", |byte| *byte >= 32 && *byte != 127)
+}
+
+/// Paths, including parts that climb or hide.
+const PATHS: &str = concat!(
+    "[a-zA-Z0-9._/%\\\\ -]{0,40}|",
+    "(m/|v1\\.2\\.3/|\\.\\./|\\.\\.|a|manifest\\.json|\\.leaves|%2e){0,6}|",
+    "\\PC{0,20}",
+);
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 5000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 5000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
-    fn parsed_paths_never_climb(text in "[a-zA-Z0-9._/%\\\\ -]{0,40}|(m/|v1\\.2\\.3/|\\.\\./|\\.\\.|a|manifest\\.json|\\.leaves|%2e){0,6}|\\PC{0,20}") {
+    fn parsed_paths_never_climb(
+        text in PATHS,
+    ) {
         if let Some(path) = ModelPath::parse(&text)
             && ModelPath::parse_hub(&text).is_none()
         {
-            // What was parsed, joined again, is what was asked for: nothing was decoded or dropped on the way.
+            // The parts joined again are the path: parsing decodes and drops nothing.
             let file = match &path.resource {
                 Resource::Manifest => "manifest.json".to_owned(),
                 Resource::LeafTable(file) => format!("{file}.leaves"),
                 Resource::Artifact(file) => file.clone(),
             };
-            let version = path.version.as_ref().map_or_else(String::new, |version| format!("v{version}/"));
+            let version =
+                path.version.as_ref().map_or_else(String::new, |version| format!("v{version}/"));
             prop_assert_eq!(format!("{}/{version}{file}", path.id), text.clone());
-            prop_assert!(text.split('/').all(|piece| !piece.is_empty() && !piece.starts_with('.')), "{}", text);
+            prop_assert!(
+                text.split('/').all(|piece| !piece.is_empty() && !piece.starts_with('.')),
+                "{}",
+                text
+            );
         }
     }
 
     #[test]
     fn no_fields_panic(
         name in prop::sample::select(vec!["range", "if-range", "if-match", "if-none-match"]),
-        value in prop::collection::vec(any::<u8>().prop_filter("visible", |b| *b >= 32 && *b != 127), 0..40),
+        value in prop::collection::vec(visible(), 0..40),
         range in "bytes=[0-9]{0,5}-[0-9]{0,5}",
     ) {
         let mut fields = HeaderMap::new();
         fields.append("range", HeaderValue::from_str(&range).unwrap());
-        fields.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_bytes(&value).unwrap());
+        fields
+            .append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_bytes(&value).unwrap());
         let manifest = manifest();
-        let response = answer(&Method::GET, &fields, &manifest, manifest.artifact("model.onnx").unwrap(), Freshness::Latest);
+        let response = answer(
+            &Method::GET,
+            &fields,
+            &manifest,
+            manifest.artifact("model.onnx").unwrap(),
+            Freshness::Latest,
+        );
         if let Some(bytes) = response.body() {
             prop_assert!(bytes.start < bytes.end && bytes.end <= SIZE);
-            prop_assert_eq!(field(&response, "content-length"), Some(&*(bytes.end - bytes.start).to_string()));
+            prop_assert_eq!(
+                field(&response, "content-length"),
+                Some(&*(bytes.end - bytes.start).to_string())
+            );
         }
     }
 }

@@ -33,7 +33,7 @@ fn a_link_opens_what_it_is_for_until_it_expires() {
         keys.check("/models/private/v1.0.0/other.onnx", &query, NOW),
         Err(LinkError::Signature)
     );
-    // What a client's library adds does no harm.
+    // Other parameters do no harm.
     assert_eq!(keys.check(PATH, &format!("{query}&download=true"), NOW), Ok(()));
 }
 
@@ -50,7 +50,7 @@ fn a_folder_is_no_prefix_of_another_name() {
             Err(LinkError::Elsewhere("/models/private/".into()))
         );
     }
-    // Not even when who has the key forgot the slash.
+    // Not even for a signed prefix without its slash.
     let query = keys.query(Reach::Below("/models/private"), UNTIL);
     assert!(matches!(
         keys.check("/models/private-too/x", &query, NOW),
@@ -69,7 +69,7 @@ fn keys_rotate() {
     let only_new =
         LinkKeys::parse(&format!(r#"{{"current": "new", "keys": {{"new": "{NEW}"}}}}"#)).unwrap();
     assert_eq!(only_new.check(PATH, &query, NOW), Err(LinkError::UnknownKey));
-    // One key's signature does not pass under another's name.
+    // A signature is not valid under the id of another key.
     assert_eq!(
         keys("new").check(PATH, &query.replace("key=old", "key=new"), NOW),
         Err(LinkError::Signature)
@@ -111,7 +111,11 @@ fn a_link_needs_each_part_once() {
 
 proptest! {
     #[test]
-    fn an_altered_link_is_refused(at in any::<prop::sample::Index>(), by in 1..128_u8, below in any::<bool>()) {
+    fn an_altered_link_is_refused(
+        at in any::<prop::sample::Index>(),
+        by in 1..128_u8,
+        below in any::<bool>(),
+    ) {
         let keys = keys("new");
         let reach = if below { Reach::Below("/models/private/") } else { Reach::Path(PATH) };
         let query = keys.query(reach, UNTIL);

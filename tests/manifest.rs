@@ -1,4 +1,4 @@
-//! Manifests and their signatures: what is accepted, what is refused, and how that is said.
+//! Manifests and their signatures: acceptance, refusal, and messages.
 
 use base64ct::{Base64, Encoding as _};
 use ed25519_dalek::{Signature, SigningKey};
@@ -30,10 +30,11 @@ fn cid(codec: u64) -> String {
 
 fn artifact(filename: &str, size: u64) -> Value {
     let codec = if size <= 262_144 { RAW } else { DAG_PB };
-    json!({ "filename": filename, "size": size, "sha256": Digest::of(b"some bytes").to_hex(), "cid": cid(codec) })
+    let sha256 = Digest::of(b"some bytes").to_hex();
+    json!({ "filename": filename, "size": size, "sha256": sha256, "cid": cid(codec) })
 }
 
-/// A manifest with everything a client reads and some it does not.
+/// A manifest with all fields that a client reads, and some unknown ones.
 fn document() -> Value {
     let mut document = json!({
         "id": "minilm-l6",
@@ -41,8 +42,13 @@ fn document() -> Value {
         "version": "1.2.3",
         "type": "embedding",
         "timestamp": "2026-01-03T00:00:00Z",
-        "artifacts": { "model": artifact("model.onnx", 22_928_619), "tokenizer": artifact("tok/tokenizer.json", 100) },
-        "architecture": { "layers": 6, "scale": 0.125, "tags": ["q8", null, true, { "deep": [] }], "größe": "€ 😀" },
+        "artifacts": {
+            "model": artifact("model.onnx", 22_928_619),
+            "tokenizer": artifact("tok/tokenizer.json", 100),
+        },
+        "architecture": {
+            "layers": 6, "scale": 0.125, "tags": ["q8", null, true, { "deep": [] }], "größe": "€ 😀",
+        },
     });
     document["artifacts"]["model"]["profile"] = json!("unixfs-v1-2015");
     document["artifacts"]["model"]["quantization"] = json!({ "bits": 8 });
@@ -115,23 +121,27 @@ fn layout_of_the_text_does_not_matter() {
     VerifiedManifest::verify(&escaped, &pinned()).unwrap();
 }
 
-/// RFC 8785, sections 3.2.2 and 3.2.3: what is signed are those very bytes.
+/// A signature covers the bytes of RFC 8785, sections 3.2.2 and 3.2.3.
 #[test]
 fn signatures_cover_rfc_8785_bytes() {
     let text = r#"{
       "id": "m", "name": "n", "version": "1.0.0", "type": "t", "timestamp": "2026-01-03T00:00:00Z",
       "artifacts": { "model": { "filename": "f", "size": 1, "sha256": "SHA", "cid": "CID" } },
-      "numbers": [333333333.33333329, 1E30, 4.50, 2e-3, 0.000000000000000000000000001, -0, -0.0, 1e2, 9007199254740992, 1e21, 5e-324],
+      "numbers": [333333333.33333329, 1E30, 4.50, 2e-3, 0.000000000000000000000000001, -0, -0.0,
+                  1e2, 9007199254740992, 1e21, 5e-324],
       "string": "\u20ac$\u000F\u000aA'\u0042\u0022\u005c\\\"\/",
       "literals": [null, true, false],
-      "sorted": { "\u20ac": "Euro Sign", "\r": "Carriage Return", "\ufb33": "Hebrew Letter Dalet With Dagesh", "1": "One",
-                  "\ud83d\ude00": "Emoji: Grinning Face", "\u0080": "Control", "\u00f6": "Latin Small Letter O With Diaeresis" }
+      "sorted": { "\u20ac": "Euro Sign", "\r": "Carriage Return",
+                  "\ufb33": "Hebrew Letter Dalet With Dagesh", "1": "One", "\ud83d\ude00": "Emoji: Grinning Face", "\u0080": "Control",
+                  "\u00f6": "Latin Small Letter O With Diaeresis" }
     }"#;
     let canonical = concat!(
-        r#"{"artifacts":{"model":{"cid":"CID","filename":"f","sha256":"SHA","size":1}},"id":"m","literals":[null,true,false],"#,
-        r#""name":"n","numbers":[333333333.3333333,1e+30,4.5,0.002,1e-27,0,0,100,9007199254740992,1e+21,5e-324],"#,
-        "\"sorted\":{\"\\r\":\"Carriage Return\",\"1\":\"One\",\"\u{80}\":\"Control\",\"\u{f6}\":\"Latin Small Letter O With Diaeresis\",",
-        "\"\u{20ac}\":\"Euro Sign\",\"\u{1f600}\":\"Emoji: Grinning Face\",\"\u{fb33}\":\"Hebrew Letter Dalet With Dagesh\"},",
+        r#"{"artifacts":{"model":{"cid":"CID","filename":"f","sha256":"SHA","size":1}},"id":"m","#,
+        r#""literals":[null,true,false],"name":"n","numbers":[333333333.3333333,1e+30,4.5,0.002,"#,
+        r"1e-27,0,0,100,9007199254740992,1e+21,5e-324],",
+        "\"sorted\":{\"\\r\":\"Carriage Return\",\"1\":\"One\",\"\u{80}\":\"Control\",",
+        "\"\u{f6}\":\"Latin Small Letter O With Diaeresis\",\"\u{20ac}\":\"Euro Sign\",",
+        "\"\u{1f600}\":\"Emoji: Grinning Face\",\"\u{fb33}\":\"Hebrew Letter Dalet With Dagesh\"},",
         "\"string\":\"\u{20ac}$\\u000f\\nA'B\\\"\\\\\\\\\\\"/\",",
         r#""timestamp":"2026-01-03T00:00:00Z","type":"t","version":"1.0.0"}"#,
     );
@@ -148,11 +158,29 @@ fn signatures_cover_rfc_8785_bytes() {
         .expect("the canonical bytes are what is signed");
 }
 
+/// Replaces a field of a good manifest, or removes it, and checks that the error names the field.
+fn assert_named(table: &[(&str, Option<Value>, &str)]) {
+    for (pointer, value, message) in table {
+        let mut document = document();
+        if let Some(value) = value {
+            *document.pointer_mut(pointer).unwrap() = value.clone();
+        } else {
+            let (parent, member) = pointer.rsplit_once('/').unwrap();
+            document.pointer_mut(parent).unwrap().as_object_mut().unwrap().remove(member);
+        }
+        let error =
+            Manifest::parse(&document.to_string()).expect_err(&format!("{pointer} = {value:?}"));
+        assert!(
+            error.to_string().starts_with(&format!("manifest field {message}")),
+            "{pointer} = {value:?}: {error}"
+        );
+    }
+}
+
 #[test]
 fn each_field_is_named_when_it_is_wrong() {
     let long = "a".repeat(129);
-    let sha = "0".repeat(63);
-    let table: &[(&str, Option<Value>, &str)] = &[
+    assert_named(&[
         ("/id", None, "`id` is missing"),
         ("/id", Some(json!(7)), "`id` must be a string"),
         ("/id", Some(json!("")), "`id` must not be empty"),
@@ -185,6 +213,13 @@ fn each_field_is_named_when_it_is_wrong() {
         ("/artifacts", None, "`artifacts` is missing"),
         ("/artifacts", Some(json!([])), "`artifacts` must be an object"),
         ("/artifacts", Some(json!({})), "`artifacts` has 0 entries"),
+    ]);
+}
+
+#[test]
+fn each_field_of_an_artifact_is_named_when_it_is_wrong() {
+    let sha = "0".repeat(63);
+    assert_named(&[
         ("/artifacts/model", Some(json!("model.onnx")), "`artifacts.model` must be an object"),
         ("/artifacts/model/filename", None, "`artifacts.model.filename` is missing"),
         (
@@ -195,7 +230,8 @@ fn each_field_is_named_when_it_is_wrong() {
         (
             "/artifacts/tokenizer/filename",
             Some(json!("model.onnx")),
-            "`artifacts.tokenizer.filename` is \"model.onnx\", the same as artifacts.model.filename",
+            "`artifacts.tokenizer.filename` is \"model.onnx\", \
+             the same as artifacts.model.filename",
         ),
         ("/artifacts/model/size", None, "`artifacts.model.size` is missing"),
         ("/artifacts/model/sha256", None, "`artifacts.model.sha256` is missing"),
@@ -235,22 +271,7 @@ fn each_field_is_named_when_it_is_wrong() {
             Some(json!(null)),
             "`artifacts.model.profile` must be a string",
         ),
-    ];
-    for (pointer, value, message) in table {
-        let mut document = document();
-        if let Some(value) = value {
-            *document.pointer_mut(pointer).unwrap() = value.clone();
-        } else {
-            let (parent, member) = pointer.rsplit_once('/').unwrap();
-            document.pointer_mut(parent).unwrap().as_object_mut().unwrap().remove(member);
-        }
-        let error =
-            Manifest::parse(&document.to_string()).expect_err(&format!("{pointer} = {value:?}"));
-        assert!(
-            error.to_string().starts_with(&format!("manifest field {message}")),
-            "{pointer} = {value:?}: {error}"
-        );
-    }
+    ]);
 }
 
 #[test]
@@ -283,7 +304,8 @@ fn sizes_are_whole_numbers_below_2_to_the_53() {
         let error = Manifest::parse(&text(size)).unwrap_err().to_string();
         assert_eq!(
             error,
-            "manifest field `artifacts.model.size` must be a whole number of bytes from 0 to 9007199254740991",
+            "manifest field `artifacts.model.size` must be a whole number of bytes \
+             from 0 to 9007199254740991",
             "{size}"
         );
     }
@@ -450,7 +472,7 @@ fn keys_that_are_not_pinned_are_refused() {
         "the manifest is signed by key \"release\", which is not pinned here (pinned: none)"
     );
 
-    // Their key under our name, openly and hidden.
+    // Another key under the pinned key's id, openly and hidden.
     let mut under_our_name = theirs("release");
     assert_eq!(verify(&under_our_name).unwrap_err(), Refusal::WrongPublicKey("release".into()));
     under_our_name["signature"]["publicKey"] = signed(document())["signature"]["publicKey"].clone();
@@ -485,7 +507,7 @@ fn a_signature_has_one_form() {
     let text = good["signature"]["signature"].as_str().unwrap().to_owned();
     let raw: [u8; 64] = Base64::decode_vec(&text).unwrap().try_into().unwrap();
 
-    // S + L: the same point equation, another text.
+    // S + L satisfies the same equation with other bytes.
     let mut carry = 0;
     let mut malleated = raw;
     let order = [
@@ -499,7 +521,7 @@ fn a_signature_has_one_form() {
     }
     let mut is_order = raw;
     is_order[32..].copy_from_slice(&order);
-    // The last sextet before the padding has four bits that mean nothing.
+    // The last sextet before the padding has four unused bits.
     let trailing = format!("{}{}==", &text[..85], if &text[85..86] == "A" { "B" } else { "R" });
     let wrong = [
         Base64::encode_string(&malleated),
@@ -555,8 +577,8 @@ fn a_public_key_has_one_form() {
     }
 }
 
-/// The points of small order (RFC 7748, section 6.1, on the Edwards curve), also in forms that are not reduced.
-/// Under such a key one signature fits many messages.
+/// The points of small order (RFC 7748, section 6.1, on the Edwards curve), also in forms that are
+/// not reduced. Under such a key one signature fits many messages.
 #[test]
 fn keys_of_small_order_cannot_be_pinned() {
     let points = [
@@ -688,7 +710,7 @@ fn nothing_goes_back() {
     ));
 }
 
-/// `document` signed by the key made of `seed`, with these endorsements.
+/// [`document`] with these endorsements, signed by the key with this seed.
 fn signed_by(seed: u8, key_id: &str, endorsements: &[Value]) -> String {
     let mut document = document();
     document["endorsements"] = endorsements.into();
@@ -696,7 +718,8 @@ fn signed_by(seed: u8, key_id: &str, endorsements: &[Value]) -> String {
         .to_string()
 }
 
-/// The key of seed `old` says that the key of seed `new` replaces it; each is named after its seed, but for the pinned one.
+/// The endorsement by which the key with the seed `new` replaces the one with the seed `old`. Keys
+/// are named after their seeds, except the pinned one.
 fn replaces(new: u8, old: u8) -> Value {
     let name = |seed: u8| if seed == 7 { "release".to_owned() } else { format!("key-{seed}") };
     let public =
@@ -709,14 +732,14 @@ fn a_key_that_a_pinned_one_endorses_may_sign_and_replaces_it() {
     let by_new =
         VerifiedManifest::verify(&signed_by(8, "key-8", &[replaces(8, 7)]), &pinned()).unwrap();
     assert_eq!(by_new.key_id(), "key-8");
-    // From then on, for this model, the old key is refused, however new what it signs.
+    // After that the old key is refused for this model, however new its manifests are.
     let by_old = verify(&signed(document())).unwrap();
     assert_eq!(
         by_old.not_before(Some(&by_new.floor())).unwrap_err(),
         Refusal::ReplacedKey("release".into())
     );
     assert!(by_new.clone().not_before(Some(&by_new.floor())).is_ok());
-    // Keys may be replaced again.
+    // A replacement may be replaced.
     let chain = [replaces(8, 7), replaces(9, 8)];
     let by_third = VerifiedManifest::verify(&signed_by(9, "key-9", &chain), &pinned()).unwrap();
     assert_eq!(by_third.floor().replaced, ["release", "key-8"]);
@@ -728,7 +751,8 @@ fn endorsements_that_prove_nothing_are_worth_nothing() {
         let refusal = VerifiedManifest::verify(text, &pinned()).unwrap_err();
         assert!(matches!(refusal, Refusal::UnknownKey { .. }), "{refusal}");
     };
-    // By a stranger; in the wrong order; by itself; of another key; altered; with more in it than is covered.
+    // Endorsed by a stranger; in the wrong order; by itself; for another key; altered; with an
+    // uncovered member.
     refused(&signed_by(8, "key-8", &[replaces(8, 9)]));
     refused(&signed_by(9, "key-9", &[replaces(9, 8), replaces(8, 7)]));
     refused(&signed_by(8, "key-8", &[replaces(8, 8)]));
@@ -741,7 +765,7 @@ fn endorsements_that_prove_nothing_are_worth_nothing() {
     let mut other = replaces(8, 7);
     other["publicKey"] = replaces(9, 7)["publicKey"].clone();
     refused(&signed_by(9, "key-8", &[other]));
-    // It cannot put another key under a pinned name.
+    // An endorsement cannot replace the key of a pinned id.
     let public = Base64::encode_string(SigningKey::from_bytes(&[9; 32]).verifying_key().as_bytes());
     let usurper = endorse("release", &public, "release", &key());
     let refusal =
@@ -769,7 +793,7 @@ fn what_expired_is_refused() {
     );
 }
 
-/// Any JSON value; numbers are doubles and integers that doubles hold.
+/// Any JSON value; numbers are doubles and integers that doubles can represent.
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -868,11 +892,24 @@ fn canonical(document: &Value) -> Vec<u8> {
     serde_json_canonicalizer::to_vec(document).unwrap()
 }
 
+/// Any text, and texts that look like a time.
+const TIMES: &str = concat!(
+    "\\PC{0,40}|",
+    "[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]{0,12})?[Zz+é]?",
+);
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 4000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
-    fn every_change_of_a_signed_manifest_is_refused(at: prop::sample::Index, mutation in mutation()) {
+    fn every_change_of_a_signed_manifest_is_refused(
+        at: prop::sample::Index,
+        mutation in mutation(),
+    ) {
         let good = signed(document());
         let mut found = Vec::new();
         pointers(&good, "", &mut found);
@@ -881,21 +918,35 @@ proptest! {
         mutate(&mut changed, pointer, mutation);
         prop_assume!(canonical(&changed) != canonical(&good));
         let refusal = verify(&changed).expect_err(pointer);
-        // Outside the signature block, the message is about fields or about how the signature does not fit them.
+        // Outside the signature block, a field is malformed or the signature does not match.
         if pointer.starts_with("/artifacts") || pointer.starts_with("/architecture") {
-            prop_assert!(matches!(refusal, Refusal::Malformed(_) | Refusal::BadSignature(_)), "{}: {}", pointer, refusal);
+            prop_assert!(
+                matches!(refusal, Refusal::Malformed(_) | Refusal::BadSignature(_)),
+                "{}: {}",
+                pointer,
+                refusal
+            );
         }
     }
 
     #[test]
-    fn every_change_of_the_text_is_refused_or_means_the_same(at: prop::sample::Index, with in "\\PC|[0-9eE.,:\"{} \\n-]", insert: bool) {
+    fn every_change_of_the_text_is_refused_or_means_the_same(
+        at: prop::sample::Index,
+        with in "\\PC|[0-9eE.,:\"{} \\n-]",
+        insert: bool,
+    ) {
         let good = signed(document());
         let text = good.to_string();
         let (at, old) = *at.get(&text.char_indices().collect::<Vec<_>>());
         let end = if insert { at } else { at + old.len_utf8() };
         let changed = [&text[..at], &with, &text[end..]].concat();
         if let Ok(accepted) = VerifiedManifest::verify(&changed, &pinned()) {
-            prop_assert_eq!(canonical(&Value::Object(accepted.document().clone())), canonical(&good), "{}", changed);
+            prop_assert_eq!(
+                canonical(&Value::Object(accepted.document().clone())),
+                canonical(&good),
+                "{}",
+                changed
+            );
         }
     }
 
@@ -927,7 +978,9 @@ proptest! {
     }
 
     #[test]
-    fn no_timestamp_panics(text in "\\PC{0,40}|[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]{0,12})?[Zz+é]?") {
+    fn no_timestamp_panics(
+        text in TIMES,
+    ) {
         let mut document = document();
         document["timestamp"] = json!(text);
         let _ = Manifest::parse(&document.to_string());

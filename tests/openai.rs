@@ -1,4 +1,4 @@
-//! OpenAI's embeddings API, as its clients write and read it.
+//! Requests and responses of OpenAI's embeddings API.
 
 use edge_net_core::http::openai::{BadRequest, Encoding, Input, Problem, Request, answer, shorten};
 use http::StatusCode;
@@ -45,7 +45,10 @@ fn the_four_forms_of_input() {
 
 #[test]
 fn the_other_members() {
-    let full = json!({ "model": "m", "input": "a", "encoding_format": "base64", "dimensions": 64, "user": "somebody", "other": [] });
+    let full = json!({
+        "model": "m", "input": "a", "encoding_format": "base64", "dimensions": 64,
+        "user": "somebody", "other": [],
+    });
     let Request { encoding, dimensions, .. } = read(&full).unwrap();
     assert_eq!((encoding, dimensions), (Encoding::Base64, Some(64)));
     let with = |name: &str, value: Value| {
@@ -94,10 +97,16 @@ fn a_problem_is_openais_error_too() {
         .about(Some("model"))
         .code("model_not_found");
     let body: Value = serde_json::from_str(&problem.to_json()).unwrap();
-    let error = json!({ "message": "there is no model x", "type": "invalid_request_error", "param": "model", "code": "model_not_found" });
+    let error = json!({
+        "message": "there is no model x", "type": "invalid_request_error",
+        "param": "model", "code": "model_not_found",
+    });
     assert_eq!(
         body,
-        json!({ "type": "about:blank", "title": "Not Found", "status": 404, "detail": "there is no model x", "error": error })
+        json!({
+            "type": "about:blank", "title": "Not Found", "status": 404,
+            "detail": "there is no model x", "error": error,
+        })
     );
 }
 
@@ -108,11 +117,15 @@ proptest! {
     }
 
     #[test]
-    fn what_is_shortened_has_length_1(mut embedding in prop::collection::vec(-1.0_f32..1.0, 2..64), dimensions in 1_usize..64) {
+    fn what_is_shortened_has_length_1(
+        mut embedding in prop::collection::vec(-1.0_f32..1.0, 2..64),
+        dimensions in 1_usize..64,
+    ) {
         let before = embedding.clone();
         shorten(&mut embedding, dimensions);
         prop_assert_eq!(embedding.len(), dimensions.min(before.len()));
-        if dimensions < before.len() && before[..dimensions].iter().any(|value| value.abs() > 1e-3) {
+        if dimensions < before.len() && before[..dimensions].iter().any(|value| value.abs() > 1e-3)
+        {
             let length: f32 = embedding.iter().map(|value| value * value).sum();
             prop_assert!((length - 1.0).abs() < 1e-5, "{}", length);
         } else if dimensions >= before.len() {

@@ -30,7 +30,7 @@ fn all_forms() {
         ("bytes=-99999999999999999999999", 11, Bytes(0..11)),
         ("bytes=-0", 11, Unsatisfiable),
         ("bytes=-000", 11, Unsatisfiable),
-        // Nothing there.
+        // Past the end.
         ("bytes=11-", 11, Unsatisfiable),
         ("bytes=11-11", 11, Unsatisfiable),
         ("bytes=99999999999999999999999-", 11, Unsatisfiable),
@@ -48,11 +48,11 @@ fn all_forms() {
         ("bytes=\t1-2\t", 11, Bytes(1..3)),
         ("bytes=,1-2", 11, Bytes(1..3)),
         ("bytes=1-2 , ,", 11, Bytes(1..3)),
-        // Several ranges are answered as one whole.
+        // Several ranges mean the whole representation.
         ("bytes=0-1,3-4", 11, Whole),
         ("bytes=0-1, -1", 11, Whole),
         ("bytes=20-, 30-", 11, Whole),
-        // What is malformed, or of another unit, is ignored.
+        // A malformed range, or one of another unit, is ignored.
         ("", 11, Whole),
         ("bytes", 11, Whole),
         ("bytes=", 11, Whole),
@@ -133,7 +133,7 @@ fn heads_are_believed_only_where_they_fit() {
     }
 }
 
-/// RFC 9110, section 14.1.2, said once more over a list of positions.
+/// RFC 9110, section 14.1.2, as a list of positions.
 fn positions(first: Option<u64>, last: Option<u64>, size: u64) -> Vec<u64> {
     (0..size)
         .filter(|at| match (first, last) {
@@ -145,7 +145,11 @@ fn positions(first: Option<u64>, last: Option<u64>, size: u64) -> Vec<u64> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 5000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 5000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn ranges_are_slices(
@@ -161,7 +165,10 @@ proptest! {
         match parse(&format!("bytes={}-{}", text(first), text(last)), size) {
             Bytes(bytes) => prop_assert_eq!(bytes.collect::<Vec<_>>(), expected),
             Unsatisfiable => prop_assert!(expected.is_empty()),
-            Whole => prop_assert!(size == 0 && first.is_none() || first.zip(last).is_some_and(|(first, last)| last < first)),
+            Whole => prop_assert!(
+                size == 0 && first.is_none()
+                    || first.zip(last).is_some_and(|(first, last)| last < first)
+            ),
         }
     }
 
@@ -174,7 +181,12 @@ proptest! {
     }
 
     #[test]
-    fn what_we_ask_is_what_we_read((start, end, size) in any::<[u64; 3]>().prop_map(|mut ends| { ends.sort_unstable(); ends.into() })) {
+    fn what_we_ask_is_what_we_read(
+        (start, end, size) in any::<[u64; 3]>().prop_map(|mut ends| {
+            ends.sort_unstable();
+            ends.into()
+        }),
+    ) {
         prop_assume!(start < end);
         let bytes = start..end;
         let asked = range_field(&bytes, size);

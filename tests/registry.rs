@@ -1,4 +1,4 @@
-//! The registry's rules: what is published, what is refused and with which status, and what lists say.
+//! The registry's rules: publication, rejection and its status, and lists.
 
 use base64ct::{Base64, Encoding as _};
 use ed25519_dalek::SigningKey;
@@ -15,7 +15,7 @@ use proptest::prelude::*;
 use semver::Version;
 use serde_json::{Map, Value, json};
 
-/// 2026-11-24T00:00:00Z, in milliseconds.
+/// 2026-11-24T00:00:00Z.
 const NOW: UnixTime = UnixTime::from_secs(1_795_478_400);
 
 fn key(seed: u8) -> SigningKey {
@@ -26,7 +26,7 @@ fn public(key: &SigningKey) -> String {
     Base64::encode_string(key.verifying_key().as_bytes())
 }
 
-/// The keys `a` and `b`, of the seeds 1 and 2.
+/// The keys `a` and `b`, with the seeds 1 and 2.
 fn keys() -> PinnedKeys {
     PinnedKeys::default()
         .pin("a".into(), &public(&key(1)))
@@ -39,7 +39,7 @@ fn document(version: &str, minute: u32, more: Value) -> Map<String, Value> {
     let document = json!({
         "id": "model", "name": "Model", "version": version, "type": "embedding",
         "timestamp": format!("2026-11-23T00:{minute:02}:00Z"),
-        "artifacts": { "model": { "filename": "model.onnx", "size": 10, "sha256": Digest::of(b"").to_hex(), "cid": cid_text(&Digest::of(b"").to_cid(RAW)) } },
+        "artifacts": artifacts(&[("model", "model.onnx", 10)]),
         "optimization": { "quantization": "INT8" }, "license": "MIT",
     });
     let (Value::Object(mut document), Value::Object(more)) = (document, more) else {
@@ -57,7 +57,7 @@ fn by_a(version: &str, minute: u32, more: Value) -> String {
     signed(version, minute, more, "a", 1)
 }
 
-/// A registry as the database would have it.
+/// A registry in memory.
 #[derive(Default)]
 struct Registry {
     known: Option<Known>,
@@ -174,7 +174,7 @@ fn a_model_belongs_to_the_key_that_published_it() {
         status(registry.offer(&signed("2.0.0", 1, json!({}), "a", 3))),
         StatusCode::FORBIDDEN
     );
-    // With a's word it is b's from then on.
+    // With an endorsement by a, the model belongs to b.
     let endorsements = json!({ "endorsements": [endorse("b", &public(&key(2)), "a", &key(1))] });
     let publication = registry.offer(&signed("2.0.0", 1, endorsements, "b", 2)).unwrap();
     assert_eq!(publication.owner, "b");
@@ -245,7 +245,9 @@ fn artifacts(files: &[(&str, &str, u64)]) -> Value {
         let cid = cid_text(&Digest::of(b"").to_cid(if *size > LEAF_SIZE { DAG_PB } else { RAW }));
         (
             (*role).to_owned(),
-            json!({ "filename": filename, "size": size, "sha256": Digest::of(b"").to_hex(), "cid": cid }),
+            json!({
+                "filename": filename, "size": size, "sha256": Digest::of(b"").to_hex(), "cid": cid,
+            }),
         )
     };
     Value::Object(files.iter().map(file).collect())
@@ -270,11 +272,12 @@ fn a_summary_marks_what_embeds() {
     assert!(!embeds("embedding", &[("a", "a.onnx", 10), ("b", "b.onnx", 10), tokenizer]));
     assert!(!embeds("embedding", &[("model", "model.onnx", 65 << 20), tokenizer]));
     assert!(!embeds("embedding", &[model, ("tokenizer", "tokenizer.json", 5 << 20)]));
-    // As the database has it, and as JSON does.
+    // The database stores a number, JSON has a boolean.
     let summary = |embeddings: Value| {
-        serde_json::from_value::<Summary>(
-            json!({ "id": "x", "name": "x", "type": "x", "size": 1, "version": "1.0.0", "embeddings": embeddings }),
-        )
+        serde_json::from_value::<Summary>(json!({
+            "id": "x", "name": "x", "type": "x", "size": 1, "version": "1.0.0",
+            "embeddings": embeddings,
+        }))
     };
     for (value, expected) in [
         (json!(1), true),
@@ -289,7 +292,10 @@ fn a_summary_marks_what_embeds() {
 
 #[test]
 fn a_summary_says_what_the_manifest_says() {
-    let expected = json!({ "id": "x", "name": "The x", "type": "embedding", "quantization": "INT8", "license": "MIT", "size": 10, "version": "1.0.0" });
+    let expected = json!({
+        "id": "x", "name": "The x", "type": "embedding", "quantization": "INT8", "license": "MIT",
+        "size": 10, "version": "1.0.0",
+    });
     assert_eq!(serde_json::to_value(summary("x")).unwrap(), expected);
 }
 
@@ -338,17 +344,23 @@ fn a_query_that_cannot_be_read_names_the_parameter() {
 }
 
 proptest! {
-    /// Pages, one after the other, are the whole list.
+    /// All pages together are the whole list.
     #[test]
     fn pages_leave_nothing_out(count in 0..40_usize, limit in 1..15_u16) {
-        let all: Vec<Summary> = (0..count).map(|n| Summary { id: format!("m{n:03}"), ..summary("x") }).collect();
+        let all: Vec<Summary> =
+            (0..count).map(|n| Summary { id: format!("m{n:03}"), ..summary("x") }).collect();
         let mut seen = Vec::new();
         let mut cursor = None::<String>;
         loop {
             let limit = limit.to_string();
-            let query = [("limit", limit.as_str())].into_iter().chain(cursor.as_deref().map(|cursor| ("cursor", cursor)));
+            let query = [("limit", limit.as_str())]
+                .into_iter()
+                .chain(cursor.as_deref().map(|cursor| ("cursor", cursor)));
             let filter = Filter::parse(query).unwrap();
-            let wanted = all.iter().filter(|summary| filter.admits(summary)).take(usize::from(filter.limit.get()) + 1);
+            let wanted = all
+                .iter()
+                .filter(|summary| filter.admits(summary))
+                .take(usize::from(filter.limit.get()) + 1);
             let (page, next) = filter.page(wanted.cloned().collect());
             prop_assert!(page.len() <= usize::from(filter.limit.get()));
             seen.extend(page);
@@ -360,7 +372,7 @@ proptest! {
         prop_assert_eq!(seen, all);
     }
 
-    /// Whatever is sent, there is an answer and no panic.
+    /// Any text is accepted or rejected without a panic.
     #[test]
     fn no_offer_panics(text in ".{0,200}") {
         let read = Offer::read(text, &keys(), NOW);

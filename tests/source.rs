@@ -1,4 +1,4 @@
-//! What is said of where bytes came from.
+//! The origin of a response's bytes.
 
 use edge_net_core::transfer::source::origin;
 

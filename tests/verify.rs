@@ -1,4 +1,4 @@
-//! Where bytes become trusted.
+//! Verification of leaf tables and leaves.
 
 use std::sync::Arc;
 
@@ -29,7 +29,8 @@ fn verify(table: &LeafTable, leaves: std::ops::Range<u64>, bytes: &[u8]) -> Verd
     table.verify_leaves(leaves, &Hashed::here(bytes.into()))
 }
 
-/// The good runs say where they belong, hold the artifact's bytes there, do not touch, and leave out just the bad leaves.
+/// Checks that the good runs have the artifact's bytes at their place, do not touch, and omit
+/// exactly the bad leaves.
 fn assert_runs(verdict: &Verdict<Arc<[u8]>>, leaves: std::ops::Range<u64>, artifact: &[u8]) {
     let mut seen: Vec<u64> = verdict.bad.clone();
     for run in &verdict.good {
@@ -167,7 +168,7 @@ fn intersections_are_cut_to_the_byte() {
     }
 }
 
-/// How bytes are spoilt on the way.
+/// Ways to spoil bytes.
 #[derive(Debug, Clone)]
 enum Harm {
     Flip(prop::sample::Index, u8),
@@ -183,7 +184,11 @@ fn harm() -> impl Strategy<Value = Harm> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 96,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn just_the_spoilt_leaves_are_bad(
@@ -202,12 +207,17 @@ proptest! {
         let mut sent = honest.to_vec();
         for harm in harms {
             match harm {
-                Harm::Flip(at, mask) => { let at = at.index(sent.len()); sent[at] ^= mask; }
+                Harm::Flip(at, mask) => {
+                    let at = at.index(sent.len());
+                    sent[at] ^= mask;
+                }
                 Harm::Swap(a, b) => {
                     let whole = sent.len() / LEAF;
                     if whole > 0 {
                         let (a, b) = (a.index(whole) * LEAF, b.index(whole) * LEAF);
-                        for i in 0..LEAF { sent.swap(a + i, b + i); }
+                        for i in 0..LEAF {
+                            sent.swap(a + i, b + i);
+                        }
                     }
                 }
             }
@@ -220,18 +230,30 @@ proptest! {
     }
 
     #[test]
-    fn layouts_cut_without_gaps(size in prop_oneof![0u64..100_000_000, any::<u64>().prop_map(|n| n >> 11)], at: prop::sample::Index) {
+    fn layouts_cut_without_gaps(
+        size in prop_oneof![0u64..100_000_000, any::<u64>().prop_map(|n| n >> 11)],
+        at: prop::sample::Index,
+    ) {
         let layout = Layout::new(size);
         let segment = at.index(usize::try_from(layout.segments()).unwrap()) as u64;
         let bytes = layout.bytes_of_segment(segment);
         prop_assert_eq!(bytes.start, segment * 16 * LEAF_SIZE);
-        prop_assert_eq!(bytes.end, if segment + 1 == layout.segments() { size } else { (segment + 1) * 16 * LEAF_SIZE });
+        prop_assert_eq!(
+            bytes.end,
+            if segment + 1 == layout.segments() { size } else { (segment + 1) * 16 * LEAF_SIZE }
+        );
         prop_assert_eq!(layout.bytes_of_leaves(&layout.leaves_of_segment(segment)), bytes.clone());
         prop_assert_eq!(layout.leaves_of_segment(layout.segments() - 1).end, layout.leaves());
         if size > 0 {
             prop_assert_eq!(layout.segments_of_bytes(&bytes), segment..segment + 1);
-            prop_assert_eq!(layout.segments_of_bytes(&(bytes.start..bytes.start + 1)), segment..segment + 1);
-            prop_assert_eq!(layout.segments_of_bytes(&(bytes.start..size)), segment..layout.segments());
+            prop_assert_eq!(
+                layout.segments_of_bytes(&(bytes.start..bytes.start + 1)),
+                segment..segment + 1
+            );
+            prop_assert_eq!(
+                layout.segments_of_bytes(&(bytes.start..size)),
+                segment..layout.segments()
+            );
         }
         prop_assert!(layout.segments_of_bytes(&(bytes.start..bytes.start)).is_empty());
     }
