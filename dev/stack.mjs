@@ -92,114 +92,20 @@ export async function startStack({
   const giveUp = new AbortController();
   signal?.addEventListener('abort', () => giveUp.abort(signal.reason));
   const data = dataDir ?? (await mkdtemp(join(tmpdir(), 'edge-net-')));
-  const urls = {};
-  /** The port of each part, which stays the same over restarts. */
-  const ports = { web, edge, gcs, ipfs };
-  /** The function that stops each running part. */
-  const running = { gcs: [], ipfs: [], edge: [], page: [] };
-
-  /** Serves `handler` on the port of `part`. */
-  const serve = async (part, handler, setting) => {
-    const server = await listen(handler, ports[part], setting);
-    ports[part] = server.port;
-    return server;
+  /** @type {System} */
+  const system = {
+    data,
+    urls: {},
+    ports: { web, edge, gcs, ipfs },
+    running: { gcs: [], ipfs: [], edge: [], page: [] },
+    giveUp,
+    log,
   };
-  const program = (part, command, env) => {
-    const child = startProgram(command, {
-      cwd: ROOT,
-      env,
-      log: join(data, `${part}.log`),
-      died: log,
-    });
-    running[part].push(child.stop);
-    return child;
-  };
-
   const start = {
-    async gcs() {
-      const inner = await freePort();
-      // A real bucket's CORS configuration exposes header fields to pages; the emulator has none.
-      const cors = {
-        'access-control-expose-headers': 'Accept-Ranges, Content-Length, Content-Range, ETag',
-      };
-      const proxy = await serve('gcs', faultyProxy(`http://${HOST}:${inner}`, cors), 'GCS_PORT');
-      running.gcs.push(proxy.stop);
-      await mkdir(join(data, 'gcs', BUCKET), { recursive: true }); // a folder is a bucket
-      const options = {
-        scheme: 'http',
-        host: HOST,
-        port: inner,
-        'public-host': `${HOST}:${proxy.port}`,
-        'external-url': `http://${HOST}:${proxy.port}`,
-        backend: 'filesystem',
-        'filesystem-root': join(data, 'gcs'),
-        'log-level': 'warn',
-      };
-      const emulator = program('gcs', [
-        join(ROOT, '.tools/bin/fake-gcs-server'),
-        ...flags(options),
-      ]);
-      await emulator.answers(`http://${HOST}:${inner}/storage/v1/b`, giveUp.signal);
-      urls.gcs = `http://${HOST}:${proxy.port}/${BUCKET}`;
-      urls.gcsFault = `http://${HOST}:${proxy.port}/__fault`;
-    },
-
-    async ipfs() {
-      const node = await listen(await ipfsNode(join(data, 'ipfs')), 0);
-      running.ipfs.push(node.stop);
-      const proxy = await serve('ipfs', faultyProxy(`http://${HOST}:${node.port}`), 'IPFS_PORT');
-      running.ipfs.push(proxy.stop);
-      urls.ipfs = `http://${HOST}:${proxy.port}/ipfs/`;
-      urls.ipfsFault = `http://${HOST}:${proxy.port}/__fault`;
-    },
-
-    /** Needs the addresses of bucket and IPFS node; both may be stopped. */
-    async edge() {
-      const inner = await freePort();
-      const proxy = await serve('edge', faultyProxy(`http://${HOST}:${inner}`), 'EDGE_PORT');
-      running.edge.push(proxy.stop);
-      const variables = {
-        GCS_BASE: urls.gcs,
-        IPFS_GATEWAYS: urls.ipfs,
-        PINNED_KEYS: JSON.stringify(KEYS),
-        ...vars,
-      };
-      const command = workers({ port: inner, persist: join(data, 'edge'), variables, inference });
-      const worker = program('edge', command, {
-        WRANGLER_SEND_METRICS: 'false',
-        WRANGLER_LOG_PATH: join(data, 'wrangler'),
-        CLOUDFLARE_CF_FETCH_ENABLED: 'false',
-      });
-      await worker.answers(`http://${HOST}:${inner}/`, giveUp.signal);
-      urls.edge = `http://${HOST}:${proxy.port}`;
-      urls.edgeFault = `http://${HOST}:${proxy.port}/__fault`;
-    },
-
-    /**
-     * `web/`, and the files of `web/dist/` at the root too, where the service worker's scope is the
-     * root.
-     */
-    async page() {
-      const folders = ['web', 'web/dist', ...(pages ? [pages] : [])];
-      const options = { dev: true, etag: true }; // read for each request, `Cache-Control: no-cache`
-      const files = folders.map((folder) => sirv(resolve(ROOT, folder), options));
-      const page = await serve('web', pageHandler(files, urls), 'PORT');
-      running.page.push(page.stop);
-      urls.page = `http://${HOST}:${page.port}/`;
-    },
-  };
-
-  const stop = (part) => Promise.all(running[part].splice(0).map((stopOne) => stopOne()));
-
-  const registry = {
-    folder: join(data, 'edge/v3/d1/miniflare-D1DatabaseObject'),
-    aside: join(data, 'registry'),
-    /**
-     * The files of the database and its log. Not metadata.sqlite: without it workerd does not
-     * start.
-     */
-    files: async () =>
-      (await readdir(registry.folder)).filter((name) => /^[0-9a-f]{64}\.sqlite/.test(name)),
+    gcs: () => startBucket(system),
+    ipfs: () => startIpfsNode(system),
+    edge: () => startEdge(system, vars, inference),
+    page: () => startPage(system, pages),
   };
 
   const stack = {
@@ -207,74 +113,204 @@ export async function startStack({
      * `page`; `edge`; `gcs` and `ipfs`, base URLs of artifacts; `edgeFault`, `gcsFault`,
      * `ipfsFault`: see faults.mjs.
      */
-    urls,
+    urls: system.urls,
     /** The folder of objects, blocks, caches and logs. */
     dataDir: data,
     startEdge: start.edge,
     startGcs: start.gcs,
     startIpfs: start.ipfs,
-    stopEdge: () => stop('edge'),
-    stopGcs: () => stop('gcs'),
-    stopIpfs: () => stop('ipfs'),
-
-    /**
-     * Breaks the registry's database: all D1 queries fail. The edge has to be stopped meanwhile.
-     */
-    async breakRegistry() {
-      await cp(registry.folder, registry.aside, { recursive: true });
-      for (const name of await registry.files())
-        await writeFile(join(registry.folder, name), 'not a database'.repeat(1000));
-    },
-    /** Repairs the database. */
-    async mendRegistry() {
-      await rm(registry.folder, { recursive: true });
-      await rename(registry.aside, registry.folder);
-    },
+    stopEdge: () => stopPart(system, 'edge'),
+    stopGcs: () => stopPart(system, 'gcs'),
+    stopIpfs: () => stopPart(system, 'ipfs'),
+    ...registryFaults(data),
 
     /**
      * Publishes a folder to bucket and IPFS node with the command line tool; resolves to its
      * output.
      * @param {Model} [model]
      */
-    async publish(model = DEMO) {
-      const { dir, key, ...described } = { key: KEY, ...model };
-      if (!existsSync(CLI)) throw new Error(`${CLI} is not there; build it: make cli`);
-      const signed = { ...described, key: key.pem, 'key-id': key.id };
-      const targets = {
-        bucket: BUCKET,
-        'gcs-endpoint': new URL(urls.gcs).origin,
-        'ipfs-api': new URL(urls.ipfs).origin,
-      };
-      const command = ['publish', dir, ...flags({ ...signed, ...targets })];
-      const { stdout } = await promisify(execFile)(CLI, command, { signal: giveUp.signal });
-      return stdout;
-    },
+    publish: (model = DEMO) => publish(system, model),
 
     /** Stops all parts. */
     async stop() {
-      await Promise.all(Object.keys(running).map(stop));
+      await Promise.all(Object.keys(system.running).map((part) => stopPart(system, part)));
       if (!dataDir) await rm(data, { recursive: true, force: true, maxRetries: 3 });
     },
   };
 
-  /**
-   * Starts parts concurrently. When one fails, aborts the others and waits for them: a part that is
-   * starting cannot be stopped.
-   */
-  const startAll = (...parts) =>
-    Promise.allSettled(
-      parts.map((part) => start[part]().catch((error) => giveUp.abort(error))),
-    ).then(() => giveUp.signal.throwIfAborted());
   try {
     log('starting the bucket and the IPFS node');
-    await startAll('gcs', 'ipfs');
+    await startAll([start.gcs, start.ipfs], giveUp);
     log('starting the edge');
-    await startAll('edge', 'page');
+    await startAll([start.edge, start.page], giveUp);
   } catch (error) {
     await stack.stop();
     throw error;
   }
   return stack;
+}
+
+/**
+ * What the parts of a stack share.
+ * @typedef {object} System
+ * @property {string} data the folder of objects, blocks, caches and logs
+ * @property {Record<string, string>} urls filled by the parts as they start
+ * @property {Record<string, number>} ports the port of each part, which stays the same over
+ *   restarts
+ * @property {Record<string, (() => Promise<void>)[]>} running the functions that stop each running
+ *   part
+ * @property {AbortController} giveUp aborts the start
+ * @property {(line: string) => void} log
+ */
+
+/**
+ * Calls functions that start parts concurrently. When one fails, aborts the others and waits for
+ * them: a part that is starting cannot be stopped.
+ */
+const startAll = (starts, giveUp) =>
+  Promise.allSettled(
+    starts.map((start) => start().catch((error) => giveUp.abort(error))),
+  ).then(() => giveUp.signal.throwIfAborted());
+
+/** Calls the functions that stop a part, each of them once. */
+const stopPart = ({ running }, part) =>
+  Promise.all(running[part].splice(0).map((stopOne) => stopOne()));
+
+/** Serves `handler` on the port of `part`. */
+async function serve({ ports }, part, handler, setting) {
+  const server = await listen(handler, ports[part], setting);
+  ports[part] = server.port;
+  return server;
+}
+
+/** Starts a program that stops with `part`. */
+function runProgram({ data, running, log }, part, command, env) {
+  const child = startProgram(command, {
+    cwd: ROOT,
+    env,
+    log: join(data, `${part}.log`),
+    died: log,
+  });
+  running[part].push(child.stop);
+  return child;
+}
+
+async function startBucket(system) {
+  const { data, urls, running, giveUp } = system;
+  const inner = await freePort();
+  // A real bucket's CORS configuration exposes header fields to pages; the emulator has none.
+  const cors = {
+    'access-control-expose-headers': 'Accept-Ranges, Content-Length, Content-Range, ETag',
+  };
+  const proxy = await serve(system, 'gcs', faultyProxy(`http://${HOST}:${inner}`, cors), 'GCS_PORT');
+  running.gcs.push(proxy.stop);
+  await mkdir(join(data, 'gcs', BUCKET), { recursive: true }); // a folder is a bucket
+  const options = {
+    scheme: 'http',
+    host: HOST,
+    port: inner,
+    'public-host': `${HOST}:${proxy.port}`,
+    'external-url': `http://${HOST}:${proxy.port}`,
+    backend: 'filesystem',
+    'filesystem-root': join(data, 'gcs'),
+    'log-level': 'warn',
+  };
+  const emulator = runProgram(system, 'gcs', [
+    join(ROOT, '.tools/bin/fake-gcs-server'),
+    ...flags(options),
+  ]);
+  await emulator.answers(`http://${HOST}:${inner}/storage/v1/b`, giveUp.signal);
+  urls.gcs = `http://${HOST}:${proxy.port}/${BUCKET}`;
+  urls.gcsFault = `http://${HOST}:${proxy.port}/__fault`;
+}
+
+async function startIpfsNode(system) {
+  const { data, urls, running } = system;
+  const node = await listen(await ipfsNode(join(data, 'ipfs')), 0);
+  running.ipfs.push(node.stop);
+  const proxy = await serve(system, 'ipfs', faultyProxy(`http://${HOST}:${node.port}`), 'IPFS_PORT');
+  running.ipfs.push(proxy.stop);
+  urls.ipfs = `http://${HOST}:${proxy.port}/ipfs/`;
+  urls.ipfsFault = `http://${HOST}:${proxy.port}/__fault`;
+}
+
+/** Needs the addresses of the bucket and the IPFS node; both may be stopped. */
+async function startEdge(system, vars, inference) {
+  const { data, urls, running, giveUp } = system;
+  const inner = await freePort();
+  const proxy = await serve(system, 'edge', faultyProxy(`http://${HOST}:${inner}`), 'EDGE_PORT');
+  running.edge.push(proxy.stop);
+  const variables = {
+    GCS_BASE: urls.gcs,
+    IPFS_GATEWAYS: urls.ipfs,
+    PINNED_KEYS: JSON.stringify(KEYS),
+    ...vars,
+  };
+  const command = workers({ port: inner, persist: join(data, 'edge'), variables, inference });
+  const worker = runProgram(system, 'edge', command, {
+    WRANGLER_SEND_METRICS: 'false',
+    WRANGLER_LOG_PATH: join(data, 'wrangler'),
+    CLOUDFLARE_CF_FETCH_ENABLED: 'false',
+  });
+  await worker.answers(`http://${HOST}:${inner}/`, giveUp.signal);
+  urls.edge = `http://${HOST}:${proxy.port}`;
+  urls.edgeFault = `http://${HOST}:${proxy.port}/__fault`;
+}
+
+/**
+ * Serves `web/`, and the files of `web/dist/` at the root too, where the service worker's scope is
+ * the root.
+ */
+async function startPage(system, pages) {
+  const { urls, running } = system;
+  const folders = ['web', 'web/dist', ...(pages ? [pages] : [])];
+  const options = { dev: true, etag: true }; // read for each request, `Cache-Control: no-cache`
+  const files = folders.map((folder) => sirv(resolve(ROOT, folder), options));
+  const page = await serve(system, 'web', pageHandler(files, urls), 'PORT');
+  running.page.push(page.stop);
+  urls.page = `http://${HOST}:${page.port}/`;
+}
+
+/** Functions that break and repair the registry's database, which is in the folder `data`. */
+function registryFaults(data) {
+  const folder = join(data, 'edge/v3/d1/miniflare-D1DatabaseObject');
+  const aside = join(data, 'registry');
+  /**
+   * The files of the database and its log. Not metadata.sqlite: without it workerd does not start.
+   */
+  const files = async () =>
+    (await readdir(folder)).filter((name) => /^[0-9a-f]{64}\.sqlite/.test(name));
+
+  return {
+    /**
+     * Breaks the registry's database: all D1 queries fail. The edge has to be stopped meanwhile.
+     */
+    async breakRegistry() {
+      await cp(folder, aside, { recursive: true });
+      for (const name of await files())
+        await writeFile(join(folder, name), 'not a database'.repeat(1000));
+    },
+    /** Repairs the database. */
+    async mendRegistry() {
+      await rm(folder, { recursive: true });
+      await rename(aside, folder);
+    },
+  };
+}
+
+/** `publish()` of the stack. */
+async function publish({ urls, giveUp }, model) {
+  const { dir, key, ...described } = { key: KEY, ...model };
+  if (!existsSync(CLI)) throw new Error(`${CLI} is not there; build it: make cli`);
+  const signed = { ...described, key: key.pem, 'key-id': key.id };
+  const targets = {
+    bucket: BUCKET,
+    'gcs-endpoint': new URL(urls.gcs).origin,
+    'ipfs-api': new URL(urls.ipfs).origin,
+  };
+  const command = ['publish', dir, ...flags({ ...signed, ...targets })];
+  const { stdout } = await promisify(execFile)(CLI, command, { signal: giveUp.signal });
+  return stdout;
 }
 
 /** `{name: value}` as command line options. */
