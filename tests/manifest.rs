@@ -132,7 +132,8 @@ fn signatures_cover_rfc_8785_bytes() {
       "string": "\u20ac$\u000F\u000aA'\u0042\u0022\u005c\\\"\/",
       "literals": [null, true, false],
       "sorted": { "\u20ac": "Euro Sign", "\r": "Carriage Return",
-                  "\ufb33": "Hebrew Letter Dalet With Dagesh", "1": "One", "\ud83d\ude00": "Emoji: Grinning Face", "\u0080": "Control",
+                  "\ufb33": "Hebrew Letter Dalet With Dagesh", "1": "One",
+                  "\ud83d\ude00": "Emoji: Grinning Face", "\u0080": "Control",
                   "\u00f6": "Latin Small Letter O With Diaeresis" }
     }"#;
     let canonical = concat!(

@@ -194,20 +194,20 @@ impl<S: SegmentStore> Session<S> {
                     Ok((hashed, origin)) => Event::Fetched { fetch, hashed, origin },
                     Err(failure) => Event::Failed { fetch, failure, rest: rest.get() },
                 };
-                take(&this.0.under_way, &fetch);
+                take(&this.0.under_way, fetch);
                 this.step(event);
             }),
             Action::Abort(fetch) => {
-                if let Some(controller) = take(&self.0.under_way, &fetch) {
+                if let Some(controller) = take(&self.0.under_way, fetch) {
                     controller.abort();
                 }
             }
             Action::Emit { reader, bytes } => self.tell(reader, Ok(bytes)),
             Action::Fail { reader, error } => {
                 self.tell(reader, Err(error));
-                take(&self.0.readers, &reader);
+                take(&self.0.readers, reader);
             }
-            Action::Close(reader) => drop(take(&self.0.readers, &reader)),
+            Action::Close(reader) => drop(take(&self.0.readers, reader)),
             Action::Report(report) => (self.0.report)(report),
         }
     }
@@ -221,7 +221,7 @@ impl<S: SegmentStore> Session<S> {
 
     /// Cancels a reader, unless it has ended.
     fn leave(&self, reader: ReaderId) {
-        if take(&self.0.readers, &reader).is_some() {
+        if take(&self.0.readers, reader).is_some() {
             self.step(Event::Cancelled(reader));
             self.0.store.left();
         }
