@@ -33,8 +33,8 @@ ORT := $(addprefix web/dist/ort/,ort.wasm.min.mjs ort-wasm-simd-threaded.mjs \
 WRANGLER := WRANGLER_SEND_METRICS=false node_modules/.bin/wrangler
 
 .PHONY: serve test test-wasm long bench bench-edge bench-inference bench-cli setup rust node \
-  python browsers msrv build example cli sw edge inference web lint advisories fmt deploy logged-in \
-  deploy-dry-run npm
+  python browsers msrv build example cli sw edge inference web lint advisories fmt deploy \
+  logged-in deploy-dry-run npm
 .DELETE_ON_ERROR:
 
 serve: build

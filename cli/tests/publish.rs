@@ -252,18 +252,21 @@ fn answering(answer: impl Fn(&str, &str) -> String + Send + 'static) -> String {
     url
 }
 
+/// Writes a new RSA key pair, `rsa.pem` and `public.pem`.
+fn rsa_key(folder: &Path) {
+    let at = |name: &str| folder.join(name);
+    let key = openssl(&["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"]);
+    fs::write(at("rsa.pem"), key).unwrap();
+    let public = openssl(&["pkey", "-in", text(&at("rsa.pem")), "-pubout"]);
+    fs::write(at("public.pem"), public).unwrap();
+}
+
 #[test]
 fn openssl_verifies_the_token_request_of_a_service_account() {
     let (folder, pem) = key();
     let gcs = Gcs::start();
     let at = |name: &str| folder.path().join(name);
-    fs::write(
-        at("rsa.pem"),
-        openssl(&["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"]),
-    )
-    .unwrap();
-    fs::write(at("public.pem"), openssl(&["pkey", "-in", text(&at("rsa.pem")), "-pubout"]))
-        .unwrap();
+    rsa_key(folder.path());
     // A stand-in for Google's token service: it stores the request of RFC 7523.
     let asked = at("asked");
     let tokens = answering({

@@ -402,14 +402,14 @@ impl Watch for Progress<'_> {
                     .map(|(name, segments)| format!("{name} {segments}"));
                 self.bar.set_message(sources.collect::<Vec<_>>().join(", "));
             }
-            Report::Refused { segment, source, failure } => {
-                if self.verbose || matches!(failure, Failure::BadLeaf(_)) {
-                    self.print(&format!(
-                        "warning: {}: segment {segment}: {}: {failure}",
-                        self.file,
-                        self.names[source.index()]
-                    ));
-                }
+            Report::Refused { segment, source, failure }
+                if self.verbose || matches!(failure, Failure::BadLeaf(_)) =>
+            {
+                self.print(&format!(
+                    "warning: {}: segment {segment}: {}: {failure}",
+                    self.file,
+                    self.names[source.index()]
+                ));
             }
             _ => {}
         }

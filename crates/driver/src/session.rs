@@ -320,7 +320,7 @@ impl<S: SegmentStore> Session<S> {
 /// Removes the entry with this key from a short list.
 fn take<K: Copy + PartialEq, T>(list: &RefCell<Vec<(K, T)>>, key: K) -> Option<T> {
     let mut list = list.borrow_mut();
-    let at = list.iter().position(|(id, _)| id == key)?;
+    let at = list.iter().position(|(id, _)| *id == key)?;
     Some(list.swap_remove(at).1)
 }
 
