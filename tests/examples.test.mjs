@@ -18,7 +18,7 @@ describe('examples/download', () => {
   let stack;
   let folder;
   before(async () => {
-    stack = await startStack();
+    stack = await startStack({ inference: null });
     await stack.publish();
   });
   after(() => stack?.stop());
