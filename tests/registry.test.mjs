@@ -90,8 +90,8 @@ describe('the registry', () => {
       assert.equal(answer.headers.get('content-type'), 'application/problem+json');
       assert.match((await answer.json()).detail, detail);
     };
-    await refused(manifest, 409, /published before/);
-    await refused(old, 409, /published before/);
+    await refused(manifest, 409, /already published, and this manifest is not signed later/);
+    await refused(old, 409, /already published, and this manifest is not signed later/);
     await refused(await later(manifest, { version: '1.0.5' }), 409, /is not newer than 1\.1\.0/);
     await refused(await later(manifest, { name: 'other' }), 409, /published versions never change/);
     await refused(
@@ -171,7 +171,7 @@ describe('the registry', () => {
     }
     const problem = await fetch(api('?colour=red'));
     assert.equal(problem.status, 400);
-    assert.match((await problem.json()).detail, /no parameter "colour"; there are type/);
+    assert.match((await problem.json()).detail, /unknown parameter "colour"; the parameters are type/);
   });
 
   test('private models are listed with the token only', async () => {
