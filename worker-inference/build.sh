@@ -9,8 +9,10 @@ glue=$build/edge_net_worker_inference.js
 module=$(dev/cargo-wasm.sh edge-net-worker-inference inference -Ctarget-feature=+simd128)
 mkdir -p "$build"
 .tools/bin/wasm-bindgen "$module" --target no-modules --no-modules-global bound \
-  --omit-default-module-path --remove-name-section --out-dir "$build"
-node_modules/.bin/wasm-opt -Oz -Oz --strip-producers --strip-target-features \
+  --omit-default-module-path --out-dir "$build"
+# Functions in the order of their names compress better. The names are removed after that.
+node_modules/.bin/wasm-opt -Oz -Oz --reorder-functions-by-name --strip-debug \
+  --strip-producers --strip-target-features \
   --enable-bulk-memory --enable-nontrapping-float-to-int --enable-sign-ext \
   --enable-mutable-globals --enable-reference-types --enable-multivalue --enable-simd \
   "$wasm" --output "$build/inference.wasm"
