@@ -662,7 +662,7 @@ describe('limits', () => {
     const refused = answers.filter(({ status }) => status === 429);
     assert.ok(refused.length > 0 && refused.length < answers.length, `${refused.length}`);
     for (const answer of refused) {
-      assertProblem(answer, 429, /3 requests are being answered/, {
+      assertProblem(answer, 429, /3 requests are in progress here/, {
         type: 'rate_limit_error',
         code: 'rate_limit_exceeded',
       });
@@ -714,7 +714,7 @@ test('an unconfigured inference worker: the edge reports the failure', async () 
     assertProblem(
       await ask(stack.urls.edge, { model: DEMO.id, input: 'text' }),
       502,
-      /the worker that embeds has failed/,
+      /the inference worker failed; its log has the reason/,
       { type: 'server_error' },
     );
   } finally {
