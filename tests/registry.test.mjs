@@ -171,7 +171,10 @@ describe('the registry', () => {
     }
     const problem = await fetch(api('?colour=red'));
     assert.equal(problem.status, 400);
-    assert.match((await problem.json()).detail, /unknown parameter "colour"; the parameters are type/);
+    assert.match(
+      (await problem.json()).detail,
+      /unknown parameter "colour"; the parameters are type/,
+    );
   });
 
   test('private models are listed with the token only', async () => {
