@@ -1,8 +1,8 @@
 //! The inference worker: it embeds text. The edge delivers its models, and passes requests on to
 //! it.
 //!
-//! The module runs in several WASM instances: one [`front`], which answers requests, and one
-//! [`instance`] for each model. `entry.js` makes them, and connects them.
+//! The module runs in several WASM instances: one `front`, which answers requests, and one
+//! `instance` for each model. `entry.js` makes them, and connects them.
 
 mod admission;
 mod batches;
