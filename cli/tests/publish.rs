@@ -252,6 +252,12 @@ fn answering(answer: impl Fn(&str, &str) -> String + Send + 'static) -> String {
     url
 }
 
+/// The arguments that publish `file` to the bucket at `endpoint`.
+fn publish_to<'a>(endpoint: &'a str, file: &'a str, key: &'a str) -> [&'a str; 10] {
+    let kind = "embedding";
+    ["publish", file, "--type", kind, "--key", key, "--key-id", "team", "--gcs-endpoint", endpoint]
+}
+
 /// Writes a new RSA key pair, `rsa.pem` and `public.pem`.
 fn rsa_key(folder: &Path) {
     let at = |name: &str| folder.join(name);
@@ -286,18 +292,7 @@ fn openssl_verifies_the_token_request_of_a_service_account() {
     });
     fs::write(at("account.json"), account.to_string()).unwrap();
     let config = minilm().join("config.json");
-    let arguments = [
-        "publish",
-        text(&config),
-        "--type",
-        "embedding",
-        "--key",
-        &pem,
-        "--key-id",
-        "team",
-        "--gcs-endpoint",
-        &gcs.endpoint,
-    ];
+    let arguments = publish_to(&gcs.endpoint, text(&config), &pem);
     let output = tool(folder.path())
         .args(arguments)
         .env("GOOGLE_APPLICATION_CREDENTIALS", at("account.json"))
@@ -370,18 +365,7 @@ fn a_pinning_service_pins_and_is_polled() {
         }
     });
     let config = minilm().join("config.json");
-    let arguments = [
-        "publish",
-        text(&config),
-        "--type",
-        "embedding",
-        "--key",
-        &pem,
-        "--key-id",
-        "team",
-        "--gcs-endpoint",
-        &gcs.endpoint,
-    ];
+    let arguments = publish_to(&gcs.endpoint, text(&config), &pem);
     let mut publish = tool(folder.path());
     let output = publish
         .args(arguments)

@@ -2,7 +2,13 @@
 
 use std::io::{Cursor, Write as _};
 
-use edge_net_onnx::{Collector, Error, Event, Message, Model, Outline, Reader, Values, skim};
+use edge_net_onnx::{Collector, Error, Message, Model, Outline, Reader, Values, skim};
+
+// What the tests of the reader note too.
+#[path = "../../crates/onnx/tests/seen/mod.rs"]
+mod seen;
+
+use seen::{Seen, note, take};
 
 /// Input: two bytes, then a file. The first byte is the length of the pieces in which the file
 /// arrives, the second the limit of fields that are reported whole.
@@ -36,48 +42,17 @@ pub fn onnx(data: &[u8]) {
     }
 }
 
-/// An [`Event`] that owns its bytes; neighbouring pieces of one value are one.
-#[derive(Debug, PartialEq)]
-enum Seen {
-    Start(Message, u64),
-    Field(Message, u32, Vec<u8>),
-    Value(Message, u32, u64, u64),
-    Data(Vec<u8>),
-    End(Message),
-}
-
 /// Everything that a reader reports for a file, and the error at its end, if any.
 fn events(file: &[u8], piece: usize, whole: usize) -> (Vec<Seen>, Option<Error>) {
     let mut reader = Reader::new(Message::Model, file.len() as u64, whole);
     let mut seen = Vec::new();
     // An empty file ends with its first piece.
-    for mut input in file.chunks(piece).chain([&[][..]]) {
-        loop {
-            match reader.next(&mut input) {
-                Ok(Some(event)) => note(&mut seen, event),
-                Ok(None) => break,
-                Err(error) => return (seen, Some(error)),
-            }
+    for input in file.chunks(piece).chain([&[][..]]) {
+        if let Err(error) = take(&mut reader, input, &mut seen) {
+            return (seen, Some(error));
         }
-        assert!(input.is_empty(), "the reader takes all bytes");
     }
     (seen, reader.finish().err())
-}
-
-fn note(seen: &mut Vec<Seen>, event: Event<'_>) {
-    let event = match event {
-        Event::Start { message, length } => Seen::Start(message, length),
-        Event::Field { message, number, encoded } => Seen::Field(message, number, encoded.to_vec()),
-        Event::Value { message, number, length, position } => {
-            Seen::Value(message, number, length, position)
-        }
-        Event::Data(data) => match seen.last_mut() {
-            Some(Seen::Data(before)) => return before.extend_from_slice(data),
-            _ => Seen::Data(data.to_vec()),
-        },
-        Event::End { message } => Seen::End(message),
-    };
-    seen.push(event);
 }
 
 fn assert_memory(seen: &[Seen], file: &[u8], whole: usize) {

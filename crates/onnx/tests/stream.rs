@@ -1,5 +1,7 @@
 //! Reading and writing of generated models and of arbitrary bytes, in pieces of any size.
 
+mod seen;
+
 use std::io::Cursor;
 
 use edge_net_onnx::messages::{
@@ -7,24 +9,13 @@ use edge_net_onnx::messages::{
     StringStringEntryProto, TensorProto, ValueInfoProto,
 };
 use edge_net_onnx::schema::RAW_DATA;
-use edge_net_onnx::{
-    Collector, Error, Event, FileError, Message, Model, Reader, Tensor, Values, skim,
-};
+use edge_net_onnx::{Collector, Error, FileError, Message, Model, Reader, Tensor, Values, skim};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use prost::Message as _;
-
-/// An [`Event`] that owns its bytes; neighbouring pieces of one value are one.
-#[derive(Clone, Debug, PartialEq)]
-enum Seen {
-    Start(Message, u64),
-    Field(Message, u32, Vec<u8>),
-    Value(Message, u32, u64, u64),
-    Data(Vec<u8>),
-    End(Message),
-}
+use seen::{Seen, take};
 
 /// Everything that a reader reports for a file, cut at `cuts`, and the error at its end, if any.
 fn events(file: &[u8], cuts: &[Index], whole: usize) -> (Vec<Seen>, Option<Error>) {
@@ -43,34 +34,13 @@ fn events_of_size(
     cuts.sort_unstable();
     let (mut seen, mut from) = (Vec::new(), 0);
     for cut in cuts {
-        let mut piece = &file[from..cut];
+        let piece = &file[from..cut];
         from = cut;
-        loop {
-            match reader.next(&mut piece) {
-                Ok(Some(event)) => note(&mut seen, event),
-                Ok(None) => break,
-                Err(error) => return (seen, Some(error)),
-            }
+        if let Err(error) = take(&mut reader, piece, &mut seen) {
+            return (seen, Some(error));
         }
-        assert!(piece.is_empty(), "the reader takes all bytes");
     }
     (seen, reader.finish().err())
-}
-
-fn note(seen: &mut Vec<Seen>, event: Event<'_>) {
-    let event = match event {
-        Event::Start { message, length } => Seen::Start(message, length),
-        Event::Field { message, number, encoded } => Seen::Field(message, number, encoded.to_vec()),
-        Event::Value { message, number, length, position } => {
-            Seen::Value(message, number, length, position)
-        }
-        Event::Data(data) => match seen.last_mut() {
-            Some(Seen::Data(before)) => return before.extend_from_slice(data),
-            _ => Seen::Data(data.to_vec()),
-        },
-        Event::End { message } => Seen::End(message),
-    };
-    seen.push(event);
 }
 
 /// A model in a file in memory.
