@@ -40,8 +40,10 @@ WRANGLER := WRANGLER_SEND_METRICS=false node_modules/.bin/wrangler
 serve: build
 	@exec node dev/stack.mjs --web $(PORT) --edge $(EDGE_PORT) --gcs $(GCS_PORT) --ipfs $(IPFS_PORT)
 
+# The tool is built with the features of the tests: otherwise its dependencies compile twice.
+test: export BUILD_CLI := test --no-run
 test: browsers lint build example test-wasm
-	cargo test --release
+	cargo test --locked --release
 	node --test tests/*.test.mjs
 
 test-wasm: .tools/bin/wasm-bindgen-test-runner
@@ -102,9 +104,10 @@ build:
 
 PARALLEL = $(if $(findstring jobserver,$(MAKEFLAGS)),,--jobs=$(shell expr $$(nproc) + 1))
 
+BUILD_CLI ?= build --package edge-net-cli
 cli:
 	@[ -e target/release/edge-net-models ] || echo 'build: command line tool (about 2 minutes)'
-	+@cargo build --quiet --locked --release --package edge-net-cli
+	+@cargo $(BUILD_CLI) --quiet --locked --release
 
 # Not a member of the workspace: a third party's program. It shares the target directory.
 EXAMPLE := --manifest-path examples/download/Cargo.toml
