@@ -10,8 +10,9 @@ module=$(dev/cargo-wasm.sh edge-net-worker-inference inference -Ctarget-feature=
 mkdir -p "$build"
 .tools/bin/wasm-bindgen "$module" --target no-modules --no-modules-global bound \
   --omit-default-module-path --out-dir "$build"
-# Functions in the order of their names compress better. The names are removed after that.
-node_modules/.bin/wasm-opt -Oz -Oz --reorder-functions-by-name --strip-debug \
+# Functions in the order of their names compress better. The names are removed after that. With
+# -O1 the module is 5 % smaller gzipped than with -Oz, and 8 minutes of CPU time are saved.
+node_modules/.bin/wasm-opt -O1 --reorder-functions-by-name --strip-debug \
   --strip-producers --strip-target-features \
   --enable-bulk-memory --enable-nontrapping-float-to-int --enable-sign-ext \
   --enable-mutable-globals --enable-reference-types --enable-multivalue --enable-simd \
