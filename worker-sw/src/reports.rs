@@ -63,6 +63,8 @@ pub fn of_download(
         let tell =
             |kind: &str, more: &[(&str, JsValue)]| teller.tell(kind, &[&of_file, more].concat());
         match report {
+            // The head of a response marks latency, and is no progress: its rate would be 0.
+            Report::Received { bytes: 0 } => {}
             Report::Received { bytes } => {
                 received.set(received.get() + number(bytes));
                 if elapsed >= told.get() + EVERY {

@@ -6,6 +6,7 @@ mod config;
 #[path = "../../../crates/driver/tests/fake/mod.rs"]
 mod fake;
 mod keeping;
+mod reports;
 
 use std::cell::RefCell;
 use std::rc::Rc;
