@@ -27,12 +27,27 @@ const PACK = 16;
 const key = (cid, name) => `https://edge-net.invalid/${cid}/${name}`;
 const segmentsOf = (size) => Math.max(1, Math.ceil(size / SEGMENT));
 
-/** @type {Promise<IDBDatabase> | undefined} */
-let opened;
+/** The wait for the database to open, in milliseconds: another tab may keep an older one open. */
+const OPENING = 3_000;
+/** The limit of a transaction, in milliseconds: another context may hold a long one. */
+const TRANSACTION = 10_000;
 
-/** The database. It is opened again after the browser or another context closed it. */
-function database() {
-  opened ??= new Promise((resolve, reject) => {
+/** What pages were told; once is enough. */
+const told = new Set();
+
+/** Tells all pages why something is not stored. Fetches work without. */
+function unstored(what, error) {
+  const message = `nothing is stored on this device for now: ${what} (${error?.message ?? error})`;
+  if (told.has(what)) return;
+  told.add(what);
+  const channel = new BroadcastChannel('edge-net');
+  channel.postMessage({ type: 'unstored', detail: { message } });
+  channel.close();
+}
+
+/** Opens the database. */
+function openDatabase() {
+  return new Promise((resolve, reject) => {
     const request = indexedDB.open(DATABASE, 2);
     request.onupgradeneeded = ({ oldVersion }) => {
       if (oldVersion === 1) request.result.deleteObjectStore('segments');
@@ -47,14 +62,41 @@ function database() {
     };
     request.onerror = () => reject(request.error);
     request.onsuccess = () => {
-      const forget = () => (opened = undefined);
+      const forget = () => (usable = undefined);
       request.result.onclose = forget;
       request.result.onversionchange = () => (request.result.close(), forget());
       resolve(request.result);
     };
   });
-  opened.catch(() => (opened = undefined));
-  return opened;
+}
+
+/** @type {Promise<IDBDatabase> | undefined} */
+let usable;
+
+/**
+ * The database. It is opened again after the browser or another context closed it. If it does not
+ * open soon, all do without it until it does.
+ */
+function database() {
+  if (usable) return usable;
+  const opening = openDatabase();
+  const limited = limit(opening, OPENING, 'it does not open; close other tabs of this site');
+  usable = limited;
+  opening.then(
+    () => (usable = opening),
+    (error) => ((usable = undefined), unstored('IndexedDB cannot be opened', error)),
+  );
+  limited.catch((error) => usable && unstored('IndexedDB is blocked', error));
+  return usable;
+}
+
+/** Rejects after a while. */
+function limit(promise, ms, message) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(message)), ms);
+  });
+  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
 }
 
 /**
@@ -69,21 +111,33 @@ async function transact(name, mode, act) {
   try {
     const transaction = (await database()).transaction(name, mode);
     const request = act(transaction.objectStore(name));
-    return await new Promise((resolve, reject) => {
+    const done = new Promise((resolve, reject) => {
       transaction.oncomplete = () => resolve(request?.result);
       transaction.onabort = () => reject(transaction.error);
     });
+    return await limit(done, TRANSACTION, 'it does not end');
   } catch {
     return undefined;
   }
 }
 
+/** Manifests that could not be stored, by name: the floor holds while this context lives. */
+const inMemory = new Map();
+
 /** Reads a text of `manifests`, or the bytes of a leaf table. */
-export const get = (store, name) => transact(store, 'readonly', (of) => of.get(name));
-export const put = (store, name, value) =>
-  transact(store, 'readwrite', (of) => of.put(value, name));
-export const manifests = async () =>
-  (await transact('manifests', 'readonly', (of) => of.getAll())) ?? [];
+export const get = async (store, name) =>
+  (store === 'manifests' && inMemory.get(name)) ||
+  transact(store, 'readonly', (of) => of.get(name));
+export async function put(store, name, value) {
+  const stored = await transact(store, 'readwrite', (of) => of.put(value, name));
+  if (store !== 'manifests') return;
+  if (stored === undefined) inMemory.set(name, value);
+  else inMemory.delete(name);
+}
+export const manifests = async () => [
+  ...inMemory.values(),
+  ...((await transact('manifests', 'readonly', (of) => of.getAll())) ?? []),
+];
 /** @returns {Promise<Row[]>} */
 export const rows = async () =>
   (await transact('artifacts', 'readonly', (of) => of.getAll())) ?? [];
@@ -180,6 +234,7 @@ export async function save(cid, size, segment, parts) {
   } catch (error) {
     // The quota may be less than estimate() said. Eviction does not help against other failures, as
     // in a private window.
+    if (error.name !== 'QuotaExceededError') unstored('the Cache API fails', error);
     return error.name !== 'QuotaExceededError';
   }
   await note(cid, size, [segment], []);

@@ -52,7 +52,7 @@ const succeed = (result) => {
 const objectStore = ({ rows, keyPath }) => ({
   get: (key) => succeed(structuredClone(rows.get(key))),
   getAll: () => succeed([...rows.values()].map((row) => structuredClone(row))),
-  put: (row, key = row[keyPath]) => succeed(void rows.set(key, structuredClone(row))),
+  put: (row, key = row[keyPath]) => succeed((rows.set(key, structuredClone(row)), key)),
   delete: (key) => succeed(void rows.delete(key)),
   clear: () => succeed(void rows.clear()),
 });
