@@ -56,12 +56,20 @@ const configured = await options().catch((error) => {
   throw error;
 });
 const { edge, gcs, ipfs, keys, gcsFault } = configured;
-const edgeNet = await register({ edge, gcs, ipfs, keys });
+const edgeNet = await register({ edge, gcs, ipfs, keys }).catch((error) => {
+  $('mode').textContent = 'nothing can be verified here';
+  log(error.message, true);
+  throw error;
+});
 globalThis.edgeNet = edgeNet;
-$('mode').textContent =
-  edgeNet.mode === 'service-worker'
-    ? 'verified by the service worker'
-    : 'verified in this page (no service worker)';
+const showMode = () => {
+  $('mode').textContent =
+    edgeNet.mode === 'service-worker'
+      ? 'verified by the service worker'
+      : 'verified in this page (no service worker)';
+};
+edgeNet.addEventListener('mode', showMode);
+showMode();
 
 const showOnline = () => {
   $('online').textContent = navigator.onLine ? 'online' : 'offline';
@@ -133,6 +141,7 @@ edgeNet.addEventListener('refused', ({ detail }) => {
       : `segment ${detail.segment + 1}: ${detail.source}: ${detail.reason}; trying another source`;
   log(what, true);
 });
+edgeNet.addEventListener('unstored', ({ detail }) => log(detail.message, true));
 edgeNet.addEventListener('failed', ({ detail }) => log(`${detail.file}: ${detail.message}`, true));
 
 function startBar() {

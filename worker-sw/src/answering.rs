@@ -7,9 +7,9 @@ use edge_net_driver::host::message;
 use edge_net_driver::lookup::NoManifest;
 use http::header::{CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH, IF_RANGE, RANGE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use js_sys::Uint8Array;
+use js_sys::{Function, Uint8Array};
 use wasm_bindgen::prelude::*;
-use web_sys::{Headers, Request, Response, ResponseInit};
+use web_sys::{Headers, ReadableStream, Request, Response, ResponseInit};
 
 use crate::acceptance::Manifests;
 use crate::config::Config;
@@ -47,11 +47,16 @@ impl Responder {
         Self { config, teller, manifests, artifacts, delivery }
     }
 
-    /// The response to a GET or HEAD.
+    /// The response to a GET or HEAD. `through`, if given, makes the stream that a page reads out
+    /// of one with verified bytes.
     ///
     /// # Errors
     /// A text that says why no source has good bytes; pages get the same as a `failed` event.
-    pub async fn answer(&self, request: Request) -> Result<Response, String> {
+    pub async fn answer(
+        &self,
+        request: Request,
+        through: Option<Function>,
+    ) -> Result<Response, String> {
         let thrown = |error| message(&error);
         let url = request.url();
         let below = pathname(&url).and_then(|path| path.strip_prefix(&self.config.path));
@@ -90,7 +95,8 @@ impl Responder {
             None => JsValue::NULL,
             Some(bytes) => {
                 let body = self.delivery.body(manifest, artifact, bytes).await;
-                body.map_err(|error| self.failed(&path, &error))?
+                let body = body.map_err(|error| self.failed(&path, &error))?;
+                led(body, through.as_ref()).map_err(thrown)?
             }
         };
         respond(head.status, &head.headers, &body).map_err(thrown)
@@ -109,6 +115,17 @@ impl Responder {
         ];
         self.teller.tell("failed", &detail);
         message.to_owned()
+    }
+}
+
+/// A body that is a stream, led through a function of the script. A blob stays as it is: browsers
+/// hand it on without a copy.
+fn led(body: JsValue, through: Option<&Function>) -> Result<JsValue, JsValue> {
+    match through {
+        Some(through) if body.is_instance_of::<ReadableStream>() => {
+            through.call1(&JsValue::NULL, &body)
+        }
+        _ => Ok(body),
     }
 }
 

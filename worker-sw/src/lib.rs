@@ -25,7 +25,8 @@ use config::Config;
 use keeping::Artifacts;
 use reports::Teller;
 
-/// What the script calls. There is one for each service worker or page.
+/// What the script calls. There is one for each set of options: pages with other options share a
+/// service worker.
 #[wasm_bindgen]
 pub struct Models {
     manifests: Rc<Manifests>,
@@ -51,12 +52,17 @@ impl Models {
         Ok(Self { manifests, artifacts, responder })
     }
 
-    /// The response to a GET or HEAD below the configured path.
+    /// The response to a GET or HEAD below the configured path. `through`, if given, makes the
+    /// stream that a page reads out of one with verified bytes: so a page can end it.
     ///
     /// # Errors
     /// When no source has good bytes; the message says why, and what each source did.
-    pub async fn answer(&self, request: Request) -> Result<Response, JsError> {
-        self.responder.answer(request).await.map_err(|error| JsError::new(&error))
+    pub async fn answer(
+        &self,
+        request: Request,
+        through: Option<Function>,
+    ) -> Result<Response, JsError> {
+        self.responder.answer(request, through).await.map_err(|error| JsError::new(&error))
     }
 
     /// The text of the accepted manifest of a model.

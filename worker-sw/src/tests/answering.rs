@@ -120,7 +120,7 @@ async fn a_failure_is_an_error_and_an_event() {
     fresh_browser().await;
     on_fetch(|_| Reply::unreachable());
     let (models, events) = worker(&json!({}));
-    assert!(models.answer(request("tiny/model.bin", &json!({}))).await.is_err());
+    assert!(models.answer(request("tiny/model.bin", &json!({})), None).await.is_err());
     let failed = details(&events, "failed");
     assert_eq!((&failed[0]["model"], &failed[0]["file"]), (&json!("tiny"), &json!("model.bin")));
     assert!(failed[0]["message"].as_str().unwrap().contains("no source"));

@@ -110,7 +110,7 @@ async fn get(models: &Models, path: &str) -> Response {
 }
 
 async fn get_with(models: &Models, path: &str, init: &serde_json::Value) -> Response {
-    models.answer(request(path, init)).await.ok().unwrap()
+    models.answer(request(path, init), None).await.ok().unwrap()
 }
 
 async fn body(response: &Response) -> Vec<u8> {
