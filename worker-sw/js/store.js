@@ -30,7 +30,9 @@ const segmentsOf = (size) => Math.max(1, Math.ceil(size / SEGMENT));
 /** The wait for the database to open, in milliseconds: another tab may keep an older one open. */
 const OPENING = 3_000;
 /** The limit of a transaction, in milliseconds: another context may hold a long one. */
-const TRANSACTION = 10_000;
+const TRANSACTION = 5_000;
+/** The same after one that reached the limit, until one ends in time, in milliseconds. */
+const SHORT_TRANSACTION = 250;
 
 /** What pages were told; once is enough. */
 const told = new Set();
@@ -115,9 +117,28 @@ async function transact(name, mode, act) {
       transaction.oncomplete = () => resolve(request?.result);
       transaction.onabort = () => reject(transaction.error);
     });
-    return await limit(done, TRANSACTION, 'it does not end');
+    return await timely(done, transaction);
   } catch {
     return undefined;
+  }
+}
+
+const LATE = 'another tab of this site uses it; close other tabs';
+let patience = TRANSACTION;
+
+/** Ends a transaction that takes too long. Firefox reports its end only when it is its turn. */
+async function timely(done, transaction) {
+  try {
+    const result = await limit(done, patience, LATE);
+    patience = TRANSACTION;
+    return result;
+  } catch (error) {
+    if (error.message === LATE) {
+      patience = SHORT_TRANSACTION;
+      unstored('IndexedDB does not answer', error);
+      transaction.abort();
+    }
+    throw error;
   }
 }
 
