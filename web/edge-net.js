@@ -44,6 +44,8 @@
  * worker after 30 s without events.
  */
 const ASK_AFTER = 10_000;
+/** The wait for the browser to register our worker, in milliseconds: it loads the script. */
+const ENROLMENT = 30_000;
 /** The wait for a service worker to control the page, in milliseconds. */
 const TAKE_OVER = 10_000;
 /** The same for a worker that is active and does not: the user bypassed it, in milliseconds. */
@@ -174,8 +176,8 @@ class Ways {
     const registering = this.container
       .register(trusted(url), { scope, updateViaCache: 'none' })
       .catch((error) => Promise.reject(new Error(hint(error), { cause: error })));
-    const slow = `${url.pathname} was not registered within ${TAKE_OVER / 1000} s`;
-    this.registration = await within(registering, TAKE_OVER, slow);
+    const slow = `${url.pathname} was not registered within ${ENROLMENT / 1000} s`;
+    this.registration = await within(registering, ENROLMENT, slow);
     this.#follow(this.registration);
     return this.#controlled(this.registration);
   }

@@ -18,6 +18,8 @@ const PATIENCE = 3_000;
 const LONG_PATIENCE = 10_000;
 /** The wait for the answers of more pages after the first, in milliseconds. */
 const GRACE = 100;
+/** Askers in memory, before those of closed pages are dropped. */
+const REMEMBERED = 64;
 
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -49,8 +51,16 @@ export class Askers {
     options = this.#fixed ?? options ?? (await this.#oneOf(undefined, client)).options;
     const asker = { id, proof, at, options, client };
     this.#known.set(id, asker);
-    for (const settle of this.#waiting) settle();
+    for (const look of this.#waiting) look();
+    if (this.#known.size > REMEMBERED) this.#dropClosed();
     return asker;
+  }
+
+  async #dropClosed() {
+    const open = await self.clients.matchAll({ type: 'all', includeUncontrolled: true });
+    const ids = new Set(open.map(({ id }) => id));
+    for (const [id, { client }] of this.#known) if (!ids.has(client)) this.#known.delete(id);
+    for (const client of this.#silent) if (!ids.has(client)) this.#silent.delete(client);
   }
 
   /**

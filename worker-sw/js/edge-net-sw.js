@@ -26,7 +26,7 @@ function serve(path, fixed) {
   const askers = new Askers(fixed);
   /** By the JSON of the options: pages with the same ones share downloads. */
   const engines = new Map();
-  /** Why a URL could not be fetched. `fetch()` does not tell pages. */
+  /** Why no source has a URL's good bytes. `fetch()` does not tell pages. */
   const reasons = new Map();
 
   const engineOf = (options) => {
@@ -65,11 +65,13 @@ function serve(path, fixed) {
     const id = request.headers.get('edge-net');
     try {
       const { engine, proof } = await engineFor(askers.of(id, client), url);
-      const response = await engine.fetch(request);
+      const response = await engine.fetch(request).catch((error) => {
+        remember(reasons, request.url, error.message);
+        throw error;
+      });
       if (id) response.headers.set('edge-net', proof);
       return response;
-    } catch (error) {
-      remember(reasons, request.url, error.message);
+    } catch {
       // Not a 5xx: libraries take any status but 404 for content. Pages get the reason as an event.
       return Response.error();
     }
