@@ -9,10 +9,11 @@ const PROGRAMS = { chromium: 'chromium', firefox: 'firefox-esr firefox' };
 /**
  * Starts a browser with an empty profile.
  * @param {'chromium' | 'firefox'} name
+ * @param {Record<string, unknown>} [prefs] of Firefox
  * @returns {Promise<{version: string, open(url: string): Promise<import('puppeteer-core').Page>,
  *   close(): Promise<void>}>}
  */
-export async function startBrowser(name) {
+export async function startBrowser(name, prefs) {
   const executablePath = execFileSync('sh', ['-c', `command -v ${PROGRAMS[name]} || true`], {
     encoding: 'utf8',
   }).split('\n')[0];
@@ -21,6 +22,7 @@ export async function startBrowser(name) {
     executablePath,
     headless: true,
     args: name === 'firefox' ? [] : ['--no-sandbox', '--disable-gpu'],
+    extraPrefsFirefox: prefs,
     protocolTimeout: 60_000,
   });
   return {

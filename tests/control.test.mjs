@@ -14,6 +14,11 @@ const TEXT = 'notes that a publisher signed';
 const NOTES = '/models/tiny/notes.txt';
 const LARGE = Buffer.alloc(20_000_000, 'large');
 const OTHER_KEYS = { other: 'K0LcoE3Gz7jN3RoV3qfe1mNMpUdGSbe5yIVVPBJoJgw=' };
+/** Firefox stops a worker 0.5 s after its last event, instead of 30 s. */
+const STOP_SOON = {
+  'dom.serviceWorkers.idle_timeout': 500,
+  'dom.serviceWorkers.idle_extended_timeout': 500,
+};
 /** Longer than any limit of a promise that a test waits for, in milliseconds. */
 const PENDING = 40_000;
 
@@ -262,7 +267,7 @@ for (const name of ['chromium', 'firefox']) {
     test('two tabs with other keys: each by its own, and no download ends', async () => {
       const { site, page } = await visit('/blank.html');
       assert.equal(await start(page), 'service-worker');
-      await everySource({ mode: 'slow', rate: 500_000 });
+      await everySource({ mode: 'slow', rate: 1_500_000 });
       const other = await browser.open(`${site.url}/blank.html`);
       try {
         await inPage(page, loadLarge);
@@ -284,10 +289,44 @@ for (const name of ['chromium', 'firefox']) {
       await other.close();
     });
 
+    test('a worker that was stopped asks the pages for their keys', async (context) => {
+      const site = await startSite();
+      const idle = await startBrowser(name, STOP_SOON);
+      context.after(() => (site.stop(), idle.close()));
+      const page = await idle.open(`${site.url}/blank.html`);
+      assert.equal(await start(page), 'service-worker');
+      const other = await idle.open(`${site.url}/blank.html`);
+      assert.equal(await start(other, { keys: OTHER_KEYS }), 'service-worker');
+      const worker = await makeWorker(page, PLAIN_WORKER);
+      assert.match(await worker(), /^TypeError/, 'by the keys given last');
+      const refused = /which is not pinned here \(pinned: other\)/;
+      for (const way of ['edgeNet', 'plain']) {
+        await stopWorkers(page);
+        assert.equal(await read(page, NOTES, way), TEXT);
+        await stopWorkers(page);
+        const got = await read(other, NOTES, way);
+        if (way === 'edgeNet') assert.match(got, refused);
+        else assert.ok(got !== TEXT && got !== 'not verified', got);
+      }
+      await other.close();
+      await stopWorkers(page);
+      assert.equal(await worker(), TEXT, 'by the keys of the page that is left');
+      assert.deepEqual(site.asked, []);
+    });
+
+    /** Stops the service workers, as browsers do when they are idle. */
+    const stopWorkers = async (page) => {
+      if (name === 'firefox') return new Promise((resolve) => setTimeout(resolve, 2000));
+      const session = await page.createCDPSession();
+      await session.send('ServiceWorker.enable');
+      await session.send('ServiceWorker.stopAllWorkers');
+      await session.detach();
+    };
+
     test('a new version of the script waits for downloads, then takes over', async () => {
       const { site, page } = await visit('/blank.html', { scripts: { '/edge-net-sw.js': {} } });
       assert.equal(await start(page), 'service-worker');
-      await everySource({ mode: 'slow', rate: 500_000 });
+      await everySource({ mode: 'slow', rate: 1_500_000 });
       try {
         await inPage(page, loadLarge);
         site.scripts['/edge-net-sw.js'].more = '\n// a new version';
@@ -330,6 +369,29 @@ for (const name of ['chromium', 'firefox']) {
       assert.equal(event.type, 'unstored');
       assert.match(event.message, /IndexedDB is blocked .*close other tabs of this site/);
       assert.deepEqual(await inPage(page, () => edgeNet.idle()), undefined);
+    });
+
+    test('a database that another tab occupies: fetches work, told why', async () => {
+      const { site, page } = await visit('/blank.html');
+      assert.equal(await start(page), 'service-worker');
+      assert.deepEqual([await read(page), await list(page)], [TEXT, ['tiny']]);
+      const other = await browser.open(`${site.url}/blank.html`);
+      await inPage(other, () =>
+        new Promise((resolve) => {
+          indexedDB.open('edge-net').onsuccess = ({ target: { result } }) => {
+            const all = result.transaction([...result.objectStoreNames], 'readwrite');
+            const occupy = () => (all.objectStore('manifests').get('').onsuccess = occupy);
+            occupy();
+            resolve();
+          };
+        }),
+      );
+      assert.equal(await read(page), TEXT);
+      assert.deepEqual(await list(page), []);
+      const [event] = await inPage(page, () => window.heard);
+      assert.match(event.message, /IndexedDB does not answer .*close other tabs/);
+      await other.close();
+      assert.deepEqual(await list(page), ['tiny']);
     });
 
     test('no IndexedDB: verified, and the floor holds for more than a minute', async () => {
