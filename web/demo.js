@@ -39,7 +39,9 @@ async function options() {
   const response = await fetch('/dev.json').catch(() => undefined);
   if (response?.ok) {
     const served = await response.json();
-    localStorage.setItem('dev.json', JSON.stringify(served));
+    try {
+      localStorage.setItem('dev.json', JSON.stringify(served));
+    } catch {} // Without storage, the page does not work offline.
     return served;
   }
   const remembered = localStorage.getItem('dev.json');
