@@ -126,6 +126,8 @@ class Ways {
   #held;
   /** Where a newer worker may wait. @type {ServiceWorkerRegistration | undefined} */
   registration;
+  /** The controller that was asked last. @type {ServiceWorker | null | undefined} */
+  asked;
   /** Why no service worker is used. */
   reason = 'there is none in this context';
   /** Ends all that an EdgeNet holds. */
@@ -240,6 +242,7 @@ class Ways {
    */
   async #controller() {
     const worker = this.container?.controller;
+    this.asked = worker;
     try {
       if (worker) return await this.#by(worker);
       this.reason = 'none controls this page; a hard reload bypasses it';
@@ -390,6 +393,8 @@ export class EdgeNet extends EventTarget {
     const { signal } = ways.closing;
     const changed = () => this.#find();
     ways.container?.addEventListener('controllerchange', changed, { signal });
+    // It may have changed while the script was loaded into this page.
+    if (ways.container?.controller && ways.container.controller !== ways.asked) this.#find();
     const channel = new BroadcastChannel('edge-net');
     channel.onmessage = ({ data }) => this.#hear(data);
     signal.addEventListener('abort', () => channel.close());
