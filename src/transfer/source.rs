@@ -139,8 +139,8 @@ pub fn range_field(bytes: &Range<u64>, size: u64) -> Option<String> {
 
 /// Checks the head of the response to a request for `bytes` of an artifact of `size` bytes.
 ///
-/// A missing `Content-Range` is accepted: CORS hides the field unless the source exposes it, and
-/// the leaves are verified anyway.
+/// A missing or malformed `Content-Range` is accepted: CORS hides the field unless the source
+/// exposes it, old servers write `bytes=0-9/100`, and the leaves are verified anyway.
 ///
 /// # Errors
 /// [`Failure`] when the body is useless.
@@ -154,11 +154,9 @@ pub fn check_head(
     match StatusCode::from_u16(status) {
         Ok(StatusCode::OK) if whole => Ok(()),
         Ok(StatusCode::OK) => Err(Failure::RangeIgnored),
-        Ok(StatusCode::PARTIAL_CONTENT) => match content_range.map(parse_content_range) {
+        Ok(StatusCode::PARTIAL_CONTENT) => match content_range.and_then(parse_content_range) {
             None => Ok(()),
-            Some(Some((range, total)))
-                if range == *bytes && total.is_none_or(|total| total == size) =>
-            {
+            Some((range, total)) if range == *bytes && total.is_none_or(|total| total == size) => {
                 Ok(())
             }
             Some(_) => Err(Failure::WrongRange),
