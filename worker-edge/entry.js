@@ -51,7 +51,10 @@ async function hit(request) {
     headers: { range: `bytes=${first - start}-${last - start}` },
   });
   const found = await known.cache.match(part).catch(() => undefined);
-  if (found?.headers.get('content-length') !== `${last - first + 1}`) return;
+  if (found?.headers.get('content-length') !== `${last - first + 1}`) {
+    found?.body?.cancel(); // not awaited: nothing depends on it
+    return;
+  }
   // The shared headers are set and then copied by the response, without an await in between.
   if (range === null) headers.delete('content-range');
   else headers.set('content-range', `bytes ${first}-${last}/${size}`);

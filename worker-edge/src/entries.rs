@@ -66,9 +66,13 @@ impl Entries {
         let request = Request::new_with_str_and_init(&self.key(segment), &init).ok()?;
         let found = JsFuture::from(self.cache.match_with_request(&request)).await.ok()?;
         let response: Response = found.dyn_into().ok()?;
-        let length = host::field(&response, "Content-Length")?;
+        let length = host::field(&response, "Content-Length").and_then(|text| text.parse().ok());
+        if length != Some(bytes.end - bytes.start) {
+            host::discard(&response);
+            return None;
+        }
         let origin = host::field(&response, ORIGIN).unwrap_or_default();
-        (length.parse() == Ok(bytes.end - bytes.start)).then_some(Entry { response, origin })
+        Some(Entry { response, origin })
     }
 
     /// Stores a verified segment. Its key holds the CID, so the entry never changes.

@@ -1,7 +1,7 @@
 //! Verified bytes of one segment, and the reasons why they are not available.
 
 use edge_net_core::transfer::download::DownloadError;
-use edge_net_driver::host::HostBytes;
+use edge_net_driver::host::{self, HostBytes};
 use edge_net_driver::lookup::NoLeafTable;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
@@ -56,6 +56,13 @@ pub enum Body {
 }
 
 impl Body {
+    /// Lets go of the bytes unread.
+    pub fn discard(&self) {
+        if let Self::Cached(response) = self {
+            host::discard(response);
+        }
+    }
+
     /// Writes all bytes. The host copies those of the cache without WASM.
     ///
     /// # Errors

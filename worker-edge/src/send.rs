@@ -125,7 +125,12 @@ async fn write_parts(
             }
         };
         let (sent, ahead) = futures::future::join(part.body.send(writable), ahead).await;
-        sent.map_err(|_| NotSent::Left)?;
+        if sent.is_err() {
+            if let Ok(Some(Some(ahead))) = &ahead {
+                ahead.body.discard();
+            }
+            return Err(NotSent::Left);
+        }
         part = match (ahead?, next) {
             (Some(Some(next)), _) => next,
             (Some(None), Some((_, bytes))) => {

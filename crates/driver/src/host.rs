@@ -131,6 +131,14 @@ pub async fn get(
         .map_err(|error| Failure::Unreachable(message(&error)))
 }
 
+/// Lets go of a response whose body is not wanted: unread, it would keep its connection busy.
+pub fn discard(response: &Response) {
+    if let Some(body) = response.body() {
+        // Not awaited: nothing depends on when the source notices.
+        let _ = body.cancel();
+    }
+}
+
 /// The value of a header field; `None` when it is missing or hidden by CORS.
 #[must_use]
 pub fn field(response: &Response, name: &str) -> Option<String> {

@@ -65,7 +65,10 @@ impl<A: Access> Places<'_, A> {
             host::get(&url, &[], self.init, &AbortSignal::timeout_with_u32(timeout)).await?;
         match response.status() {
             200 => host::read_at_most(&response, most).await,
-            status => Err(Failure::Status(status)),
+            status => {
+                host::discard(&response);
+                Err(Failure::Status(status))
+            }
         }
     }
 }

@@ -260,8 +260,11 @@ impl<S: SegmentStore> Session<S> {
                 .await?;
         rest.set(host::retry_after(&response));
         let content_range = host::field(&response, "Content-Range");
-        check_head(response.status(), content_range.as_deref(), bytes, self.0.size)?;
-        Ok(response)
+        let checked = check_head(response.status(), content_range.as_deref(), bytes, self.0.size);
+        if checked.is_err() {
+            host::discard(&response);
+        }
+        checked.map(|()| response)
     }
 
     /// The origin of a response's bytes.
