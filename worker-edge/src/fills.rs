@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use edge_net_driver::host;
 use edge_net_driver::lease::{Attempt, Lease, Leases, Pauses, Terms};
@@ -18,6 +19,8 @@ const FAILED_FOR: u64 = 2_000;
 const MAX_REMEMBERED: usize = 4096;
 /// Shortest and longest pause of a request that waits, in milliseconds.
 const PAUSES: (u64, u64) = (5, 100);
+/// How long a request waits for a fill, in milliseconds: long enough to see that one expired.
+const PATIENCE: u64 = EXPIRY + 5_000;
 
 thread_local! {
     static OF_ISOLATE: Fills = Fills::new();
@@ -72,38 +75,65 @@ impl Fills {
     }
 }
 
+/// The fills of one request. Its downloads renew them, and no others: a request that died must not
+/// be taken for one that works because another reads the same file.
+#[derive(Clone, Default)]
+pub struct OwnFills(Rc<RefCell<HashMap<String, Box<dyn Fn(u64)>>>>);
+
+impl OwnFills {
+    /// Adds the fill of a segment.
+    pub fn add(&self, segment: &str, fill: &Fill) {
+        self.0.borrow_mut().insert(segment.to_owned(), Box::new(fill.renewal()));
+    }
+
+    /// Renews all: a download of the request makes progress.
+    pub fn renew(&self) {
+        let now = host::now();
+        self.0.borrow().values().for_each(|renew| renew(now));
+    }
+
+    /// Ends the fill of a segment.
+    pub fn end(&self, segment: &str, fill: Fill, result: Result<(), String>) {
+        self.0.borrow_mut().remove(segment);
+        OF_ISOLATE.with(|fills| fills.end(segment, fill, result, host::now()));
+    }
+}
+
+/// What a request gets that wants to fill a segment.
+pub enum Turn {
+    /// The right to fill it.
+    Fill(Fill),
+    /// Another request filled it meanwhile.
+    Filled,
+    /// Nothing, for too long.
+    Late,
+}
+
 /// How often a segment was filled.
 pub fn count(segment: &str) -> u32 {
     OF_ISOLATE.with(|fills| fills.count(segment))
 }
 
-/// Waits for the right to fill a segment. `None` if another request filled it since `seen` was its
-/// count.
+/// Waits for the right to fill a segment, until another request filled it since `seen` was its
+/// count, or for [`PATIENCE`].
 ///
 /// # Errors
 /// [`Failed`] if another request failed to fill it.
-pub async fn acquire(segment: &str, seen: Option<u32>) -> Result<Option<Fill>, Failed> {
+pub async fn acquire(segment: &str, seen: Option<u32>) -> Result<Turn, Failed> {
     let (shortest, longest) = PAUSES;
-    let mut pauses = Pauses::new(shortest, longest, u64::MAX);
+    let mut pauses = Pauses::new(shortest, longest, host::now() + PATIENCE);
     loop {
         let now = host::now();
         match OF_ISOLATE.with(|fills| fills.attempt(segment, seen, now)) {
-            None => return Ok(None),
-            Some(Attempt::Granted(fill)) => return Ok(Some(fill)),
+            None => return Ok(Turn::Filled),
+            Some(Attempt::Granted(fill)) => return Ok(Turn::Fill(fill)),
             Some(Attempt::Failed(error)) => return Err(Failed(error)),
-            Some(Attempt::Wait) => host::sleep(pauses.next(now).unwrap_or(longest)).await,
+            Some(Attempt::Wait) => match pauses.next(now) {
+                Some(pause) => host::sleep(pause).await,
+                None => return Ok(Turn::Late),
+            },
         }
     }
-}
-
-/// Renews the fills of the artifact `cid`: a download of it makes progress.
-pub fn renew(cid: &str) {
-    OF_ISOLATE.with(|fills| fills.leases.renew_all(cid, host::now()));
-}
-
-/// Ends the fill of a segment.
-pub fn end(segment: &str, fill: Fill, result: Result<(), String>) {
-    OF_ISOLATE.with(|fills| fills.end(segment, fill, result, host::now()));
 }
 
 #[cfg(test)]
@@ -151,10 +181,12 @@ mod tests {
     }
 
     #[test]
-    fn a_fill_without_progress_is_taken_over() {
+    fn a_fill_without_progress_is_taken_over_though_others_of_its_file_have_some() {
         let fills = Fills::new();
         let cancelled = granted(&fills, "cid/0", Some(0), 0);
-        fills.leases.renew_all("cid", 10_000);
+        cancelled.renewal()(10_000);
+        let other = granted(&fills, "cid/1", Some(0), 0);
+        other.renewal()(34_000);
         assert!(matches!(fills.attempt("cid/0", Some(0), 34_999), Some(Attempt::Wait)));
         let successor = granted(&fills, "cid/0", Some(0), 35_000);
         fills.end("cid/0", cancelled, Err("late".into()), 35_001);

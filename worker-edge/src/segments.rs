@@ -15,7 +15,7 @@ use worker::Context;
 
 use crate::direct::DirectReader;
 use crate::entries::{Entries, Entry};
-use crate::fills::{self, Fill};
+use crate::fills::{self, Fill, OwnFills, Turn};
 use crate::origin::Origin;
 use crate::part::{Body, NoPart, Part};
 
@@ -36,6 +36,7 @@ pub struct Segments {
     /// The download of segments that the cache does not have.
     pub origin: Rc<Origin>,
     layout: Layout,
+    fills: OwnFills,
     context: Rc<Context>,
 }
 
@@ -52,13 +53,15 @@ impl Segments {
         let cid = cid_text(&origin.artifact.cid);
         let entries = Entries::open(url, &cid).await?;
         let layout = Layout::new(origin.artifact.size);
-        let filled = cid.clone();
-        let origin = Rc::new(origin.on_progress(move || fills::renew(&filled)));
-        Ok(Self { entries, cid, origin, layout, context })
+        let fills = OwnFills::default();
+        let own = fills.clone();
+        let origin = Rc::new(origin.on_progress(move || own.renew()));
+        Ok(Self { entries, cid, origin, layout, fills, context })
     }
 
     /// The bytes `bytes` of the artifact, which lie in segment `segment`. `None` if the request has
-    /// too few subrequests left for the cache: these bytes and the rest are to be read directly.
+    /// too few subrequests left for the cache, or waited too long for another that fills it: these
+    /// bytes and the rest are to be read directly.
     ///
     /// # Errors
     /// If no source has a good copy.
@@ -85,8 +88,12 @@ impl Segments {
             }
             looks += 1;
             let seen = (looks < MAX_LOOKS).then_some(seen);
-            if let Some(fill) = fills::acquire(&name, seen).await? {
-                return self.filled(segment, bytes, name, fill).await.map(Some);
+            match fills::acquire(&name, seen).await? {
+                Turn::Fill(fill) => {
+                    return self.filled(segment, bytes, name, fill).await.map(Some);
+                }
+                Turn::Filled => {}
+                Turn::Late => return Ok(None),
             }
         }
     }
@@ -114,6 +121,8 @@ impl Segments {
     /// Downloads a segment and puts it into the cache, even if the client leaves meanwhile.
     async fn fill(&self, segment: u64, name: String, fill: Fill) -> Result<HostBytes, NoPart> {
         let (sender, receiver) = oneshot::channel();
+        let own = self.fills.clone();
+        own.add(&name, &fill);
         let (origin, entries) = (Rc::clone(&self.origin), self.entries.clone());
         let bytes = self.layout.bytes_of_segment(segment);
         self.context.wait_until(async move {
@@ -131,7 +140,7 @@ impl Segments {
                     .say(host::message(&error));
             }
             let result = whole.as_ref().map(|_| ()).map_err(ToString::to_string);
-            fills::end(&name, fill, result);
+            own.end(&name, fill, result);
             let _ = sender.send(whole);
         });
         receiver.await.unwrap_or(Err(NoPart::Ended(segment)))

@@ -107,15 +107,6 @@ impl<E: Clone> Leases<E> {
         state.held.insert(key.to_owned(), Held { id, renewed: now });
         Attempt::Granted(Lease { leases: self.clone(), key: key.to_owned(), id })
     }
-
-    /// Renews the leases whose keys start with `prefix`.
-    pub fn renew_all(&self, prefix: &str, now: u64) {
-        for (key, held) in &mut self.0.borrow_mut().held {
-            if key.starts_with(prefix) {
-                held.renewed = now;
-            }
-        }
-    }
 }
 
 /// The exclusive right to do the work of a key, until dropped or expired.

@@ -65,16 +65,14 @@ fn an_expired_lease_that_nobody_took_over_ends_as_usual() {
 }
 
 #[test]
-fn renewals_extend_a_lease() {
+fn a_renewal_extends_its_lease_and_no_other() {
     let leases = Leases::new(TERMS);
     let lease = granted(&leases, "artifact/1", 0);
-    let _other = granted(&leases, "other/1", 0);
+    let _other = granted(&leases, "artifact/2", 0);
     lease.renewal()(60);
     assert!(waits(&leases, "artifact/1", 159));
-    leases.renew_all("artifact/", 159);
-    assert!(leases.is_held("artifact/1", 258));
-    assert!(!leases.is_held("other/1", 159));
-    assert!(!leases.is_held("artifact/1", 259));
+    assert!(!leases.is_held("artifact/2", 159));
+    assert!(!leases.is_held("artifact/1", 160));
 }
 
 #[test]
