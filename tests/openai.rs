@@ -24,22 +24,29 @@ fn the_four_forms_of_input() {
     for bad in [
         json!(""),
         json!([]),
-        json!([""]),
-        json!([[]]),
-        json!(null),
         json!(5),
         json!({}),
-        json!(["a", 1]),
         json!([1, "a"]),
-        json!([[1], "a"]),
         json!([1, [2]]),
         json!([-1]),
         json!([1.5]),
         json!([4_294_967_296_u64]),
-        json!([[["a"]]]),
         json!([true]),
     ] {
         assert_eq!(inputs(bad.clone()), Err(BadRequest::Input), "{bad}");
+    }
+    for (bad, at) in [
+        (json!([""]), 0),
+        (json!([[]]), 0),
+        (json!([[["a"]]]), 0),
+        (json!(["a", 1]), 1),
+        (json!(["a", "b", ""]), 2),
+        (json!([[1], "a"]), 1),
+        (json!([[1], [-1]]), 1),
+    ] {
+        let error = inputs(bad.clone()).unwrap_err();
+        assert!(error.to_string().starts_with(&format!("input {at}: ")), "{bad}: {error}");
+        assert_eq!(error.param(), Some("input"));
     }
 }
 
@@ -60,7 +67,6 @@ fn the_other_members() {
         ("model", json!("")),
         ("model", json!(1)),
         ("encoding_format", json!("hex")),
-        ("encoding_format", json!(null)),
         ("dimensions", json!(0)),
         ("dimensions", json!(-1)),
         ("dimensions", json!(1.5)),
@@ -68,6 +74,13 @@ fn the_other_members() {
     ] {
         assert_eq!(with(name, value.clone()).param(), Some(name), "{name}: {value}");
     }
+    let bare = read(&json!({ "model": "m", "input": "a" }));
+    let nulls = json!({
+        "model": "m", "input": "a", "encoding_format": null, "dimensions": null, "user": null,
+    });
+    assert!(bare.is_ok());
+    assert_eq!(read(&nulls), bare);
+    assert_eq!(read(&json!({ "model": "m", "input": null })), Err(BadRequest::Missing("input")));
     assert_eq!(read(&json!({ "input": "a" })), Err(BadRequest::Missing("model")));
     assert_eq!(read(&json!({ "model": "m" })), Err(BadRequest::Missing("input")));
     assert_eq!(read(&json!([])), Err(BadRequest::NotObject));

@@ -7,7 +7,10 @@ use base64ct::{Base64, Encoding as _};
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
-/// A request for embeddings. Other members of the body, such as `user`, are ignored.
+use crate::http::registry::Summary;
+
+/// A request for embeddings. Other members of the body, such as `user`, are ignored, and a member
+/// that is null is as one that is missing: clients send null for what was not set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     /// The model's id.
@@ -60,6 +63,14 @@ pub enum BadRequest {
          of token ids; none may be empty"
     )]
     Input,
+    /// An element of `input` is empty, or has another form than the first.
+    #[error("input {at}: it must be {wanted}, as in the elements before it; none may be empty")]
+    InputAt {
+        /// The element's index.
+        at: usize,
+        /// The form of the first element.
+        wanted: &'static str,
+    },
     /// `encoding_format` is unknown.
     #[error("encoding_format must be \"float\" or \"base64\"")]
     Encoding,
@@ -76,7 +87,7 @@ impl BadRequest {
             Self::NotJson(_) | Self::NotObject => None,
             Self::Missing(name) => Some(name),
             Self::Model => Some("model"),
-            Self::Input => Some("input"),
+            Self::Input | Self::InputAt { .. } => Some("input"),
             Self::Encoding => Some("encoding_format"),
             Self::Dimensions => Some("dimensions"),
         }
@@ -92,14 +103,13 @@ impl Request {
         let body: Value =
             serde_json::from_slice(body).map_err(|error| BadRequest::NotJson(error.to_string()))?;
         let Value::Object(mut members) = body else { return Err(BadRequest::NotObject) };
-        let mut member = |name| members.remove(name);
+        let mut member = |name| members.remove(name).filter(|value| !value.is_null());
         let model = match member("model") {
             None => return Err(BadRequest::Missing("model")),
             Some(Value::String(model)) if !model.is_empty() => model,
             Some(_) => return Err(BadRequest::Model),
         };
-        let inputs = inputs(member("input").ok_or(BadRequest::Missing("input"))?)
-            .ok_or(BadRequest::Input)?;
+        let inputs = inputs(member("input").ok_or(BadRequest::Missing("input"))?)?;
         let encoding = match member("encoding_format") {
             None => Encoding::Float,
             Some(Value::String(format)) if format == "float" => Encoding::Float,
@@ -115,23 +125,33 @@ impl Request {
     }
 }
 
-fn inputs(input: Value) -> Option<Vec<Input>> {
+fn inputs(input: Value) -> Result<Vec<Input>, BadRequest> {
     let items = match input {
-        Value::String(text) => return Some(vec![self::text(text)?]),
+        Value::String(text) => return Ok(vec![self::text(text).ok_or(BadRequest::Input)?]),
         Value::Array(items) => items,
-        _ => return None,
+        _ => return Err(BadRequest::Input),
     };
-    match items.first()? {
-        Value::Number(_) => Some(vec![Input::Tokens(tokens(&items)?)]),
-        Value::String(_) => items
-            .into_iter()
-            .map(|item| if let Value::String(text) = item { self::text(text) } else { None })
-            .collect(),
-        Value::Array(_) => {
-            items.iter().map(|item| tokens(item.as_array()?).map(Input::Tokens)).collect()
+    match items.first() {
+        Some(Value::Number(_)) => Ok(vec![Input::Tokens(tokens(&items).ok_or(BadRequest::Input)?)]),
+        Some(Value::String(_)) => each(items, "a string", |item| match item {
+            Value::String(text) => self::text(text),
+            _ => None,
+        }),
+        Some(Value::Array(_)) => {
+            each(items, "an array of token ids", |item| tokens(item.as_array()?).map(Input::Tokens))
         }
-        _ => None,
+        _ => Err(BadRequest::Input),
     }
+}
+
+/// Reads each element of `input`; the error names the one at fault.
+fn each(
+    items: Vec<Value>,
+    wanted: &'static str,
+    read: impl Fn(Value) -> Option<Input>,
+) -> Result<Vec<Input>, BadRequest> {
+    let items = items.into_iter().enumerate();
+    items.map(|(at, item)| read(item).ok_or(BadRequest::InputAt { at, wanted })).collect()
 }
 
 fn text(text: String) -> Option<Input> {
@@ -194,6 +214,19 @@ pub fn answer(model: &str, embeddings: &[Vec<f32>], encoding: Encoding, tokens: 
     let usage = json!({ "prompt_tokens": tokens, "total_tokens": tokens });
     let _ = write!(body, r#"],"model":{},"usage":{usage}}}"#, Value::from(model));
     body
+}
+
+/// The body of OpenAI's list of models.
+#[must_use]
+pub fn models(models: &[Summary]) -> Value {
+    json!({ "object": "list", "data": models.iter().map(model).collect::<Value>() })
+}
+
+/// A model in the form of OpenAI's API.
+#[must_use]
+pub fn model(model: &Summary) -> Value {
+    let Summary { id, signed, owner, .. } = model;
+    json!({ "id": id, "object": "model", "created": signed / 1000, "owned_by": owner })
 }
 
 /// The body of a failed request: a problem (RFC 9457) with a member `error` for OpenAI's clients.

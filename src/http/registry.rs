@@ -47,6 +47,12 @@ pub struct Summary {
     /// Whether `/v1/embeddings` supports it: see [`crate::embeddable`].
     #[serde(default, skip_serializing_if = "is_false", deserialize_with = "truth")]
     pub embeddings: bool,
+    /// When it was signed, in milliseconds since the Unix epoch. Only OpenAI's list has it.
+    #[serde(default, skip_serializing)]
+    pub signed: u64,
+    /// The key that signed it. Only OpenAI's list has it.
+    #[serde(default, skip_serializing)]
+    pub owner: String,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // As serde calls it.
@@ -82,6 +88,9 @@ impl Summary {
                 .fold(0, |sum, artifact| artifact.size.saturating_add(sum)),
             version: manifest.version.to_string(),
             embeddings: Parts::of(manifest).is_ok(),
+            signed: manifest.timestamp.as_millis(),
+            owner: text(document.get("signature").and_then(|signature| signature.get("keyId")))
+                .unwrap_or_default(),
         }
     }
 }
