@@ -33,6 +33,17 @@ pub enum InputError {
         /// Size of the vocabulary.
         size: usize,
     },
+    /// The input has a token that the model's tokenizer never makes.
+    #[error(
+        "the input has the token {token} ({text:?}), which this model's tokenizer makes of no text: \
+         the tokens are from another tokenizer; send the text instead"
+    )]
+    Foreign {
+        /// The token.
+        token: u32,
+        /// Its text.
+        text: String,
+    },
     /// The tokenizer rejects the input.
     #[error(transparent)]
     Untokenized(#[from] TokenizerError),
@@ -71,15 +82,21 @@ impl Embedder {
     /// [`InputError`].
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, InputError> {
         let tokens = self.tokenizer.encode(text)?;
-        self.check(&tokens)?;
+        self.fits(&tokens)?;
         Ok(tokens)
     }
 
-    /// Checks that these tokens can be embedded.
+    /// Checks that these tokens can be embedded, and may be from this model's tokenizer.
     ///
     /// # Errors
     /// [`InputError`].
     pub fn check(&self, tokens: &[u32]) -> Result<(), InputError> {
+        self.fits(tokens)?;
+        let foreign = self.tokenizer.impossible(tokens);
+        foreign.map_or(Ok(()), |(token, text)| Err(InputError::Foreign { token, text }))
+    }
+
+    fn fits(&self, tokens: &[u32]) -> Result<(), InputError> {
         let (most, size) = (self.settings.max_tokens, self.tokenizer.size());
         match tokens {
             [] => Err(InputError::Empty),

@@ -1,5 +1,9 @@
 //! Text to tokens, by the model's `tokenizer.json`.
 
+use std::collections::BTreeSet;
+
+use tokenizers::ModelWrapper;
+
 /// Why a `tokenizer.json` cannot be used, or a text cannot be split into tokens.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -40,6 +44,22 @@ impl Tokenizer {
             .encode_fast(text, true)
             .map_err(|error| TokenizerError::Refused(error.to_string()))?;
         Ok(encoding.get_ids().to_vec())
+    }
+
+    /// A token among `tokens`, with its text, that no text has, so that they must be from another
+    /// tokenizer. That can be known of WordPiece, whose word is a token if it is one alone; the
+    /// tokens of continuing pieces and special tokens are let pass.
+    #[must_use]
+    pub fn impossible(&self, tokens: &[u32]) -> Option<(u32, String)> {
+        let ModelWrapper::WordPiece(model) = self.0.get_model() else { return None };
+        let added = self.0.get_added_vocabulary().get_added_tokens_decoder();
+        let distinct: BTreeSet<u32> = tokens.iter().copied().collect();
+        distinct.into_iter().filter(|token| !added.contains_key(token)).find_map(|token| {
+            let text = self.0.id_to_token(token)?;
+            let is_piece = text.starts_with(&model.continuing_subword_prefix);
+            let again = self.0.encode_fast(text.as_str(), false).ok()?;
+            (!is_piece && again.get_ids() != [token]).then_some((token, text))
+        })
     }
 
     /// Size of the vocabulary.
