@@ -19,6 +19,9 @@ use crate::{limit, reply};
 
 /// Name of the inference worker's binding in `wrangler.toml`.
 const BINDING: &str = "INFERENCE";
+/// Header of a request to the inference worker: the links of private models, which
+/// [`Private::links`](crate::private::Private::links) gives.
+const LINKS: &str = "X-Model-Links";
 /// Headers of the inference worker's response that are passed on; [`reply`] adds the others.
 const PASSED: [HeaderName; 3] = [CONTENT_TYPE, CACHE_CONTROL, RETRY_AFTER];
 
@@ -54,8 +57,9 @@ pub async fn answer(call: &Call<'_>) -> worker::Result<Response> {
         );
         return problem(&Problem::new(StatusCode::NOT_IMPLEMENTED, detail));
     }
-    match pass(binding.unchecked_ref(), call.request).await {
-        Ok(response) => passed(&response),
+    let passed_on = with_links(call)?;
+    match pass(binding.unchecked_ref(), &passed_on).await {
+        Ok(response) => answered(&response),
         Err(error) => {
             log::error("no-inference").say(host::message(&error));
             let detail = "the inference worker failed; its log has the reason";
@@ -66,12 +70,24 @@ pub async fn answer(call: &Call<'_>) -> worker::Result<Response> {
     }
 }
 
+/// The request, with the links that its client may use.
+fn with_links(call: &Call<'_>) -> Result<Request, JsValue> {
+    let request = Request::new_with_request(call.request)?;
+    let headers = request.headers();
+    let authorization = headers.get("Authorization")?;
+    let query = call.url.query().unwrap_or_default();
+    let links = call.config.private.links(authorization.as_deref(), query, host::unix_time());
+    // Never the client's own.
+    headers.set(LINKS, &links.to_string())?;
+    Ok(request)
+}
+
 async fn pass(worker: &Fetcher, request: &Request) -> Result<Response, JsValue> {
     JsFuture::from(worker.fetch(request)?).await.map(Response::from)
 }
 
 /// The inference worker's response with the headers of this worker.
-fn passed(response: &Response) -> worker::Result<Response> {
+fn answered(response: &Response) -> worker::Result<Response> {
     let headers = response.headers();
     let mut fields = HeaderMap::new();
     for name in PASSED {

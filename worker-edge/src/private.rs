@@ -8,6 +8,10 @@ use edge_net_core::http::link::{LinkKeys, Reach};
 use edge_net_core::time::UnixTime;
 use edge_net_driver::log;
 use http::StatusCode;
+use serde_json::{Map, Value};
+
+/// Lifetime of the links of an embedding request.
+const EMBEDDING: Duration = Duration::from_mins(10);
 
 /// The private models, and their keys.
 pub struct Private {
@@ -64,9 +68,7 @@ impl Private {
         let (Some(keys), Some(token)) = (&self.keys, &self.token) else {
             return Err(unavailable());
         };
-        let given = authorization.and_then(|given| given.strip_prefix("Bearer "));
-        // The time to compare digests does not tell how many bytes of a guess are right.
-        if given.is_none_or(|given| Digest::of(given.as_bytes()) != *token) {
+        if !holds(authorization, *token) {
             let detail = format!(
                 "{id} is private: send Authorization: Bearer with the token that its owner gave you"
             );
@@ -75,6 +77,27 @@ impl Private {
         let expires = now + lifetime;
         Ok(Some(Link { query: keys.query(Reach::Below(folder), expires), expires }))
     }
+
+    /// For each private model, the query of a link to its files, or null if the client of an
+    /// embedding request may not have it: it needs the token, or the `query` of a link.
+    pub fn links(&self, authorization: Option<&str>, query: &str, now: UnixTime) -> Value {
+        let link = |id: &String| {
+            let (folder, keys) = (format!("/models/{id}/"), self.keys.as_ref()?);
+            let may = self.token.is_some_and(|token| holds(authorization, token))
+                || keys.check(&folder, query, now).is_ok();
+            may.then(|| keys.query(Reach::Below(&folder), now + EMBEDDING))
+        };
+        Value::Object(
+            self.models.iter().map(|id| (id.clone(), link(id).into())).collect::<Map<_, _>>(),
+        )
+    }
+}
+
+/// Whether a request's `Authorization` has the token.
+fn holds(authorization: Option<&str>, token: Digest) -> bool {
+    let given = authorization.and_then(|given| given.strip_prefix("Bearer "));
+    // The time to compare digests does not tell how many bytes of a guess are right.
+    given.is_some_and(|given| Digest::of(given.as_bytes()) == token)
 }
 
 /// A link: see [`Private::link`].
@@ -137,6 +160,20 @@ mod tests {
         let (status, detail) = private().admit("secret", FILE, "", NOW).unwrap_err();
         assert_eq!(status, StatusCode::FORBIDDEN);
         assert!(detail.contains("/v1/models/secret/download"), "{detail}");
+    }
+
+    #[test]
+    fn an_embedding_needs_the_token_or_a_link() {
+        let may = |authorization, query: &str| {
+            private().links(authorization, query, NOW)["secret"].as_str().map(str::to_owned)
+        };
+        let query = may(Some("Bearer token"), "").unwrap();
+        assert_eq!(private().admit("secret", FILE, &query, NOW), Ok(()));
+        assert!(may(None, &query).is_some());
+        assert_eq!(may(None, ""), None);
+        assert_eq!(may(Some("Bearer other"), "expires=1"), None);
+        let file = private().keys.unwrap().query(Reach::Path(FILE), NOW + MINUTE);
+        assert_eq!(may(None, &file), None, "a link to one file");
     }
 
     #[test]

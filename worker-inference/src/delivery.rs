@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use edge_net_core::dag::layout::{LEAF_SIZE, LEAVES_PER_SEGMENT};
 use edge_net_core::transfer::download::{Config, DownloadError, Report};
-use edge_net_core::transfer::source::{Source, SourceKind};
+use edge_net_core::transfer::source::{Failure, Source, SourceKind};
 use edge_net_core::trust::manifest::{Artifact, Manifest};
 use edge_net_core::trust::signature::{Floor, PinnedKeys};
 use edge_net_driver::HostBytes;
-use edge_net_driver::lookup::{self, Accepted, NoLeafTable, NoManifest, Places, Public};
+use edge_net_driver::lookup::{self, Accepted, Access, NoLeafTable, NoManifest, Places};
 use edge_net_driver::session::{Location, SegmentStore, Session};
 use js_sys::{Object, Uint8Array};
 
@@ -49,17 +49,34 @@ impl SegmentStore for Nothing {
 }
 
 /// The edge as the only source.
-pub struct Edge(Source);
+pub struct Edge {
+    source: Source,
+    /// The query of a link, if the model is private.
+    link: Option<String>,
+}
+
+impl Access for Edge {
+    async fn admit(&self, _: &Source, url: String) -> Result<String, Failure> {
+        Ok(self.linked(url))
+    }
+}
 
 impl Edge {
-    /// The edge at the origin of a request's URL, whose cache has what other requests for that
-    /// origin fetched.
-    pub fn of(origin: &str) -> Self {
-        Self(Source::new(SourceKind::Edge, &format!("{origin}/models")))
+    /// The edge at the origin of a request's URL, with the query of a link for a private model. Its
+    /// cache has what other requests for that origin fetched.
+    pub fn of(origin: &str, link: Option<String>) -> Self {
+        Self { source: Source::new(SourceKind::Edge, &format!("{origin}/models")), link }
     }
 
-    fn places<'a>(&'a self, init: &'a Object) -> Places<'a, Public> {
-        Places { sources: std::slice::from_ref(&self.0), init, access: &Public }
+    fn linked(&self, url: String) -> String {
+        match &self.link {
+            Some(link) => format!("{url}?{link}"),
+            None => url,
+        }
+    }
+
+    fn places<'a>(&'a self, init: &'a Object) -> Places<'a, Self> {
+        Places { sources: std::slice::from_ref(&self.source), init, access: self }
     }
 
     /// The newest manifest of a model.
@@ -91,8 +108,8 @@ impl Edge {
         let table = Arc::new(lookup::leaf_table(&self.places(&init), manifest, artifact).await?);
         progress();
         let location = Location {
-            name: self.0.kind.name().to_owned(),
-            url: self.0.artifact_url(manifest, artifact),
+            name: self.source.kind.name().to_owned(),
+            url: self.linked(self.source.artifact_url(manifest, artifact)),
         };
         // Whole segments, like the entries of the edge's cache.
         let limits = Config {

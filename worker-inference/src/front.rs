@@ -9,6 +9,7 @@ use edge_net_core::transfer::source::Failure;
 use edge_net_driver::{host, log};
 use http::StatusCode;
 use js_sys::{Function, Object, Promise};
+use serde_json::{Map, Value};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::future_to_promise;
 use web_sys::{Headers, Response, ResponseInit};
@@ -25,6 +26,9 @@ use crate::panics;
 
 /// Maximum length of text that is tokenized before other requests have the processor, in bytes.
 const TEXT_AT_ONCE: usize = 64 << 10;
+/// Header of a request from the edge: a JSON object with the query of a link for each private
+/// model, or null if the client may not use that model.
+const LINKS: &str = "X-Model-Links";
 /// Time limit of a request's body, in milliseconds.
 const BODY_TIMEOUT: u64 = 15_000;
 
@@ -100,7 +104,7 @@ impl Inner {
         let Request { model: id, inputs, encoding, dimensions } =
             Request::read(&self.body(request).await?)?;
         self.config.limits.check_inputs(inputs.len())?;
-        let edge = Edge::of(origin(&request.url()));
+        let edge = Edge::of(origin(&request.url()), link(request, &id)?);
         let loaded = self.models.get(&edge, &self.config.keys, &id).await?;
         if let Some(wanted) = dimensions.filter(|wanted| *wanted > loaded.dimensions) {
             let detail =
@@ -200,6 +204,26 @@ impl Inner {
         self.models.drop(loaded);
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, fault.to_string())
             .retry_after(Duration::from_secs(1))
+    }
+}
+
+/// The query of a link to the files of a private model, which the edge gave to a client that may use
+/// it; `None` if the model is not private.
+fn link(request: &web_sys::Request, id: &str) -> Result<Option<String>, Problem> {
+    let links = request.headers().get(LINKS).ok().flatten().unwrap_or_default();
+    let links: Map<String, Value> = serde_json::from_str(&links).unwrap_or_default();
+    match links.get(id) {
+        None => Ok(None),
+        Some(Value::String(link)) => Ok(Some(link.clone())),
+        Some(_) => {
+            let detail = format!(
+                "{id} is private: send Authorization: Bearer with the token that its owner gave \
+                 you, which OpenAI's clients call the API key, or the query of a link to it"
+            );
+            Err(Problem::new(StatusCode::FORBIDDEN, detail)
+                .about(Some("model"))
+                .code("model_not_allowed"))
+        }
     }
 }
 
