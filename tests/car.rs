@@ -12,8 +12,8 @@ use edge_net_core::dag::layout::{LEAF_SIZE, Layout, SEGMENT_SIZE};
 use edge_net_core::dag::unixfs::root;
 use edge_net_core::dag::verify::LeafTable;
 use edge_net_core::http::gateway::{Asked, Format, Refused, Scope};
-use http::header::{CONTENT_LOCATION, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
-use http::{HeaderMap, HeaderValue};
+use http::header::{CONTENT_LOCATION, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use ipld_dagpb::PbNode;
 use proptest::prelude::*;
 
@@ -462,10 +462,13 @@ fn answers_say_what_they_are() {
 
 #[test]
 fn a_client_that_has_it_is_told_so() {
-    let unchanged = |format: &str, listed: &str| {
+    let refusal = |format: &str, name, listed: &str| {
         let mut fields = HeaderMap::new();
-        fields.insert(IF_NONE_MATCH, HeaderValue::from_str(listed).unwrap());
-        ask(CID, &[("format", format)], None).unwrap().is_unchanged(&fields)
+        fields.insert(name, HeaderValue::from_str(listed).unwrap());
+        ask(CID, &[("format", format)], None).unwrap().refusal(&fields)
+    };
+    let unchanged = |format: &str, listed: &str| {
+        refusal(format, IF_NONE_MATCH, listed) == Some(StatusCode::NOT_MODIFIED)
     };
     let (raw, car) = (format!("\"{CID}.raw\""), format!("W/\"{CID}.car\""));
     assert!(
@@ -476,6 +479,12 @@ fn a_client_that_has_it_is_told_so() {
     );
     assert!(unchanged("car", &car[2..]), "compared weakly");
     assert!(!unchanged("raw", &car) && !unchanged("car", &raw) && !unchanged("raw", "\"x\""));
+    let failed = Some(StatusCode::PRECONDITION_FAILED);
+    for (format, listed, refused) in
+        [("raw", &*raw, None), ("raw", "\"x\"", failed), ("car", &*car, failed), ("car", "*", None)]
+    {
+        assert_eq!(refusal(format, IF_MATCH, listed), refused, "{format} {listed}");
+    }
 }
 
 /// Names of parameters of a query.

@@ -3,8 +3,9 @@
 use edge_net_core::dag::cid::{RAW, cid_text};
 use edge_net_core::dag::digest::Digest;
 use edge_net_core::http::answer::{
-    Freshness, ModelPath, Resource, answer, entity_tag, media_type, problem,
+    Freshness, ModelPath, Resource, answer, decoded, document, entity_tag, media_type, problem,
 };
+use edge_net_core::http::hub::{self, Form, Revision, commit};
 use edge_net_core::trust::manifest::Manifest;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use proptest::prelude::*;
@@ -70,6 +71,7 @@ fn the_whole() {
         ("x-model-version", "1.2.3"),
         ("x-model-checksum", &Digest::of(b"bytes").to_hex()),
         ("repr-digest", "sha-256=:J3CJ2RwL308uaGK6fkoHYFEZQx9dE/cm3TUrBvGyBqk=:"),
+        ("x-repo-commit", "312e322e33000000000000000000000000000000"),
     ] {
         assert_eq!(field(&response, name), Some(value), "{name}");
     }
@@ -148,6 +150,12 @@ fn preconditions() {
         // A tag may have commas and stars; only a lone star matches any.
         (&[("if-none-match", "\"a,*,b\"")], 200),
         (&[("if-none-match", "\"*\"")], 200),
+        (&[("if-none-match", "\"a,b\", TAG")], NOT_MODIFIED),
+        (&[("if-none-match", "\"a, \",W/\",\" ,, TAG , \"b\"")], NOT_MODIFIED),
+        (&[("if-none-match", "\"é\", TAG")], NOT_MODIFIED),
+        (&[("if-none-match", "\"a,TAG\"")], 200),
+        (&[("if-none-match", "unquoted, TAG")], NOT_MODIFIED),
+        (&[("if-none-match", "\"open, TAG")], 200),
         // It has precedence over Range.
         (&[("if-none-match", "TAG"), ("range", "bytes=0-1")], NOT_MODIFIED),
         (&[("if-none-match", "TAG"), ("range", "bytes=5000-")], NOT_MODIFIED),
@@ -159,6 +167,8 @@ fn preconditions() {
         (&[("if-match", "\"a\"")], FAILED),
         (&[("if-match", "W/TAG")], FAILED),
         (&[("if-match", "\"a,*,b\"")], FAILED),
+        (&[("if-match", "\"a,b\", TAG")], 200),
+        (&[("if-match", "\"é\", TAG")], 200),
         (&[("if-match", "")], FAILED),
         (&[("if-match", "\"a\""), ("if-none-match", "TAG")], FAILED),
         (&[("if-match", "\"a\""), ("range", "bytes=5000-")], FAILED),
@@ -206,6 +216,87 @@ fn only_good_answers_may_be_kept() {
 }
 
 #[test]
+fn documents_follow_the_same_rules() {
+    let body = b"{\"a\":1}";
+    let tag = format!("\"{}\"", Digest::of(body).to_hex());
+    let ask = |method: &Method, fields: &[(&str, &str)]| {
+        let mut map = HeaderMap::new();
+        for (name, value) in fields {
+            let value = HeaderValue::from_str(&value.replace("TAG", &tag)).unwrap();
+            map.append(name.parse::<HeaderName>().unwrap(), value);
+        }
+        document(method, &map, "application/json", Freshness::Latest, body)
+    };
+    let whole = ask(&Method::GET, &[]);
+    assert_eq!((whole.status(), whole.body()), (StatusCode::OK, &Some(0..7)));
+    for (name, value) in [
+        ("accept-ranges", "bytes"),
+        ("cache-control", "public, max-age=60, must-revalidate, no-transform"),
+        ("content-length", "7"),
+        ("content-type", "application/json"),
+        ("etag", &*tag),
+    ] {
+        assert_eq!(field(&whole, name), Some(value), "{name}");
+    }
+    let head = ask(&Method::HEAD, &[]);
+    assert_eq!(
+        (head.status(), head.body(), head.headers()),
+        (whole.status(), &None, whole.headers())
+    );
+    for (fields, status) in [
+        (&[("if-none-match", "\"a,b\", W/TAG")][..], 304),
+        (&[("if-none-match", "\"xTAGx\"")], 200),
+        (&[("if-match", "\"a\"")], 412),
+        (&[("range", "bytes=1-2")], 206),
+        (&[("range", "bytes=1-2"), ("if-range", "\"a\"")], 200),
+        (&[("range", "bytes=7-")], 416),
+    ] {
+        assert_eq!(ask(&Method::GET, fields).status(), status, "{fields:?}");
+    }
+}
+
+#[test]
+fn commits_name_versions() {
+    for version in ["0.0.0", "1.1.0", "10.20.30-rc.1+b.2", "1.0.0-abcdefghijklmn"] {
+        let version: semver::Version = version.parse().unwrap();
+        let commit = commit(&version).unwrap();
+        assert_eq!(commit.len(), 40);
+        assert_eq!(Revision::parse(&commit), Some(Revision::Of(version)));
+    }
+    assert_eq!(commit(&"1.0.0-abcdefghijklmno".parse().unwrap()), None);
+    let no_commit = |text: &str| assert_eq!(Revision::parse(text), None, "{text}");
+    no_commit(&"0".repeat(40));
+    no_commit("312e312e30");
+    no_commit("312E312E30000000000000000000000000000000");
+    no_commit("312e312e30000000000000000000000000000001");
+    no_commit("dev");
+}
+
+#[test]
+fn the_hub_describes_a_model() {
+    let of = |path| hub::Resource::parse(path).map(|resource| (resource.id, resource.form));
+    let info = Some(("m".to_owned(), Form::Info));
+    for path in
+        ["Org/M", "m", "org/m/revision/main", "m/revision/1.2.3", "org/m/revision/1.0.0%2Bb"]
+    {
+        assert_eq!(of(path), info, "{path}");
+    }
+    assert_eq!(of("org/m/tree/main"), Some(("m".to_owned(), Form::Tree)));
+    for path in ["", "org/", "a/b/c", "org/m/revision/dev", "org/m/tree/main/onnx", "m/settings/x"]
+    {
+        assert_eq!(of(path), None, "{path}");
+    }
+    let answer = |path| hub::Resource::parse(path).unwrap().answer(&manifest());
+    let info = answer("Org/M");
+    assert_eq!(info["id"], "Org/M");
+    assert_eq!(info["sha"], "312e322e33000000000000000000000000000000");
+    assert_eq!(info["siblings"][1], json!({ "rfilename": "model.onnx", "size": SIZE }));
+    let tree = answer("org/m/tree/main");
+    assert_eq!(tree[1]["path"], "model.onnx");
+    assert_eq!(tree[1]["lfs"]["oid"], Digest::of(b"bytes").to_hex());
+}
+
+#[test]
 fn media_types() {
     for (file, media) in [
         ("config.json", "application/json"),
@@ -250,6 +341,17 @@ fn paths() {
         ("m/v1.2.3/manifest.json", path("m", Some("1.2.3"), Resource::Manifest)),
         ("m/model.onnx.leaves", path("m", None, Resource::LeafTable("model.onnx".into()))),
         ("m/v1.2.3/a/b.leaves", path("m", Some("1.2.3"), Resource::LeafTable("a/b".into()))),
+        // Percent-encoded names mean the same.
+        ("m/v1.0.0%2Bb.1/model.onnx", path("m", Some("1.0.0+b.1"), artifact("model.onnx"))),
+        ("m/onnx%2Fmodel.onnx", path("m", None, artifact("onnx/model.onnx"))),
+        ("m/onnx%2fmodel%2Eonnx", path("m", None, artifact("onnx/model.onnx"))),
+        ("%6D/v1.2.3%2Fa%2eleaves", path("m", Some("1.2.3"), Resource::LeafTable("a".into()))),
+        ("m/manifest%2Ejson", path("m", None, Resource::Manifest)),
+        ("org/m/resolve/v1.0.0%2Bb.1/a%2Fb", path("m", Some("1.0.0+b.1"), artifact("a/b"))),
+        (
+            "org/m/resolve/312e322e33000000000000000000000000000000/a",
+            path("m", Some("1.2.3"), artifact("a")),
+        ),
         // These are not versions, so they are folders and files.
         ("m/v1/model.onnx", path("m", None, artifact("v1/model.onnx"))),
         ("m/v01.2.3/model.onnx", path("m", None, artifact("v01.2.3/model.onnx"))),
@@ -306,6 +408,17 @@ fn paths_that_name_nothing() {
         "m/..%2fa",
         "m%2fa",
         "m/a%00",
+        "m/%252e%252e/a",
+        "m/a%252Fb",
+        "m/a%2F..%2Fb",
+        "m/a%5Cb",
+        "m/a%",
+        "m/a%4",
+        "m/a%zz",
+        "m/a%ff",
+        "m%2F/a",
+        "org/m/resolve/main/..%2fa",
+        "org%2fm/x/resolve/main/a",
         "m/a\0",
         "m/a\\..\\b",
         "m/a b",
@@ -353,7 +466,8 @@ proptest! {
         if let Some(path) = ModelPath::parse(&text)
             && ModelPath::parse_hub(&text).is_none()
         {
-            // The parts joined again are the path: parsing decodes and drops nothing.
+            // The parts joined again are the decoded path: parsing drops nothing.
+            let text = decoded(&text).unwrap();
             let file = match &path.resource {
                 Resource::Manifest => "manifest.json".to_owned(),
                 Resource::LeafTable(file) => format!("{file}.leaves"),
@@ -361,7 +475,7 @@ proptest! {
             };
             let version =
                 path.version.as_ref().map_or_else(String::new, |version| format!("v{version}/"));
-            prop_assert_eq!(format!("{}/{version}{file}", path.id), text.clone());
+            prop_assert_eq!(format!("{}/{version}{file}", path.id), &*text);
             prop_assert!(
                 text.split('/').all(|piece| !piece.is_empty() && !piece.starts_with('.')),
                 "{}",

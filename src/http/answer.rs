@@ -1,19 +1,24 @@
-//! The response to an artifact request: preconditions and ranges of RFC 9110, and the header
-//! fields. The edge and the service worker share it, so their responses are the same.
+//! The response to a request for an artifact or a document: preconditions and ranges of RFC 9110,
+//! and the header fields. The edge and the service worker share it, so their responses are the
+//! same.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use base64ct::{Base64, Encoding as _};
 use http::header::{
-    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_MATCH,
-    IF_NONE_MATCH, IF_RANGE, RANGE,
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, RANGE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
+use percent_encoding::percent_decode_str;
+use semver::Version;
 use serde_json::json;
 
 use crate::dag::cid::cid_text;
+use crate::dag::digest::Digest;
 use crate::http::range::{self, RangeRequest};
-use crate::trust::manifest::{Artifact, Manifest};
+use crate::http::{hub, precondition};
+use crate::trust::manifest::{Artifact, Manifest, is_filename, is_id};
 
 /// Version of the model.
 pub const X_MODEL_VERSION: HeaderName = HeaderName::from_static("x-model-version");
@@ -59,84 +64,110 @@ pub fn answer(
     artifact: &Artifact,
     freshness: Freshness,
 ) -> Response<Option<Range<u64>>> {
-    let tag = entity_tag(artifact);
-    let status = evaluate(method, fields, &tag, artifact.size);
-    let mut response = Response::new(None);
+    let served = Served {
+        tag: entity_tag(artifact),
+        size: artifact.size,
+        media_type: media_type(&artifact.filename),
+        freshness,
+    };
+    let mut response = served.answer(method, fields);
     let set = response.headers_mut();
-    set.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    set.insert(CACHE_CONTROL, HeaderValue::from_static(freshness.cache_control()));
-    // Every value below is ASCII: CIDs, digits, base64 and semantic versions.
-    let mut put = |name: HeaderName, value: &str| {
-        if let Ok(value) = HeaderValue::from_str(value) {
-            set.insert(name, value);
-        }
-    };
-    put(ETAG, &tag);
-    put(X_MODEL_VERSION, &manifest.version.to_string());
-    put(X_MODEL_CHECKSUM, &artifact.sha256.to_hex());
-    put(REPR_DIGEST, &format!("sha-256=:{}:", Base64::encode_string(&artifact.sha256.0)));
-    let (code, bytes) = match status {
-        Outcome::PreconditionFailed => (StatusCode::PRECONDITION_FAILED, None),
-        Outcome::NotModified => (StatusCode::NOT_MODIFIED, None),
-        Outcome::Range(RangeRequest::Unsatisfiable) => {
-            put(CONTENT_RANGE, &format!("bytes */{}", artifact.size));
-            (StatusCode::RANGE_NOT_SATISFIABLE, None)
-        }
-        Outcome::Range(RangeRequest::Bytes(bytes)) => {
-            put(
-                CONTENT_RANGE,
-                &format!("bytes {}-{}/{}", bytes.start, bytes.end - 1, artifact.size),
-            );
-            (StatusCode::PARTIAL_CONTENT, Some(bytes))
-        }
-        Outcome::Range(RangeRequest::Whole) => (StatusCode::OK, Some(0..artifact.size)),
-    };
-    if code.is_client_error() {
-        put(CACHE_CONTROL, "no-store");
-    }
-    if let Some(bytes) = &bytes {
-        put(CONTENT_TYPE, media_type(&artifact.filename));
-        put(CONTENT_LENGTH, &(bytes.end - bytes.start).to_string());
-    }
-    *response.status_mut() = code;
-    *response.body_mut() = bytes.filter(|_| method != Method::HEAD);
+    put(set, X_MODEL_CHECKSUM, &artifact.sha256.to_hex());
+    put(set, REPR_DIGEST, &format!("sha-256=:{}:", Base64::encode_string(&artifact.sha256.0)));
+    set.extend(model_fields(manifest));
     response
 }
 
-enum Outcome {
-    PreconditionFailed,
-    NotModified,
-    Range(RangeRequest),
+/// The same for a document that is in memory, such as a manifest, a leaf table or a list.
+#[must_use]
+pub fn document(
+    method: &Method,
+    fields: &HeaderMap,
+    media_type: &'static str,
+    freshness: Freshness,
+    body: &[u8],
+) -> Response<Option<Range<u64>>> {
+    let tag = format!("\"{}\"", Digest::of(body).to_hex());
+    Served { tag, size: body.len() as u64, media_type, freshness }.answer(method, fields)
 }
 
-/// Evaluates preconditions in the order of RFC 9110, section 13.2.2. Artifacts have no dates, so
-/// conditions with dates never match.
-fn evaluate(method: &Method, fields: &HeaderMap, tag: &str, size: u64) -> Outcome {
-    if fields.contains_key(IF_MATCH) && !lists(fields, &IF_MATCH, |listed| listed == tag) {
-        return Outcome::PreconditionFailed;
-    }
-    let weakly = |listed: &str| listed.strip_prefix("W/").unwrap_or(listed) == tag;
-    if lists(fields, &IF_NONE_MATCH, weakly) {
-        return Outcome::NotModified;
-    }
-    let range =
-        fields.get(RANGE).filter(|_| method == Method::GET).and_then(|range| range.to_str().ok());
-    let still_ours =
-        fields.get(IF_RANGE).is_none_or(|validator| validator.as_bytes() == tag.as_bytes());
-    match range {
-        Some(range) if still_ours => Outcome::Range(range::parse(range, size)),
-        _ => Outcome::Range(RangeRequest::Whole),
-    }
+/// The part of a document's body that a response sends. Documents are in memory.
+#[must_use]
+pub fn part(body: &[u8], bytes: Range<u64>) -> &[u8] {
+    let at = |position| usize::try_from(position).unwrap_or(usize::MAX);
+    body.get(at(bytes.start)..at(bytes.end)).unwrap_or_default()
 }
 
-/// Whether a field is `*` or lists an entity tag that `matches`. Tags of artifacts have no commas;
-/// tags of others may.
-pub(crate) fn lists(fields: &HeaderMap, name: &HeaderName, matches: impl Fn(&str) -> bool) -> bool {
+/// The fields of each response with a file of a model: its version.
+#[must_use]
+pub fn model_fields(manifest: &Manifest) -> HeaderMap {
+    let mut fields = HeaderMap::new();
+    put(&mut fields, X_MODEL_VERSION, &manifest.version.to_string());
+    if let Some(commit) = hub::commit(&manifest.version) {
+        put(&mut fields, hub::X_REPO_COMMIT, &commit);
+    }
     fields
-        .get_all(name)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .any(|value| value.trim() == "*" || value.split(',').any(|listed| matches(listed.trim())))
+}
+
+/// What a response depends on, besides the request.
+struct Served {
+    tag: String,
+    size: u64,
+    media_type: &'static str,
+    freshness: Freshness,
+}
+
+impl Served {
+    fn answer(&self, method: &Method, fields: &HeaderMap) -> Response<Option<Range<u64>>> {
+        let (status, bytes) = match precondition::refusal(fields, &self.tag) {
+            Some(status) => (status, None),
+            None => match self.range(method, fields) {
+                RangeRequest::Unsatisfiable => (StatusCode::RANGE_NOT_SATISFIABLE, None),
+                RangeRequest::Bytes(bytes) => (StatusCode::PARTIAL_CONTENT, Some(bytes)),
+                RangeRequest::Whole => (StatusCode::OK, Some(0..self.size)),
+            },
+        };
+        let mut response = Response::new(None);
+        let set = response.headers_mut();
+        set.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+        let kept =
+            if status.is_client_error() { "no-store" } else { self.freshness.cache_control() };
+        set.insert(CACHE_CONTROL, HeaderValue::from_static(kept));
+        put(set, ETAG, &self.tag);
+        if let Some(bytes) = &bytes {
+            put(set, CONTENT_TYPE, self.media_type);
+            put(set, CONTENT_LENGTH, &(bytes.end - bytes.start).to_string());
+        }
+        match (status, &bytes) {
+            (StatusCode::PARTIAL_CONTENT, Some(Range { start, end })) => {
+                put(set, CONTENT_RANGE, &format!("bytes {start}-{}/{}", end - 1, self.size));
+            }
+            (StatusCode::RANGE_NOT_SATISFIABLE, _) => {
+                put(set, CONTENT_RANGE, &format!("bytes */{}", self.size));
+            }
+            _ => {}
+        }
+        *response.status_mut() = status;
+        *response.body_mut() = bytes.filter(|_| method != Method::HEAD);
+        response
+    }
+
+    fn range(&self, method: &Method, fields: &HeaderMap) -> RangeRequest {
+        let range = fields.get(RANGE).and_then(|range| range.to_str().ok());
+        match range.filter(|_| method == Method::GET) {
+            Some(range) if precondition::allows_range(fields, &self.tag) => {
+                range::parse(range, self.size)
+            }
+            _ => RangeRequest::Whole,
+        }
+    }
+}
+
+/// Sets a field. All values are ASCII: CIDs, digits, base64 and semantic versions.
+fn put(fields: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        fields.insert(name, value);
+    }
 }
 
 /// The media type of a file, by its extension.
@@ -169,7 +200,7 @@ pub struct ModelPath {
     /// The model.
     pub id: String,
     /// The version, if the URL names one.
-    pub version: Option<semver::Version>,
+    pub version: Option<Version>,
     /// The resource of the model.
     pub resource: Resource,
 }
@@ -186,52 +217,47 @@ pub enum Resource {
 }
 
 impl ModelPath {
-    /// Parses `{id}/{file}`, `{id}/v{version}/{file}`, or a path of [`ModelPath::parse_hub`].
-    /// Percent-encoded paths are `None`: no name needs encoding.
+    /// Parses `{id}/{file}`, `{id}/v{version}/{file}`, or a path of [`ModelPath::parse_hub`]. Names
+    /// may be percent-encoded, which clients do to the plus sign of a version and to the slashes of
+    /// a file. The slash after the id may not.
     #[must_use]
     pub fn parse(path: &str) -> Option<Self> {
         if let Some(path) = Self::parse_hub(path) {
             return Some(path);
         }
         let (id, rest) = path.split_once('/')?;
+        let rest = decoded(rest)?;
         let versioned = rest.strip_prefix('v').and_then(|rest| rest.split_once('/'));
-        let (version, file) =
-            match versioned.map(|(version, file)| (semver::Version::parse(version), file)) {
-                Some((Ok(version), file)) => (Some(version), file),
-                _ => (None, rest),
-            };
-        Self::of(id, version, file)
+        let (version, file) = match versioned.map(|(version, file)| (Version::parse(version), file))
+        {
+            Some((Ok(version), file)) => (Some(version), file),
+            _ => (None, &*rest),
+        };
+        Self::of(&decoded(id)?, version, file)
     }
 
     /// Parses `{org}/{id}/resolve/{revision}/{file}`, the path of the Hugging Face hub. Any `org`
     /// is accepted. The hub's names may have capitals, which become the lower case of ids. The
-    /// revision is `main` or a version, with or without `v`.
+    /// revision is one of [`hub::Revision`].
     #[must_use]
     pub fn parse_hub(path: &str) -> Option<Self> {
         let mut parts = path.splitn(5, '/');
         let (org, id) = (parts.next()?, parts.next()?);
         parts.next().filter(|part| *part == "resolve")?;
-        let (revision, file) = (parts.next()?, parts.next()?);
-        let version = match revision {
-            "main" => None,
-            _ => Some(semver::Version::parse(revision.strip_prefix('v').unwrap_or(revision)).ok()?),
-        };
-        let known = crate::trust::manifest::is_id(&org.to_ascii_lowercase());
-        Self::of(&id.to_ascii_lowercase(), version, file).filter(|_| known)
+        let revision = hub::Revision::parse(&decoded(parts.next()?)?)?;
+        let file = decoded(parts.next()?)?;
+        let known = is_id(&decoded(org)?.to_ascii_lowercase());
+        Self::of(&decoded(id)?.to_ascii_lowercase(), revision.version(), &file).filter(|_| known)
     }
 
-    fn of(id: &str, version: Option<semver::Version>, file: &str) -> Option<Self> {
+    fn of(id: &str, version: Option<Version>, file: &str) -> Option<Self> {
         let resource = match file.strip_suffix(".leaves") {
             _ if file == "manifest.json" => Resource::Manifest,
-            Some(file) if crate::trust::manifest::is_filename(file) => {
-                Resource::LeafTable(file.to_owned())
-            }
-            None if crate::trust::manifest::is_filename(file) => {
-                Resource::Artifact(file.to_owned())
-            }
+            Some(file) if is_filename(file) => Resource::LeafTable(file.to_owned()),
+            None if is_filename(file) => Resource::Artifact(file.to_owned()),
             _ => return None,
         };
-        crate::trust::manifest::is_id(id).then(|| Self { id: id.to_owned(), version, resource })
+        is_id(id).then(|| Self { id: id.to_owned(), version, resource })
     }
 
     /// How long a response may be cached.
@@ -239,4 +265,11 @@ impl ModelPath {
     pub const fn freshness(&self) -> Freshness {
         if self.version.is_some() { Freshness::Immutable } else { Freshness::Latest }
     }
+}
+
+/// A part of a path without percent-encoding, once decoded: names have no percent sign. `None` if
+/// it is not UTF-8.
+#[must_use]
+pub fn decoded(part: &str) -> Option<Cow<'_, str>> {
+    percent_decode_str(part).decode_utf8().ok()
 }

@@ -9,14 +9,13 @@ use std::ops::Range;
 
 use cid::Cid;
 use http::header::{
-    CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_TYPE, ETAG,
-    IF_NONE_MATCH, VARY,
+    CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_TYPE, ETAG, VARY,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::dag::car::{Duplicates, Extent};
 use crate::dag::cid::{cid_text, parse_cid};
-use crate::http::answer::lists;
+use crate::http::precondition;
 
 /// Media type of a block.
 pub const RAW_TYPE: &str = "application/vnd.ipld.raw";
@@ -166,12 +165,11 @@ impl Asked {
         cid_text(&self.cid) == PROBE
     }
 
-    /// Whether the client already has the response: `If-None-Match` (RFC 9110, section 13.1.2).
+    /// The status of the response if the request's preconditions do not hold, such as when the
+    /// client already has it: see [`precondition::refusal`].
     #[must_use]
-    pub fn is_unchanged(&self, fields: &HeaderMap) -> bool {
-        let opaque = |tag: &str| tag.strip_prefix("W/").unwrap_or(tag).to_owned();
-        let ours = opaque(&self.entity_tag());
-        lists(fields, &IF_NONE_MATCH, |listed| opaque(listed) == ours)
+    pub fn refusal(&self, fields: &HeaderMap) -> Option<StatusCode> {
+        precondition::refusal(fields, &self.entity_tag())
     }
 
     /// The header fields of every response.

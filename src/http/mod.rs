@@ -4,7 +4,9 @@
 pub mod answer;
 pub mod gateway;
 pub mod gcs;
+pub mod hub;
 pub mod link;
 pub mod openai;
+pub mod precondition;
 pub mod range;
 pub mod registry;

@@ -30,7 +30,7 @@ impl Call<'_> {
         let headers = self.request.headers();
         let read = |name: &HeaderName| {
             let value = headers.get(name.as_str()).ok()??;
-            Some((name.clone(), HeaderValue::from_str(&value).ok()?))
+            Some((name.clone(), HeaderValue::from_bytes(value.as_bytes()).ok()?))
         };
         names.iter().filter_map(read).collect()
     }

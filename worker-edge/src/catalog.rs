@@ -1,7 +1,7 @@
 //! The memory of an isolate between requests: accepted manifests and leaf tables. No bytes of
 //! models, and no I/O objects of requests.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,13 +12,14 @@ use edge_net_core::dag::cid::cid_text;
 use edge_net_core::dag::verify::LeafTable;
 use edge_net_core::trust::manifest::{Artifact, Manifest};
 use edge_net_core::trust::signature::{Floor, Refusal, VerifiedManifest};
-use edge_net_driver::log;
 use edge_net_driver::lookup::{self, Accepted, Access, NoLeafTable, NoManifest, Places};
+use edge_net_driver::{host, log};
 use js_sys::Object;
 use semver::Version;
 
 use crate::config::Config;
 use crate::hit::Validity;
+use crate::memory::Memory;
 
 /// The signed manifests that are compiled into the worker.
 static BUNDLED: &[&str] = include!(concat!(env!("OUT_DIR"), "/bundled_manifests.rs"));
@@ -31,9 +32,24 @@ const MAX_DIGESTS: u64 = 512 << 10;
 const MAX_MANIFESTS: usize = 256;
 /// Maximum number of leaf tables fetched by one request for a block.
 const MAX_SEARCHED: usize = 8;
+/// How long a model that no source has is not looked up again, in milliseconds.
+const ABSENT: u64 = 10_000;
+/// How long a block that no model has is not searched again, in milliseconds.
+const UNHELD: u64 = 60_000;
+/// Maximum number of models, and of blocks, that are known to be nowhere.
+const MAX_ABSENT: usize = 4096;
+
+/// A model's id, and the requested version.
+type Name = (String, Option<Version>);
 
 thread_local! {
-    static MANIFESTS: RefCell<HashMap<(String, Option<Version>), Known>> = RefCell::default();
+    static MANIFESTS: RefCell<HashMap<Name, Known>> = RefCell::default();
+    /// Models that no source has, and why.
+    static NOWHERE: RefCell<Memory<Name, String, ABSENT, MAX_ABSENT>> = RefCell::default();
+    /// Blocks that no model has, and what [`LEARNED`] was then.
+    static HOLDERLESS: RefCell<Memory<Cid, u64, UNHELD, MAX_ABSENT>> = RefCell::default();
+    /// Number of manifests that were learned so far.
+    static LEARNED: Cell<u64> = const { Cell::new(0) };
     static TABLES: RefCell<HashMap<String, Tabled>> = RefCell::default();
     /// The bundled manifests that a pinned key signed: a production worker ignores the demo's.
     static BUNDLE: OnceCell<Vec<Rc<Accepted>>> = const { OnceCell::new() };
@@ -51,6 +67,39 @@ struct Known {
     validity: Validity,
 }
 
+/// What the isolate knows of a model without asking a source.
+pub enum Recalled {
+    /// Its manifest, which need not be looked up yet.
+    Manifest(Rc<Accepted>),
+    /// A short time ago, no source had it.
+    Nothing(NoManifest),
+    /// Nothing that is fresh.
+    Unknown,
+}
+
+/// Recalls a model.
+pub fn recall(id: &str, version: Option<&Version>) -> Recalled {
+    let key = (id.to_owned(), version.cloned());
+    let now = js_sys::Date::now();
+    let known = MANIFESTS.with_borrow(|known| {
+        let known = known.get(&key).filter(|known| version.is_some() || now < known.fresh_until);
+        known.map(|known| Rc::clone(&known.accepted))
+    });
+    if let Some(known) = known {
+        return Recalled::Manifest(known);
+    }
+    let absent = NOWHERE.with_borrow(|nowhere| nowhere.get(&key, host::now()));
+    absent.map_or(Recalled::Unknown, |reason| Recalled::Nothing(NoManifest::NotFound(reason)))
+}
+
+/// A manifest that was accepted before, however long ago, or is bundled.
+pub fn held(config: &Config, id: &str, version: Option<&Version>) -> Option<Rc<Accepted>> {
+    let key = (id.to_owned(), version.cloned());
+    MANIFESTS
+        .with_borrow(|known| known.get(&key).map(|known| Rc::clone(&known.accepted)))
+        .or_else(|| bundled(config, id, version))
+}
+
 /// The manifest of a model, from memory, the bucket, or the bundle, in this order.
 ///
 /// # Errors
@@ -60,17 +109,14 @@ pub async fn manifest(
     id: &str,
     version: Option<&Version>,
 ) -> Result<Rc<Accepted>, NoManifest> {
+    match recall(id, version) {
+        Recalled::Manifest(accepted) => return Ok(accepted),
+        Recalled::Nothing(absent) => return Err(absent),
+        Recalled::Unknown => {}
+    }
     let key = (id.to_owned(), version.cloned());
     let now = js_sys::Date::now();
-    let known = MANIFESTS.with_borrow(|known| {
-        known.get(&key).map(|known| (Rc::clone(&known.accepted), known.fresh_until))
-    });
-    if let Some((accepted, fresh_until)) = &known
-        && (version.is_some() || now < *fresh_until)
-    {
-        return Ok(Rc::clone(accepted));
-    }
-    let known = known.map(|(accepted, _)| accepted).or_else(|| bundled(config, id, version));
+    let known = held(config, id, version);
     let floor: Option<Floor> = known.as_ref().map(|known| known.manifest.floor());
     let found =
         lookup::manifest(&config.places(&Object::new()), &config.keys, id, version, floor.as_ref())
@@ -91,7 +137,12 @@ pub async fn manifest(
             log::warn("manifest-held").fact("model", id).fact("version", version).say(&error);
             known
         }
-        (Err(error), _) => return Err(error),
+        (Err(error), _) => {
+            if let NoManifest::NotFound(reason) = &error {
+                NOWHERE.with_borrow_mut(|nowhere| nowhere.keep(key, reason.clone(), host::now()));
+            }
+            return Err(error);
+        }
     };
     remember(key, &accepted, now);
     Ok(accepted)
@@ -103,10 +154,30 @@ pub fn introduce(accepted: &Rc<Accepted>) {
     remember(key, accepted, js_sys::Date::now());
 }
 
-fn remember(key: (String, Option<Version>), accepted: &Rc<Accepted>, now: f64) {
+/// Forgets which models are nowhere: one was published.
+pub fn forget_absent() {
+    NOWHERE.with_borrow_mut(Memory::forget);
+    HOLDERLESS.with_borrow_mut(Memory::forget);
+}
+
+/// Whether a search for the block `cid` found a short time ago that no model has it, and no
+/// manifest was learned since.
+pub fn is_nowhere(cid: &Cid) -> bool {
+    HOLDERLESS.with_borrow(|absent| absent.get(cid, host::now())) == Some(LEARNED.get())
+}
+
+/// Remembers that no model has the block `cid`.
+pub fn remember_nowhere(cid: Cid) {
+    HOLDERLESS.with_borrow_mut(|absent| absent.keep(cid, LEARNED.get(), host::now()));
+}
+
+fn remember(key: Name, accepted: &Rc<Accepted>, now: f64) {
     MANIFESTS.with_borrow_mut(|known| {
         if known.len() >= MAX_MANIFESTS {
             known.clear();
+        }
+        if known.get(&key).is_none_or(|known| known.accepted.text != accepted.text) {
+            LEARNED.set(LEARNED.get() + 1);
         }
         let fresh_until = now + FRESH;
         // A version never changes.

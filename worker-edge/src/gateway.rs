@@ -6,11 +6,12 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use cid::Cid;
 use edge_net_core::dag::blocks::{Blocks, Position};
 use edge_net_core::dag::car::{self, Car, Piece, Stretch};
 use edge_net_core::dag::cid::cid_text;
 use edge_net_core::http::gateway::{Asked, Format};
-use http::header::{ACCEPT, IF_NONE_MATCH};
+use http::header::{ACCEPT, IF_MATCH, IF_NONE_MATCH};
 use http::{HeaderMap, Method, StatusCode};
 use js_sys::{Object, Uint8Array};
 use wasm_bindgen::prelude::*;
@@ -25,11 +26,11 @@ use crate::part::{Body, NoPart, Part};
 use crate::segments::Segments;
 use crate::send::send;
 use crate::streams::{self, NotSent};
-use crate::{registry, reply, timing};
+use crate::{limit, registry, reply, timing};
 
 /// The response to a GET or HEAD of `path`, which is the part below `/ipfs/`.
 pub async fn answer(call: &Call<'_>, path: &str) -> worker::Result<web_sys::Response> {
-    let fields = call.headers(&[ACCEPT, IF_NONE_MATCH]);
+    let fields = call.headers(&[ACCEPT, IF_MATCH, IF_NONE_MATCH]);
     let accept = fields.get(ACCEPT).map(|accept| accept.to_str().unwrap_or_default());
     let asked = match Asked::read(path, call.url.query_pairs(), accept) {
         Ok(asked) => asked,
@@ -39,20 +40,19 @@ pub async fn answer(call: &Call<'_>, path: &str) -> worker::Result<web_sys::Resp
         return probe(call, &asked);
     }
     // First of all: a client that may not have a block must not learn that it is unchanged.
-    let mut held = catalog::at_hand(&call.config, &asked.cid);
-    // A query of the registry costs less than fetching leaf tables.
-    if held.is_none() && registry::introduce(call.env, &call.config, &asked.cid).await {
-        held = catalog::at_hand(&call.config, &asked.cid);
-    }
-    let held = match held {
+    let held = match catalog::at_hand(&call.config, &asked.cid) {
         Some(held) => held,
-        None => match catalog::search(&call.config, &asked.cid).await {
+        None => match find(call, &asked.cid).await? {
             Ok(held) => held,
-            Err(error) => return no_holder(&error),
+            Err(response) => return Ok(response),
         },
     };
-    if asked.is_unchanged(&fields) {
-        return reply::with_fields(StatusCode::NOT_MODIFIED, &asked.fields(), None);
+    match asked.refusal(&fields) {
+        None => {}
+        Some(StatusCode::NOT_MODIFIED) => {
+            return reply::with_fields(StatusCode::NOT_MODIFIED, &asked.fields(), None);
+        }
+        Some(status) => return reply::refused(status, &asked.fields(), path),
     }
     let blocks = match catalog::blocks(&call.config, &held).await {
         Ok(blocks) => blocks,
@@ -69,6 +69,33 @@ pub async fn answer(call: &Call<'_>, path: &str) -> worker::Result<web_sys::Resp
                 Err(refused) => return reply::problem(refused.status(), &refused.to_string()),
             };
             archive(call, &asked, held, &Arc::new(Car::new(blocks, at, &extent, duplicates))).await
+        }
+    }
+}
+
+/// The artifact of a block that is not at hand, or the response that there is none. Such requests
+/// count against the client's limit: CIDs have no end.
+async fn find(call: &Call<'_>, cid: &Cid) -> worker::Result<Result<Held, web_sys::Response>> {
+    if catalog::is_nowhere(cid) {
+        return no_holder(&NoHolder::Unknown(cid_text(cid))).map(Err);
+    }
+    if let Some(refusal) = limit::refusal(call, limit::LOOKUPS).await? {
+        return Ok(Err(refusal));
+    }
+    // A query of the registry costs less than fetching leaf tables.
+    let introduced = registry::introduce(call.env, &call.config, cid).await;
+    if let Ok(true) = introduced
+        && let Some(held) = catalog::at_hand(&call.config, cid)
+    {
+        return Ok(Ok(held));
+    }
+    match catalog::search(&call.config, cid).await {
+        Ok(held) => Ok(Ok(held)),
+        Err(error) => {
+            if matches!((&introduced, &error), (Ok(_), NoHolder::Unknown(_))) {
+                catalog::remember_nowhere(*cid);
+            }
+            no_holder(&error).map(Err)
         }
     }
 }

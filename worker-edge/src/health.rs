@@ -5,9 +5,8 @@ use edge_net_core::transfer::source::{Failure, Source, SourceKind};
 use edge_net_driver::lookup::Access as _;
 use edge_net_driver::{host, log};
 use futures::future::{join, join_all};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use js_sys::{Object, Uint8Array};
+use http::StatusCode;
+use js_sys::Object;
 use serde_json::{Value, json};
 use web_sys::AbortSignal;
 use worker::Env;
@@ -46,11 +45,7 @@ pub async fn answer(call: &Call<'_>) -> worker::Result<web_sys::Response> {
     let (status, word) = summary(&checks);
     let checks = checks.iter().map(Check::to_json).collect::<Value>();
     let body = json!({ "status": word, "checks": checks }).to_string();
-    let mut fields = HeaderMap::new();
-    fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    let body = (call.method != Method::HEAD).then(|| Uint8Array::from(body.as_bytes()));
-    reply::with_fields(status, &fields, body.as_deref())
+    reply::unkept(call, status, "application/json", body.as_bytes())
 }
 
 /// The status of the response, and the word for it in the body.
@@ -107,10 +102,7 @@ async fn ask(config: &Config, source: &Source) -> Result<(), Failure> {
     let url = config.credential.admit(source, url).await?;
     let response =
         host::get(&url, &[], &Object::new(), &AbortSignal::timeout_with_u32(TIMEOUT)).await?;
-    if let Some(body) = response.body() {
-        // Not awaited: the head is enough.
-        let _ = body.cancel();
-    }
+    host::discard(&response); // the head is enough
     match response.status() {
         200..=299 | 404 | 410 => Ok(()),
         status => Err(Failure::Status(status)),

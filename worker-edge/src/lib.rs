@@ -30,7 +30,8 @@ mod v1;
 
 use std::rc::Rc;
 
-use edge_net_core::http::answer::ModelPath;
+use edge_net_core::http::answer::{Freshness, ModelPath};
+use edge_net_core::http::hub;
 use edge_net_driver::{host, log};
 use http::{Method, StatusCode};
 use web_sys::Response;
@@ -90,6 +91,7 @@ async fn answer(call: &Call<'_>) -> worker::Result<Response> {
         Route::Api(below) => v1::answer(call, below).await,
         Route::Health => health::answer(call).await,
         Route::Ipfs(below) => gateway::answer(call, below).await,
+        Route::Hub(resource) => hub(call, &resource).await,
         Route::Model(path) => model(call, &path).await,
         Route::NotAModelFile => not_found(
             "this names no model file; use /models/{id}/{file} or /models/{id}/v{version}/{file}",
@@ -98,6 +100,23 @@ async fn answer(call: &Call<'_>) -> worker::Result<Response> {
             "there is nothing here; models are at /models/{id}/{file} and \
              /{org}/{id}/resolve/{revision}/{file}",
         ),
+    }
+}
+
+/// The response of the hub's API about a model. About a private one, the hub says nothing without a
+/// token.
+async fn hub(call: &Call<'_>, resource: &hub::Resource) -> worker::Result<Response> {
+    if call.config.private.contains(&resource.id) {
+        let detail = format!("{} is private; see /v1/models/{0}/download for links", resource.id);
+        return reply::problem(StatusCode::FORBIDDEN, &detail);
+    }
+    let version = resource.revision.clone().version();
+    match models::find(call, &resource.id, version.as_ref()).await? {
+        Ok(accepted) => {
+            let body = resource.answer(&accepted.manifest).to_string();
+            reply::document(call, Freshness::Latest, "application/json", body.as_bytes())
+        }
+        Err(response) => Ok(response),
     }
 }
 

@@ -17,6 +17,9 @@ const BINDING: &str = "API_LIMIT";
 /// Its `period` in `wrangler.toml`, in seconds, which the binding does not tell: a client that is
 /// silent for this long is admitted again.
 pub const PERIOD: u32 = 60;
+/// What requests count as that make this worker ask a source or the registry for something that it
+/// does not know. There may be no end of names that nobody published.
+pub const LOOKUPS: &str = "models that are not known here yet";
 
 #[wasm_bindgen]
 extern "C" {
@@ -28,11 +31,12 @@ extern "C" {
 
 /// The response to a client that exceeds the limit of `prefix`; `None` if the client is admitted.
 pub async fn refusal(call: &Call<'_>, prefix: &str) -> worker::Result<Option<web_sys::Response>> {
-    if admits(call, prefix).await? {
-        return Ok(None);
-    }
-    let detail = too_many(prefix);
-    reply::problem_with_retry(StatusCode::TOO_MANY_REQUESTS, &detail, PERIOD).map(Some)
+    if admits(call, prefix).await? { Ok(None) } else { refused(prefix).map(Some) }
+}
+
+/// The response to a client that exceeds the limit of `prefix`.
+pub fn refused(prefix: &str) -> worker::Result<web_sys::Response> {
+    reply::problem_with_retry(StatusCode::TOO_MANY_REQUESTS, &too_many(prefix), PERIOD)
 }
 
 /// Whether the client may send a request below `prefix` now.

@@ -1,24 +1,22 @@
-//! Answers of the database that are remembered for a minute. The clock is passed in, in
-//! milliseconds.
+//! Answers that are remembered for a while. The clock is passed in, in milliseconds.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 
-/// How long an answer is fresh, in milliseconds.
-const FRESH: u64 = 60_000;
-/// Maximum number of answers.
-const MAX_KEPT: usize = 64;
+/// Answers by question: each is fresh for `FRESH` milliseconds, and there are at most `MAX_KEPT`.
+pub struct Memory<K, V, const FRESH: u64 = 60_000, const MAX_KEPT: usize = 64>(
+    HashMap<K, (V, u64)>,
+);
 
-/// Answers by question.
-pub struct Memory<K, V>(HashMap<K, (V, u64)>);
-
-impl<K, V> Default for Memory<K, V> {
+impl<K, V, const FRESH: u64, const MAX_KEPT: usize> Default for Memory<K, V, FRESH, MAX_KEPT> {
     fn default() -> Self {
         Self(HashMap::new())
     }
 }
 
-impl<K: Hash + Eq, V: Clone> Memory<K, V> {
+impl<K: Hash + Eq, V: Clone, const FRESH: u64, const MAX_KEPT: usize>
+    Memory<K, V, FRESH, MAX_KEPT>
+{
     /// The answer, if it is fresh.
     pub fn get(&self, key: &K, now: u64) -> Option<V> {
         self.0.get(key).filter(|(_, until)| now < *until).map(|(value, _)| value.clone())
@@ -49,7 +47,7 @@ mod tests {
 
     #[test]
     fn answers_are_fresh_for_a_minute_and_then_a_last_resort() {
-        let mut memory = Memory::default();
+        let mut memory = Memory::<_, _>::default();
         memory.keep("demo", 1, 0);
         assert_eq!(memory.get(&"demo", 59_999), Some(1));
         assert_eq!(memory.get(&"demo", 60_000), None);
@@ -60,13 +58,14 @@ mod tests {
 
     #[test]
     fn the_number_of_answers_is_limited() {
-        let mut memory = Memory::default();
-        for key in 0..MAX_KEPT {
+        let mut memory = Memory::<_, _, 1000, 64>::default();
+        for key in 0..64 {
             memory.keep(key, (), 0);
         }
-        assert!(memory.get(&0, 0).is_some());
-        memory.keep(MAX_KEPT, (), 0);
+        assert!(memory.get(&0, 999).is_some());
+        memory.keep(64, (), 0);
         assert_eq!(memory.get(&0, 0), None);
-        assert_eq!(memory.get(&MAX_KEPT, 0), Some(()));
+        assert_eq!(memory.get(&64, 0), Some(()));
+        assert_eq!(memory.get(&64, 1000), None);
     }
 }

@@ -36,7 +36,7 @@ const MAX_KEPT_TEXT: usize = 64 << 10;
 const ONE_VERSION: &str = "SELECT manifest FROM versions WHERE model = ?1 AND version = ?2";
 
 thread_local! {
-    static MODELS: RefCell<Memory<Name, Rc<Accepted>>> = RefCell::default();
+    static MODELS: RefCell<Memory<Name, Found>> = RefCell::default();
     static PAGES: RefCell<Memory<String, Rc<Page>>> = RefCell::default();
 }
 
@@ -81,6 +81,7 @@ pub enum NotPublished {
 }
 
 /// The registry's answer about a model.
+#[derive(Clone)]
 pub enum Found {
     /// The manifest.
     Manifest(Rc<Accepted>),
@@ -113,16 +114,19 @@ pub async fn instead(
 
 /// Adds the model of the artifact with the CID `root` to the catalog, if the registry knows it.
 /// Returns whether it does.
-pub async fn introduce(env: &Env, config: &Config, root: &Cid) -> bool {
+///
+/// # Errors
+/// [`Unavailable`], which is logged.
+pub async fn introduce(env: &Env, config: &Config, root: &Cid) -> Result<bool, Unavailable> {
     match Registry::of(env).holder(config, &cid_text(root)).await {
         Ok(Some(accepted)) => {
             catalog::introduce(&accepted);
-            true
+            Ok(true)
         }
-        Ok(None) | Err(Unavailable::Unbound) => false,
+        Ok(None) | Err(Unavailable::Unbound) => Ok(false),
         Err(error) => {
-            log::warn("registry-failed").fact("cid", cid_text(root)).say(error);
-            false
+            log::warn("registry-failed").fact("cid", cid_text(root)).say(&error);
+            Err(error)
         }
     }
 }
@@ -170,7 +174,7 @@ impl Registry {
         }
         let key = (id.to_owned(), version.cloned());
         if let Some(known) = MODELS.with_borrow(|models| models.get(&key, host::now())) {
-            return Ok(Found::Manifest(known));
+            return Ok(known);
         }
         let statement = match version {
             None => self.bind(
@@ -181,20 +185,27 @@ impl Registry {
             Some(version) => self.bind(ONE_VERSION, &[id.into(), version.to_string().into()])?,
         };
         let rows: Vec<Row> = rows(&bounded(statement.all()).await?)?;
-        let text = match rows.into_iter().next() {
-            None => return Ok(Found::Nothing),
-            Some(Row { manifest: None }) => return Ok(Found::Yanked),
-            Some(Row { manifest: Some(text) }) => text,
+        let keep = |found: &Found| {
+            MODELS.with_borrow_mut(|kept| kept.keep(key, found.clone(), host::now()))
+        };
+        let text = match rows.into_iter().next().map(|row| row.manifest) {
+            Some(Some(text)) => text,
+            absent => {
+                let found = if absent.is_some() { Found::Yanked } else { Found::Nothing };
+                keep(&found);
+                return Ok(found);
+            }
         };
         let accepted = lookup::accept(text, &config.keys, id, version, None);
         let accepted = accepted.map_err(|refusal| {
             Unavailable::Failed(format!("its manifest of {id} is refused: {refusal}"))
         })?;
-        let accepted = Rc::new(accepted);
-        if accepted.text.len() <= MAX_KEPT_TEXT {
-            MODELS.with_borrow_mut(|models| models.keep(key, Rc::clone(&accepted), host::now()));
+        let is_small = accepted.text.len() <= MAX_KEPT_TEXT;
+        let found = Found::Manifest(Rc::new(accepted));
+        if is_small {
+            keep(&found);
         }
-        Ok(Found::Manifest(accepted))
+        Ok(found)
     }
 
     /// The manifest of a version that lists an artifact with the CID `root`.
@@ -224,14 +235,21 @@ impl Registry {
         }
     }
 
-    /// A page of the models that `filter` admits, without those that are `private`.
+    /// A page of the models that `filter` admits, without those that are `private`. It has those of
+    /// the `bundled` that the registry does not know.
     ///
     /// # Errors
     /// [`Unavailable`].
-    pub async fn list(&self, filter: &Filter, private: &[String]) -> Result<Rc<Page>, Unavailable> {
+    pub async fn list(
+        &self,
+        filter: &Filter,
+        private: &[String],
+        bundled: &[Summary],
+    ) -> Result<Rc<Page>, Unavailable> {
         // The same conditions as in Filter::admits.
         const LIST: &str = "
-            SELECT m.id, v.name, v.type, v.quantization, v.license, v.size, v.version, v.embeddings
+            SELECT m.id, v.name, v.type, v.quantization, v.license, v.size, v.version, v.embeddings,
+                   v.timestamp AS signed, v.key_id AS owner
             FROM models m JOIN versions v ON v.model = m.id AND v.version = m.newest
             WHERE (?1 IS NULL OR v.type = ?1)
               AND (?2 IS NULL OR lower(v.quantization) = lower(?2))
@@ -257,7 +275,13 @@ impl Registry {
                 (filter.limit.get() + 1).into(),
             ],
         )?;
-        match bounded(statement.all()).await.and_then(|found| rows(&found)) {
+        let ids: Vec<String> = bundled.iter().map(|model| model.id.clone()).collect();
+        let known = self.bind(
+            "SELECT id FROM models WHERE id IN (SELECT value FROM json_each(?1))",
+            &[json(&ids).into()],
+        )?;
+        let found = bounded(self.database()?.batch(vec![statement, known])).await;
+        match found.and_then(|found| listed(&found, bundled)) {
             Ok(models) => {
                 let page = Rc::new(filter.page(models));
                 PAGES.with_borrow_mut(|pages| pages.keep(key, Rc::clone(&page), host::now()));
@@ -312,6 +336,7 @@ impl Registry {
             if self.write(&publication, revision).await? {
                 MODELS.with_borrow_mut(Memory::forget);
                 PAGES.with_borrow_mut(Memory::forget);
+                catalog::forget_absent();
                 return Ok(publication);
             }
         }
@@ -441,6 +466,23 @@ impl Registry {
     fn bind(&self, query: &str, values: &[JsValue]) -> Result<D1PreparedStatement, Unavailable> {
         Ok(self.database()?.prepare(query).bind(values)?)
     }
+}
+
+/// The listed models, and those of the `bundled` that the registry does not know, in the order of
+/// their ids. The first result has the models, the second the bundled ones that it knows.
+fn listed(found: &[D1Result], bundled: &[Summary]) -> Result<Vec<Summary>, Unavailable> {
+    #[derive(Deserialize)]
+    struct Id {
+        id: String,
+    }
+    let [models, known] = found else {
+        return Err(Unavailable::Failed("it returned a wrong number of results".into()));
+    };
+    let (mut models, known) = (rows::<Summary>(models)?, rows::<Id>(known)?);
+    let is_known = |model: &&Summary| known.iter().any(|known| known.id == model.id);
+    models.extend(bundled.iter().filter(|model| !is_known(model)).cloned());
+    models.sort_by(|one, other| one.id.cmp(&other.id));
+    Ok(models)
 }
 
 /// A list for SQLite's `json_each`.

@@ -1,21 +1,27 @@
 //! Responses: the headers that all of them have, problems (RFC 9457), and small bodies.
 
-use edge_net_core::dag::digest::Digest;
 use edge_net_core::http::answer::{self, Freshness, PROBLEM_JSON};
+use edge_net_core::http::hub;
 use edge_net_driver::log;
 use edge_net_driver::lookup::NoManifest;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RETRY_AFTER};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::header::{
+    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH,
+    IF_RANGE, RANGE, RETRY_AFTER,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use js_sys::{Object, Uint8Array};
+use semver::Version;
 use web_sys::{Headers, Response, ResponseInit};
 
 use crate::call::Call;
 use crate::routes;
 
+/// Request headers that the response with a file or a document depends on.
+pub const CONDITIONS: [HeaderName; 4] = [RANGE, IF_RANGE, IF_MATCH, IF_NONE_MATCH];
 /// Response headers that a page on another origin may read.
 const EXPOSED: &str = "Accept-Ranges, Content-Length, Content-Range, ETag, Link, Location, \
-    Repr-Digest, Retry-After, Server-Timing, X-Ipfs-Path, X-Ipfs-Roots, X-Link-Expires, \
-    X-Model-Checksum, X-Model-Version";
+    Repr-Digest, Retry-After, Server-Timing, X-Error-Code, X-Ipfs-Path, X-Ipfs-Roots, \
+    X-Link-Expires, X-Model-Checksum, X-Model-Version, X-Repo-Commit";
 
 /// A response with `fields` and the headers that every response has.
 pub fn with_fields(
@@ -38,29 +44,51 @@ pub fn with_fields(
     Ok(Response::new_with_opt_buffer_source_and_init(body, &init)?)
 }
 
-/// A response with a body that is in memory.
-pub fn small(
+/// A response with a document, such as a manifest or a list: all of it, a part, or a problem if the
+/// request's preconditions do not hold.
+pub fn document(
     call: &Call<'_>,
     freshness: Freshness,
     media_type: &'static str,
     body: &[u8],
 ) -> worker::Result<Response> {
-    let tag = format!("\"{}\"", Digest::of(body).to_hex());
-    let unchanged = call
-        .headers(&[IF_NONE_MATCH])
-        .get(IF_NONE_MATCH)
-        .is_some_and(|listed| listed.to_str().is_ok_and(|listed| listed.contains(&tag)));
+    let conditions = call.headers(&CONDITIONS);
+    let (head, bytes) =
+        answer::document(&call.method, &conditions, media_type, freshness, body).into_parts();
+    if head.status.is_client_error() {
+        return refused(head.status, &head.headers, "this document");
+    }
+    let body = bytes.map(|bytes| Uint8Array::from(answer::part(body, bytes)));
+    with_fields(head.status, &head.headers, body.as_deref())
+}
+
+/// The problem that `what` does not meet the preconditions of a request, or has none of the range.
+pub fn refused(status: StatusCode, fields: &HeaderMap, what: &str) -> worker::Result<Response> {
+    let text = |name| fields.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let range = text(CONTENT_RANGE);
+    if status == StatusCode::RANGE_NOT_SATISFIABLE {
+        let size = range.trim_start_matches("bytes */");
+        let detail = format!("{what} has {size} bytes; the requested range has none of them");
+        let response = problem(status, &detail)?;
+        response.headers().set(CONTENT_RANGE.as_str(), range)?;
+        return Ok(response);
+    }
+    problem(status, &format!("the entity tag of {what} is {}", text(ETAG)))
+}
+
+/// A response that is not to be kept.
+pub fn unkept(
+    call: &Call<'_>,
+    status: StatusCode,
+    media_type: &'static str,
+    body: &[u8],
+) -> worker::Result<Response> {
     let mut fields = HeaderMap::new();
     fields.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
-    fields.insert(CACHE_CONTROL, HeaderValue::from_static(freshness.cache_control()));
-    if let Ok(tag) = HeaderValue::from_str(&tag) {
-        fields.insert(ETAG, tag);
-    }
-    match (unchanged, call.method == Method::HEAD) {
-        (true, _) => with_fields(StatusCode::NOT_MODIFIED, &fields, None),
-        (_, true) => with_fields(StatusCode::OK, &fields, None),
-        _ => with_fields(StatusCode::OK, &fields, Some(&Uint8Array::from(body))),
-    }
+    fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    fields.insert(CONTENT_LENGTH, body.len().into());
+    let body = (call.method != Method::HEAD).then(|| Uint8Array::from(body));
+    with_fields(status, &fields, body.as_deref())
 }
 
 /// Restricts a response to the client's own cache: only holders of a link may have it.
@@ -96,10 +124,20 @@ pub fn bad_gateway(detail: &str) -> worker::Result<Response> {
     problem_with_retry(StatusCode::BAD_GATEWAY, detail, 5)
 }
 
-/// The problem that there is no manifest.
-pub fn no_manifest(error: &NoManifest) -> worker::Result<Response> {
+/// The problem that something was not found; `what` is its code for clients of the hub.
+pub fn not_found(detail: &str, what: &'static str) -> worker::Result<Response> {
+    let response = problem(StatusCode::NOT_FOUND, detail)?;
+    response.headers().set(hub::X_ERROR_CODE.as_str(), what)?;
+    Ok(response)
+}
+
+/// The problem that there is no manifest of a model, or of a `version` of it.
+pub fn no_manifest(error: &NoManifest, version: Option<&Version>) -> worker::Result<Response> {
     match error {
-        NoManifest::NotFound(_) => problem(StatusCode::NOT_FOUND, &error.to_string()),
+        NoManifest::NotFound(_) => {
+            let what = if version.is_some() { hub::REVISION } else { hub::REPO };
+            not_found(&error.to_string(), what)
+        }
         NoManifest::Refused(_) | NoManifest::Older(_) | NoManifest::Unreachable(_) => {
             bad_gateway(&error.to_string())
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use edge_net_core::http::answer::Freshness;
 use edge_net_core::http::link::MAX_LIFETIME;
+use edge_net_core::http::openai;
 use edge_net_core::http::registry::{Filter, Release, Summary};
 use edge_net_core::transfer::source::{Failure, Source, SourceKind};
 use edge_net_core::trust::manifest::{MAX_MANIFEST_BYTES, is_id};
@@ -20,9 +21,9 @@ use serde_json::{Map, Value};
 
 use crate::call::Call;
 use crate::private::Link;
-use crate::registry::{Found, NotPublished, Page, Registry, Unavailable};
-use crate::reply::{no_manifest, small};
-use crate::routes::{MODELS, ModelResource, Resource};
+use crate::registry::{Found, NotPublished, Registry};
+use crate::reply::document;
+use crate::routes::{self, MODELS, ModelResource, Resource};
 use crate::{catalog, reply};
 
 /// The OpenAPI document: `openapi.json` and the schema of manifests (see `build.rs`).
@@ -33,13 +34,16 @@ const LIFETIME: Duration = Duration::from_hours(1);
 
 type Answer = worker::Result<web_sys::Response>;
 
+/// A header that OpenAI's clients send with each request. It chooses the form of a list.
+const OPENAI_CLIENT: &str = "X-Stainless-Lang";
+
 /// The response to a request for `path`, which is the part below `/v1/`.
 pub async fn answer(call: &Call<'_>, path: &str) -> Answer {
     match Resource::of(path) {
-        Some(Resource::OpenApi) => small(call, Freshness::Latest, JSON, OPENAPI.as_bytes()),
+        Some(Resource::OpenApi) => small(call, OPENAPI.as_bytes()),
         Some(Resource::Models) if call.method == Method::POST => publish(call).await,
         Some(Resource::Models) => list(call).await,
-        Some(Resource::Model(id, resource)) => model(call, id, resource).await,
+        Some(Resource::Model(id, resource)) => model(call, &id, resource).await,
         None => {
             reply::problem(StatusCode::NOT_FOUND, "there is nothing here; see /v1/openapi.json")
         }
@@ -47,7 +51,7 @@ pub async fn answer(call: &Call<'_>, path: &str) -> Answer {
 }
 
 /// The response about one model. If the model is private, the request needs the token.
-async fn model(call: &Call<'_>, id: &str, resource: ModelResource<'_>) -> Answer {
+async fn model(call: &Call<'_>, id: &str, resource: ModelResource) -> Answer {
     if !is_id(id) {
         return reply::problem(
             StatusCode::NOT_FOUND,
@@ -76,7 +80,7 @@ async fn model(call: &Call<'_>, id: &str, resource: ModelResource<'_>) -> Answer
     let is_private = link.is_some();
     let response = match resource {
         ModelResource::Download => return download(call, id, link).await,
-        ModelResource::Version(version) => match Version::parse(version) {
+        ModelResource::Version(version) => match Version::parse(&version) {
             Ok(version) => manifest(call, id, Some(&version)).await,
             Err(error) => reply::problem(
                 StatusCode::NOT_FOUND,
@@ -106,14 +110,21 @@ async fn list(call: &Call<'_>) -> Answer {
         Ok(filter) => filter,
         Err(error) => return reply::problem(StatusCode::BAD_REQUEST, &error.to_string()),
     };
-    let (page, from) = match Registry::of(call.env).list(&filter, &call.config.private.models).await
-    {
+    let (registry, private) = (Registry::of(call.env), &call.config.private.models);
+    let bundled = bundled(call, &filter);
+    let (page, from) = match registry.list(&filter, private, &bundled).await {
         Ok(page) => (page, "d1"),
-        Err(error) => (Rc::new(bundled(call, &filter, &error)), "bundle"),
+        Err(error) => {
+            log::warn("registry-failed")
+                .say(format!("{error}; the list has the bundled models only"));
+            (Rc::new(filter.page(bundled)), "bundle")
+        }
     };
     let (models, next) = &*page;
-    let response = small(call, Freshness::Latest, JSON, &json(models))?;
+    let body = if is_openai(call)? { json(&openai::models(models)) } else { json(models) };
+    let response = small(call, &body)?;
     let headers = response.headers();
+    headers.set("Vary", OPENAI_CLIENT)?;
     headers.set("Server-Timing", &format!("registry;desc={from}"))?;
     if let Some(next) = next {
         // RFC 8288.
@@ -125,16 +136,21 @@ async fn list(call: &Call<'_>) -> Answer {
     Ok(response)
 }
 
-/// The same of the bundled models, for when the registry has failed with `error`.
-fn bundled(call: &Call<'_>, filter: &Filter, error: &Unavailable) -> Page {
-    log::warn("registry-failed").say(format!("{error}; the list has the bundled models only"));
+/// The bundled models that a filter admits, in the order of their ids.
+fn bundled(call: &Call<'_>, filter: &Filter) -> Vec<Summary> {
     let manifests = catalog::all_bundled(&call.config);
     let public =
         manifests.iter().filter(|accepted| !call.config.private.contains(&accepted.manifest.id));
-    let wanted = public
+    public
         .map(|accepted| Summary::of(&accepted.manifest))
-        .filter(|summary| filter.admits(summary));
-    filter.page(wanted.take(usize::from(filter.limit.get()) + 1).collect())
+        .filter(|summary| filter.admits(summary))
+        .collect()
+}
+
+/// Whether the answer is to have the form of OpenAI's API: its clients ask for it, and so does the
+/// path.
+fn is_openai(call: &Call<'_>) -> worker::Result<bool> {
+    Ok(routes::is_openai(call.url.path()) || call.request.headers().has(OPENAI_CLIENT)?)
 }
 
 /// The manifest of a version, or of the newest: from the registry, or else from the sources.
@@ -162,9 +178,12 @@ async fn accepted(
 
 async fn manifest(call: &Call<'_>, id: &str, version: Option<&Version>) -> Answer {
     match accepted(call, id, version).await {
+        Ok(accepted) if routes::is_openai(call.url.path()) => {
+            small(call, &json(&openai::model(&Summary::of(&accepted.manifest))))
+        }
         // A version is signed again when it is yanked.
-        Ok(accepted) => small(call, Freshness::Latest, JSON, accepted.text.as_bytes()),
-        Err(error) => no_manifest(&error),
+        Ok(accepted) => small(call, accepted.text.as_bytes()),
+        Err(error) => reply::no_manifest(&error, version),
     }
 }
 
@@ -178,11 +197,11 @@ async fn versions(call: &Call<'_>, id: &str) -> Answer {
         Vec::new()
     });
     if !releases.is_empty() {
-        return small(call, Freshness::Latest, JSON, &json(&releases));
+        return small(call, &json(&releases));
     }
     match catalog::manifest(&call.config, id, None).await {
-        Ok(accepted) => small(call, Freshness::Latest, JSON, &json(&[release(&accepted.manifest)])),
-        Err(error) => no_manifest(&error),
+        Ok(accepted) => small(call, &json(&[release(&accepted.manifest)])),
+        Err(error) => reply::no_manifest(&error, None),
     }
 }
 
@@ -266,7 +285,7 @@ async fn download(call: &Call<'_>, id: &str, link: Option<Link>) -> Answer {
     }
     let accepted = match accepted(call, id, None).await {
         Ok(accepted) => accepted,
-        Err(error) => return no_manifest(&error),
+        Err(error) => return reply::no_manifest(&error, None),
     };
     let manifest = &accepted.manifest;
     let ours = Source::new(
@@ -295,12 +314,17 @@ async fn download(call: &Call<'_>, id: &str, link: Option<Link>) -> Answer {
     if let Some(url) = ours.manifest_url(id, Some(&manifest.version)) {
         put("signature", url);
     }
-    let response = small(call, Freshness::Latest, JSON, &json(&urls))?;
+    let response = small(call, &json(&urls))?;
     if let Some(link) = link {
         response.headers().set(CACHE_CONTROL.as_str(), "private, no-store")?;
         response.headers().set("X-Link-Expires", &link.expires.as_secs().to_string())?;
     }
     Ok(response)
+}
+
+/// The response with a document that may be a minute old.
+fn small(call: &Call<'_>, body: &[u8]) -> Answer {
+    document(call, Freshness::Latest, JSON, body)
 }
 
 fn json(value: &(impl Serialize + ?Sized)) -> Vec<u8> {

@@ -72,9 +72,20 @@ impl Responder {
             Err(error) => return Err(self.failed(&path, &error.to_string())),
         };
         let manifest = &accepted.manifest;
+        let method = if request.method() == "HEAD" { Method::HEAD } else { Method::GET };
+        let fields = fields_of(&request.headers()).unwrap_or_default();
+        let document = |media_type, body: &[u8]| {
+            let freshness = path.freshness();
+            let (mut head, bytes) =
+                semantics::document(&method, &fields, media_type, freshness, body).into_parts();
+            head.headers.extend(semantics::model_fields(manifest));
+            let body = bytes.map(|bytes| Uint8Array::from(semantics::part(body, bytes)));
+            let body = body.map_or(JsValue::NULL, JsValue::from);
+            respond(head.status, &head.headers, &body).map_err(thrown)
+        };
         let file = match &path.resource {
             Resource::Manifest => {
-                return small("application/json", accepted.text.as_bytes()).map_err(thrown);
+                return document("application/json", accepted.text.as_bytes());
             }
             Resource::Artifact(file) | Resource::LeafTable(file) => file,
         };
@@ -85,10 +96,8 @@ impl Responder {
         if let Resource::LeafTable(_) = path.resource {
             let known = self.artifacts.find(manifest, artifact).await;
             let known = known.map_err(|error| self.failed(&path, &error))?;
-            return small("application/octet-stream", &known.table.to_bytes()).map_err(thrown);
+            return document("application/octet-stream", &known.table.to_bytes());
         }
-        let method = if request.method() == "HEAD" { Method::HEAD } else { Method::GET };
-        let fields = fields_of(&request.headers()).unwrap_or_default();
         let (head, bytes) =
             semantics::answer(&method, &fields, manifest, artifact, path.freshness()).into_parts();
         let body = match bytes {
@@ -141,7 +150,7 @@ fn fields_of(headers: &Headers) -> Result<HeaderMap, JsValue> {
     let mut fields = HeaderMap::new();
     for name in [IF_MATCH, IF_NONE_MATCH, IF_RANGE, RANGE] {
         if let Some(value) = headers.get(name.as_str())?
-            && let Ok(value) = HeaderValue::from_str(&value)
+            && let Ok(value) = HeaderValue::from_bytes(value.as_bytes())
         {
             fields.insert(name, value);
         }
@@ -160,21 +169,9 @@ fn respond(status: StatusCode, fields: &HeaderMap, body: &JsValue) -> Result<Res
     Ok(AnyResponse::new(body, &init)?.into())
 }
 
-fn small(media_type: &'static str, body: &[u8]) -> Result<Response, JsValue> {
-    with_body(StatusCode::OK, media_type, body)
-}
-
 fn problem(status: StatusCode, detail: &str) -> Result<Response, String> {
-    with_body(status, PROBLEM_JSON, semantics::problem(status, detail).as_bytes())
-        .map_err(|error| message(&error))
-}
-
-fn with_body(
-    status: StatusCode,
-    media_type: &'static str,
-    body: &[u8],
-) -> Result<Response, JsValue> {
     let mut fields = HeaderMap::new();
-    fields.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
-    respond(status, &fields, &Uint8Array::from(body))
+    fields.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+    let body = Uint8Array::from(semantics::problem(status, detail).as_bytes());
+    respond(status, &fields, &body).map_err(|error| message(&error))
 }
