@@ -26,6 +26,9 @@ thread_local! {
     static OF_ISOLATE: Fills = Fills::new();
 }
 
+/// Renews a fill at the time that it is given.
+type Renewal = Box<dyn Fn(u64)>;
+
 /// The right to fill one segment.
 pub type Fill = Lease<String>;
 
@@ -78,7 +81,7 @@ impl Fills {
 /// The fills of one request. Its downloads renew them, and no others: a request that died must not
 /// be taken for one that works because another reads the same file.
 #[derive(Clone, Default)]
-pub struct OwnFills(Rc<RefCell<HashMap<String, Box<dyn Fn(u64)>>>>);
+pub struct OwnFills(Rc<RefCell<HashMap<String, Renewal>>>);
 
 impl OwnFills {
     /// Adds the fill of a segment.

@@ -186,7 +186,7 @@ impl Registry {
         };
         let rows: Vec<Row> = rows(&bounded(statement.all()).await?)?;
         let keep = |found: &Found| {
-            MODELS.with_borrow_mut(|kept| kept.keep(key, found.clone(), host::now()))
+            MODELS.with_borrow_mut(|kept| kept.keep(key, found.clone(), host::now()));
         };
         let text = match rows.into_iter().next().map(|row| row.manifest) {
             Some(Some(text)) => text,
