@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use http::StatusCode;
 
-use crate::dag::cid::cid_text;
+use crate::dag::cid::{RAW, cid_text, parse_cid};
+use crate::dag::digest::Digest;
 use crate::http::range::parse_content_range;
 use crate::trust::manifest::{Artifact, Manifest};
 
@@ -135,6 +136,16 @@ impl Failure {
 pub fn range_field(bytes: &Range<u64>, size: u64) -> Option<String> {
     (bytes.start != 0 || bytes.end != size)
         .then(|| format!("bytes={}-{}", bytes.start, bytes.end - 1))
+}
+
+/// The URL of a leaf as a raw block, at the gateway that has the artifact at `url`: for gateways that
+/// refuse ranges of large files with status 501. `None` for other sources, whose URLs do not end in
+/// a CID.
+#[must_use]
+pub fn leaf_url(url: &str, leaf: &Digest) -> Option<String> {
+    let (base, last) = url.rsplit_once('/')?;
+    parse_cid(last)?;
+    Some(format!("{base}/{}?format=raw", cid_text(&leaf.to_cid(RAW))))
 }
 
 /// Checks the head of the response to a request for `bytes` of an artifact of `size` bytes.

@@ -65,7 +65,7 @@ impl Bytes for HostBytes {
 }
 
 /// A length within a segment or a table: far below 4 GiB.
-fn small(n: u64) -> u32 {
+pub(crate) fn small(n: u64) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }
 

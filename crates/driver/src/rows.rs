@@ -6,13 +6,14 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use edge_net_core::dag::layout::SEGMENT_SIZE;
+use edge_net_core::dag::verify::Hashed;
 use edge_net_core::transfer::download::{Event, FetchId, SourceId};
 use edge_net_core::transfer::source::Failure;
 use js_sys::Uint8Array;
 use web_sys::AbortController;
 
 use crate::host::{self, ByteBody, HostBytes};
-use crate::session::{Fetched, Rest, SegmentStore, Session};
+use crate::session::{Fetched, REFUSES_RANGES, Rest, SegmentStore, Session};
 
 /// Counts the requests and the hashing of a session.
 pub trait Ledger: 'static {
@@ -61,12 +62,34 @@ impl<L> InRows<L> {
         Self { ledger, end, row: RefCell::new(None) }
     }
 
+    async fn hash(&self, body: HostBytes) -> Result<Hashed<HostBytes>, Failure>
+    where
+        L: Ledger,
+    {
+        let from = host::now();
+        let hashed = host::hash_leaves(body).await?;
+        self.ledger.hashed(host::now() - from);
+        Ok(hashed)
+    }
+
     /// The range to request for `bytes`: up to the end of the row, if a segment ends where they
     /// end.
     fn row_from(&self, bytes: &Range<u64>) -> Range<u64> {
         let whole = bytes.end.is_multiple_of(SEGMENT_SIZE);
         bytes.start..if whole { bytes.end.max(self.end) } else { bytes.end }
     }
+}
+
+/// Fetches from a source that refuses ranges.
+async fn leaf_by_leaf<L: Ledger>(
+    session: &Session<InRows<L>>,
+    fetch: FetchId,
+    source: SourceId,
+    bytes: &Range<u64>,
+) -> Result<Fetched, Failure> {
+    let this = session.store();
+    let body = session.leaf_by_leaf(fetch, source, bytes, || this.ledger.ask()).await?;
+    Ok((this.hash(body).await?, session.name(source)))
 }
 
 impl<L: Ledger> SegmentStore for InRows<L> {
@@ -86,6 +109,9 @@ impl<L: Ledger> SegmentStore for InRows<L> {
         rest: &Rest,
     ) -> Result<Fetched, Failure> {
         let this = session.store();
+        if session.refuses_ranges(source) {
+            return leaf_by_leaf(session, fetch, source, bytes).await;
+        }
         let open = this.row.take().filter(|row| {
             row.source == source && row.left.start == bytes.start && row.left.end >= bytes.end
         });
@@ -95,7 +121,10 @@ impl<L: Ledger> SegmentStore for InRows<L> {
         } else {
             this.ledger.ask()?;
             let left = this.row_from(bytes);
-            let response = session.ask(fetch, source, &left, rest).await?;
+            let response = match session.ask(fetch, source, &left, rest).await {
+                Err(REFUSES_RANGES) => return leaf_by_leaf(session, fetch, source, bytes).await,
+                response => response?,
+            };
             let controller = session
                 .under_way()
                 .borrow()
@@ -123,10 +152,7 @@ impl<L: Ledger> SegmentStore for InRows<L> {
             // Before anything is awaited: the machine may request the next segment already.
             this.row.replace(Some(row));
         }
-        let from = host::now();
-        let hashed = host::hash_leaves(body.into()).await?;
-        this.ledger.hashed(host::now() - from);
-        Ok((hashed, origin))
+        Ok((this.hash(body.into()).await?, origin))
     }
 
     fn left(&self) {

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use edge_net_core::dag::layout::LEAF_SIZE;
 use edge_net_core::dag::verify::{Hashed, LeafTable};
 use edge_net_core::time::Instant;
 use edge_net_core::transfer::download::{
@@ -17,9 +18,9 @@ use futures::StreamExt;
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use js_sys::{Object, Uint8Array};
 use wasm_bindgen_futures::spawn_local;
-use web_sys::{AbortController, Response};
+use web_sys::{AbortController, AbortSignal, Response};
 
-use crate::host::{self, HostBytes};
+use crate::host::{self, HostBytes, small};
 
 /// A store of verified segments. Its segments are verified again when they are loaded.
 #[allow(async_fn_in_trait)] // Nothing here leaves its thread.
@@ -66,6 +67,9 @@ pub struct Location {
     pub url: String,
 }
 
+/// The failure of a source that serves no ranges of this artifact, as gateways do above some size.
+pub(crate) const REFUSES_RANGES: Failure = Failure::Status(501);
+
 /// What a reader receives.
 type Delivery = Result<HostBytes, DownloadError>;
 
@@ -86,8 +90,10 @@ impl<S> fmt::Debug for Session<S> {
 
 struct Inner<S> {
     machine: RefCell<Download<HostBytes>>,
-    size: u64,
+    table: Arc<LeafTable>,
     locations: Vec<Location>,
+    /// Sources that refused a range, by their index: they are asked for single leaves.
+    by_leaf: RefCell<Vec<SourceId>>,
     init: Object,
     store: S,
     report: Box<dyn Fn(Report)>,
@@ -113,12 +119,12 @@ impl<S: SegmentStore> Session<S> {
         paces: &[Option<Pace>],
         report: impl Fn(Report) + 'static,
     ) -> Self {
-        let size = table.layout().size();
         let names = locations.iter().map(|location| location.name.clone()).collect();
         Self(Rc::new(Inner {
-            machine: RefCell::new(Download::new(table, names, config).knowing(paces)),
-            size,
+            machine: RefCell::new(Download::new(Arc::clone(&table), names, config).knowing(paces)),
+            table,
             locations,
+            by_leaf: RefCell::default(),
             init,
             store,
             report: Box::new(report),
@@ -248,11 +254,9 @@ impl<S: SegmentStore> Session<S> {
         bytes: &Range<u64>,
         rest: &Rest,
     ) -> Result<Response, Failure> {
-        let refused = |error| Failure::Unreachable(host::message(&error));
-        let controller = AbortController::new().map_err(refused)?;
-        let signal = controller.signal();
-        self.0.under_way.borrow_mut().push((fetch, controller));
-        let range = range_field(bytes, self.0.size);
+        let signal = self.begin(fetch)?;
+        let size = self.0.table.layout().size();
+        let range = range_field(bytes, size);
         let fields: Vec<(&str, &str)> =
             range.iter().map(|range| ("Range", range.as_str())).collect();
         let response =
@@ -260,11 +264,67 @@ impl<S: SegmentStore> Session<S> {
                 .await?;
         rest.set(host::retry_after(&response));
         let content_range = host::field(&response, "Content-Range");
-        let checked = check_head(response.status(), content_range.as_deref(), bytes, self.0.size);
+        let checked = check_head(response.status(), content_range.as_deref(), bytes, size);
         if checked.is_err() {
             host::discard(&response);
         }
+        if checked == Err(REFUSES_RANGES) {
+            self.0.by_leaf.borrow_mut().push(source);
+        }
         checked.map(|()| response)
+    }
+
+    /// Notes a fetch as under way; returns the signal that ends it.
+    fn begin(&self, fetch: FetchId) -> Result<AbortSignal, Failure> {
+        let refused = |error| Failure::Unreachable(host::message(&error));
+        take(&self.0.under_way, fetch);
+        let controller = AbortController::new().map_err(refused)?;
+        let signal = controller.signal();
+        self.0.under_way.borrow_mut().push((fetch, controller));
+        Ok(signal)
+    }
+
+    /// Whether a source refused a range, and is asked for single leaves.
+    pub(crate) fn refuses_ranges(&self, source: SourceId) -> bool {
+        self.0.by_leaf.borrow().contains(&source)
+    }
+
+    /// Fetches leaves one after the other, as raw blocks of a gateway. `ask` is called before each
+    /// request.
+    pub(crate) async fn leaf_by_leaf(
+        &self,
+        fetch: FetchId,
+        source: SourceId,
+        bytes: &Range<u64>,
+        ask: impl Fn() -> Result<(), Failure>,
+    ) -> Result<HostBytes, Failure> {
+        let signal = self.begin(fetch)?;
+        let digests = self.0.table.digests();
+        let all = Uint8Array::new_with_length(small(bytes.end - bytes.start));
+        let mut at = bytes.start;
+        while at < bytes.end {
+            let digest = usize::try_from(at / LEAF_SIZE).ok().and_then(|leaf| digests.get(leaf));
+            let url = &self.0.locations[source.index()].url;
+            let url = digest.and_then(|leaf| source::leaf_url(url, leaf)).ok_or(REFUSES_RANGES)?;
+            ask()?;
+            let response = host::get(&url, &[], &self.0.init, &signal).await?;
+            if response.status() != 200 {
+                host::discard(&response);
+                return Err(Failure::Status(response.status()));
+            }
+            let done = at - bytes.start;
+            let progressed = |got| self.step(Event::Progressed { fetch, bytes: done + got });
+            let length = LEAF_SIZE.min(bytes.end - at);
+            let body = host::read_exactly(&response, length, progressed).await?;
+            all.set(&body, small(done));
+            at += length;
+        }
+        Ok(all.into())
+    }
+
+    /// The name of a source.
+    pub(crate) fn name(&self, source: SourceId) -> String {
+        self.0.locations[source.index()].name.clone()
     }
 
     /// The origin of a response's bytes.
@@ -281,7 +341,18 @@ impl<S: SegmentStore> Session<S> {
         quick: bool,
         rest: &Rest,
     ) -> Result<Fetched, Failure> {
-        let response = self.ask(fetch, source, bytes, rest).await?;
+        let response = if self.refuses_ranges(source) {
+            Err(REFUSES_RANGES)
+        } else {
+            self.ask(fetch, source, bytes, rest).await
+        };
+        let response = match response {
+            Err(REFUSES_RANGES) => {
+                let body = self.leaf_by_leaf(fetch, source, bytes, || Ok(())).await?;
+                return Ok((host::hash_leaves(body).await?, self.name(source)));
+            }
+            response => response?,
+        };
         // The response's head marks the source's latency.
         self.step(Event::Progressed { fetch, bytes: 0 });
         let want = bytes.end - bytes.start;
