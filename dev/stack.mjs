@@ -387,7 +387,7 @@ async function main() {
     const stack = await startStack({ ...portsAsked(), log: console.log, signal: end.signal });
     try {
       console.log('publishing the demo model');
-      await stack.publish();
+      await stack.publish({ ...DEMO, registry: stack.urls.edge });
       const { edge, gcs, ipfs, page } = stack.urls;
       console.log(`\nedge  ${edge}\ngcs   ${gcs}\nipfs  ${ipfs}\n\n  ${page}\n`);
       if (!end.signal.aborted) await once(end.signal, 'abort');

@@ -56,6 +56,13 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGKILL']) {
     assert.equal((await fetch(page)).status, 200);
     const { edge } = await (await fetch(new URL('dev.json', page))).json();
     assert.equal((await fetch(`${edge}/models/minilm-l6-v2-q8/config.json`)).status, 200);
+    const listed = await fetch(`${edge}/v1/models`);
+    assert.match(listed.headers.get('server-timing'), /registry;desc=d1/);
+    assert.deepEqual(
+      (await listed.json()).map(({ id }) => id),
+      ['minilm-l6-v2-q8'],
+    );
+    assert.equal((await fetch(`${edge}/v1/models/minilm-l6-v2-q8/versions`)).status, 200);
 
     const started = descendants(make.pid);
     assert.ok(started.length >= 4, 'stack, bucket, wrangler and workerd are there');
