@@ -175,9 +175,10 @@ step_browsers() {
   local tool missing=()
   command -v chromium >/dev/null || missing+=(chromium)
   command -v firefox-esr firefox >/dev/null || missing+=(firefox-esr)
-  for tool in openssl jq curl; do
+  for tool in openssl jq curl wget; do
     command -v "$tool" >/dev/null || missing+=("$tool")
   done
+  command -v aria2c >/dev/null || missing+=(aria2)
   [ ${#missing[@]} = 0 ] || apt "${missing[@]}"
 }
 
