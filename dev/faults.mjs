@@ -24,6 +24,8 @@ const MODES = {
   html: '200 with a web page, as a captive portal answers',
   'ignore-range': '200 with the whole artifact where a range was asked for',
   'lie-range': 'Content-Range names a range that is one byte off',
+  'slip-range': 'Content-Range is written as bytes=…, as an old server does',
+  'no-range': '501 where a range was asked for, as gateways answer for large files',
   truncate: 'the body ends half way and looks complete',
   cut: 'the connection is lost half way through the body',
   slow: 'the body arrives at `rate` bytes a second; 0 is never',
@@ -67,6 +69,7 @@ export function faultyProxy(target, extra = {}) {
         })
         .end();
     if (mode === 'error') return refuse(503, {});
+    if (mode === 'no-range' && request.headers.range) return refuse(501, {});
     if (mode === 'limit' && odd) return refuse(429, { 'retry-after': '1' });
     if (mode === 'redirect') return refuse(302, { location: request.url });
     if (mode === 'html') {
@@ -170,6 +173,8 @@ function pass(answer, mode, state, extra, response) {
     const shift = first > 0 ? -1 : 1;
     headers['content-range'] = `bytes ${first + shift}-${last + shift}/${size}`;
   }
+  if (mode === 'slip-range' && first !== undefined)
+    headers['content-range'] = `bytes=${first}-${last}/${size}`;
   if (mode === 'truncate') delete headers['content-length'];
 
   const stages = [answer];

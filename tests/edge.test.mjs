@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { DEMO, startStack } from '../dev/stack.mjs';
 import { BUCKET_FAULTS, publishSmall, putObject, resign, setFault, sha256 } from './publisher.mjs';
 import { SEED, anyRange, random } from './ranges.mjs';
@@ -112,6 +113,90 @@ describe('the edge', () => {
     });
   }
 
+  test('HEAD has the fields of GET', async () => {
+    const id = 'minilm-l6-v2-q8';
+    for (const path of [
+      model,
+      `/models/${id}/manifest.json`,
+      `/models/${id}/v1.1.0/manifest.json`,
+      `${model}.leaves`,
+      `/Somebody/${id}/resolve/main/config.json`,
+      `/api/models/somebody/${id}/tree/main`,
+      '/v1/models',
+      '/openai/v1/models',
+      `/v1/models/${id}`,
+      `/v1/models/${id}/versions`,
+      `/v1/models/${id}/download`,
+      '/v1/openapi.json',
+      '/healthz',
+      `/ipfs/${CID}?format=raw`,
+    ]) {
+      const [head, whole] = [await get(path, {}, 'HEAD'), await get(path)];
+      const fields = ({ headers }) =>
+        Object.fromEntries(
+          [...headers].filter(
+            ([name]) =>
+              !['date', 'server-timing', 'connection', 'keep-alive'].includes(name) &&
+              !(path === '/healthz' && name === 'content-length'),
+          ),
+        );
+      assert.equal(head.status, 200, path);
+      assert.deepEqual(fields(head), fields(whole), path);
+      assert.equal(whole.headers.get('content-length'), String(whole.body.length), path);
+      assert.ok(head.headers.has('content-length'), path);
+      assert.equal(head.body.length, 0, path);
+    }
+  });
+
+  test('documents have preconditions and ranges as files have', async () => {
+    for (const path of [`/models/minilm-l6-v2-q8/manifest.json`, `${model}.leaves`, '/v1/models']) {
+      const { headers, body } = await get(path);
+      const tag = headers.get('etag');
+      const status = async (fields) => (await get(path, fields)).status;
+      assert.equal(await status({ 'if-none-match': `"a,b", W/${tag}` }), 304, path);
+      assert.equal(await status({ 'if-none-match': `"a,${tag.slice(1)}` }), 200, path);
+      assert.equal(await status({ 'if-match': '"other"' }), 412, path);
+      assert.equal(await status({ 'if-match': `"a,b", ${tag}` }), 200, path);
+      assert.equal(await status({ range: `bytes=${body.length}-` }), 416, path);
+      const part = await get(path, { range: 'bytes=3-6', 'if-range': tag });
+      assert.equal(part.status, 206, path);
+      assert.ok(part.body.equals(body.subarray(3, 7)), path);
+    }
+    const block = `/ipfs/${CID}?format=raw`;
+    assert.equal((await get(block, { 'if-none-match': `"a,b", "${CID}.raw"` })).status, 304);
+    assert.equal((await get(block, { 'if-match': '"other"' })).status, 412);
+  });
+
+  test('names may be percent-encoded', async () => {
+    for (const path of [
+      '/models/minilm-l6-v2-q8/1_Pooling%2Fconfig.json',
+      '/models/minilm-l6-v2-q8/v1%2E1.0/1_Pooling%2fconfig%2Ejson',
+      '/models/minilm%2Dl6-v2-q8/1_Pooling/config.json',
+      '/somebody/minilm-l6-v2-q8/resolve/v1%2E1%2E0/1_Pooling%2Fconfig.json',
+    ]) {
+      const { status, headers } = await get(path);
+      assert.equal(status, 200, path);
+      assert.equal(headers.get('x-model-version'), '1.1.0', path);
+    }
+    const version = await get('/v1/models/minilm-l6-v2-q8/versions/1%2E1.0');
+    assert.equal(JSON.parse(version.body).version, '1.1.0');
+  });
+
+  test('a model that no source has is looked up once', async () => {
+    await setFault(stack.urls.gcsFault, {
+      mode: 'slow',
+      rate: Number.MAX_SAFE_INTEGER,
+      match: 'nobodys',
+    });
+    for (let i = 0; i < 5; i++) {
+      for (const path of ['model.onnx', 'config.json', 'manifest.json'])
+        assert.equal((await get(`/models/nobodys/${path}`)).status, 404);
+    }
+    const { hits } = await (await fetch(stack.urls.gcsFault)).json();
+    await setFault(stack.urls.gcsFault, { mode: 'none' });
+    assert.equal(hits, 1);
+  });
+
   test('HEAD', async () => {
     const { status, headers, body } = await get(model, {}, 'HEAD');
     assert.equal(status, 200);
@@ -126,7 +211,9 @@ describe('the edge', () => {
       'OPTIONS',
     );
     assert.equal(status, 204);
-    assert.match(headers.get('access-control-allow-headers'), /Range/);
+    const allowed = headers.get('access-control-allow-headers').split(', ');
+    for (const field of ['Range', 'baggage', 'sentry-trace', 'traceparent', 'tracestate'])
+      assert.ok(allowed.includes(field), field);
   });
 
   test('the manifest and the leaf table', async () => {
@@ -186,6 +273,37 @@ describe('the edge', () => {
         assert.equal(sha256(whole.body), sha256(MODEL));
       });
     }
+
+    test('a body that is not wanted is cancelled', async () => {
+      await setFault(stack.urls.gcsFault, { mode: 'ignore-range', match: 'model\\.onnx$' });
+      assert.equal((await get(model, { range: 'bytes=4194304-4194305' })).status, 206);
+      const state = async () => (await fetch(stack.urls.gcsFault)).json();
+      for (let i = 0; (await state()).open > 0; i++) {
+        assert.ok(i < 50, 'the bucket still sends');
+        await sleep(100);
+      }
+      const { hits, sent } = await state();
+      assert.equal(hits, 1);
+      assert.ok(sent < MODEL.length, `${sent} of ${MODEL.length}`);
+    });
+
+    test('a malformed Content-Range costs the source nothing: the leaves decide', async () => {
+      await setFault(stack.urls.gcsFault, { mode: 'slip-range', match: 'model\\.onnx$' });
+      const { status, headers, body } = await get(model, { range: 'bytes=4194304-8388607' });
+      assert.equal(status, 206);
+      assert.ok(body.equals(MODEL.subarray(4_194_304, 8_388_608)));
+      assert.match(headers.get('server-timing'), /origin;desc="gcs"/);
+    });
+
+    test('a gateway that refuses ranges is asked for the leaves', async () => {
+      await setFault(stack.urls.gcsFault, { mode: 'error', match: 'model\\.onnx$' });
+      await setFault(stack.urls.ipfsFault, { mode: 'no-range', match: '^/ipfs/' });
+      const { status, headers, body } = await get(model, { range: 'bytes=-300000' });
+      assert.equal(status, 206);
+      assert.ok(body.equals(MODEL.subarray(-300_000)));
+      assert.match(headers.get('server-timing'), /origin;desc="ipfs"/);
+      await setFault(stack.urls.ipfsFault, { mode: 'none' });
+    });
 
     test('both sources wrong: 502 and no bytes', async () => {
       for (const url of [stack.urls.gcsFault, stack.urls.ipfsFault])

@@ -115,7 +115,17 @@ describe('embeddings at the edge', () => {
 
   before(async () => {
     // Without the segment cache, requests to the bucket count the loads of a model.
-    stack = await startStack({ vars: { SEGMENT_CACHE: 'off' } });
+    stack = await startStack({
+      vars: {
+        SEGMENT_CACHE: 'off',
+        PRIVATE_MODELS: 'secret',
+        LINK_TOKEN: 'the-token',
+        LINK_KEYS: JSON.stringify({
+          current: 'k',
+          keys: { k: Buffer.alloc(32, 7).toString('base64') },
+        }),
+      },
+    });
     await stack.publish();
     client = new OpenAI({ baseURL: `${stack.urls.edge}/v1`, apiKey: 'none', maxRetries: 0 });
   });
@@ -252,6 +262,41 @@ describe('embeddings at the edge', () => {
     );
   });
 
+  test('a private model embeds for who has the token or a link', async () => {
+    await publishChanged(stack, 'secret');
+    const authorization = 'Bearer the-token';
+    const ask = (headers, query = '') =>
+      fetch(`${stack.urls.edge}/v1/embeddings${query}`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json', ...headers },
+        body: JSON.stringify({ model: 'secret', input: 'text' }),
+      });
+    const isRefused = async (headers, query) => {
+      const answer = await ask(headers, query);
+      assert.equal(answer.status, 403);
+      const { error } = await answer.json();
+      assert.deepEqual([error.param, error.code], ['model', 'model_not_allowed']);
+      assert.match(error.message, /secret is private: send Authorization/);
+    };
+    await isRefused({});
+    await isRefused({ 'x-model-links': '{}' });
+    assert.equal((await ask({ authorization })).status, 200);
+    // Loaded, it is as private as before.
+    await isRefused({});
+    await isRefused({ authorization: 'Bearer none' });
+    await isRefused({ 'x-model-links': '{"secret":"expires=9"}' });
+    const download = `${stack.urls.edge}/v1/models/secret/download`;
+    const { model } = await (await fetch(download, { headers: { authorization } })).json();
+    assert.equal((await ask({}, new URL(model).search)).status, 200);
+    await isRefused({}, new URL(model).search.replace(/.$/, ''));
+  });
+
+  test('null is as if not given', async () => {
+    const [expected] = await embeddingsOf({ input: TEXTS[0] });
+    const nulls = { encoding_format: null, dimensions: null, user: null };
+    assert.deepEqual(await embeddingsOf({ input: TEXTS[0], ...nulls }), [expected]);
+  });
+
   for (const [what, body, status, detail, members] of [
     ['no JSON', '{', 400, /not JSON/, { param: null, type: 'invalid_request_error' }],
     ['no model', { input: 'text' }, 400, /model is missing/, { param: 'model' }],
@@ -261,7 +306,7 @@ describe('embeddings at the edge', () => {
       'texts and tokens',
       { model: DEMO.id, input: ['text', 1] },
       400,
-      /input must be/,
+      /input 1: it must be a string/,
       { param: 'input' },
     ],
     [
@@ -290,6 +335,20 @@ describe('embeddings at the edge', () => {
       { model: DEMO.id, input: Array.from({ length: 257 }, () => 1000) },
       400,
       /257 tokens.*at most 256/,
+      { param: 'input' },
+    ],
+    [
+      'tokens of another tokenizer', // " the is of" by OpenAI's
+      { model: DEMO.id, input: [[101, 7592, 102], [279, 374, 315]] },
+      400,
+      /input 1: .*token 279 \("\[unused274\]"\).*another tokenizer; send the text/,
+      { param: 'input' },
+    ],
+    [
+      'an empty text among others',
+      { model: DEMO.id, input: ['a', 'b', ''] },
+      400,
+      /input 2: it must be a string/,
       { param: 'input' },
     ],
     [

@@ -1,6 +1,7 @@
 // The edge as its operator sees it: health, limits, log.
 
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import http from 'node:http';
@@ -8,6 +9,9 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { stripVTControlCharacters } from 'node:util';
+import { CID } from 'multiformats/cid';
+import * as raw from 'multiformats/codecs/raw';
+import { create as digestOf } from 'multiformats/hashes/digest';
 import { DEMO, startStack } from '../dev/stack.mjs';
 import { publishSmall, putObject, resign, setFault } from './publisher.mjs';
 
@@ -27,6 +31,10 @@ async function loggedBy(stack, wanted) {
   }
   assert.fail('it was not logged');
 }
+
+/** The CID of a text as a leaf. */
+const leafOf = (text) =>
+  `${CID.createV1(raw.code, digestOf(0x12, createHash('sha256').update(text).digest()))}`;
 
 describe('the edge in operation', () => {
   /** @type {Awaited<ReturnType<typeof startStack>>} */
@@ -153,6 +161,24 @@ describe('the edge in operation', () => {
         assert.equal((await ask(`/models/${DEMO.id}/config.json`, '198.51.100.3')).status, 200);
       }
     });
+  });
+
+  test('random names are limited by address; what is known is still served', async () => {
+    const ask = (path, client) =>
+      fetch(`${stack.urls.edge}${path}`, { headers: { 'cf-connecting-ip': client } });
+    let number = 0;
+    for (const path of [
+      () => `/models/random-${number++}/model.onnx`,
+      () => `/models/${DEMO.id}/v8.${number++}.0/model.onnx`,
+      () => `/somebody/random-${number++}/resolve/main/model.onnx`,
+      () => `/ipfs/${leafOf(`random ${number++}`)}?format=raw`,
+    ]) {
+      const client = `198.51.100.1${number}`;
+      const statuses = [];
+      for (let i = 0; i < 2 * LIMIT + 1; i++) statuses.push((await ask(path(), client)).status);
+      assert.deepEqual([...new Set(statuses)].sort(), [404, 429], `${path()}: ${statuses}`);
+      assert.equal((await ask(`/models/${DEMO.id}/config.json`, client)).status, 200);
+    }
   });
 
   describe('the log', () => {

@@ -135,6 +135,11 @@ describe('the registry', () => {
     assert.equal((await json('?q=regret'))[0].version, '1.0.0');
   });
 
+  test('a bundled model is listed until the registry knows it', async () => {
+    const [listed] = await json('?q=minilm');
+    assert.deepEqual([listed.id, listed.embeddings], [DEMO.id, true]);
+  });
+
   test('pagination and filters', async () => {
     for (const id of ['page-a', 'page-b', 'page-c']) await publish({ id, version: '1.0.0' });
     const seen = [];
@@ -160,7 +165,7 @@ describe('the registry', () => {
     assert.equal((await send(quantized)).status, 201);
     for (const [query, expected] of [
       ['?type=vision', ['sight']],
-      ['?license=apache-2.0', ['sight']],
+      ['?license=apache-2.0', [DEMO.id, 'sight']],
       ['?quantization=int4', ['small']],
       ['?q=%25%20of%20_S', ['sight']],
       ['?q=page-a&type=vision', []],
