@@ -41,6 +41,10 @@ const ARTIFACTS =
   String.raw`^/(?!storage/|upload/|api/|v1/)` +
   String.raw`(?!.*(?:manifest\.json|\.leaves)(?:$|\?))(?!.*[?&]format=)`;
 
+/** The status with which a mode refuses a request, if it does. */
+const refusal = (mode, { headers }) =>
+  ({ error: 503, 'no-range': headers.range && 501 })[mode];
+
 /**
  * A request listener for `node:http` that forwards all requests to `target`.
  * @param {string} target origin, such as `http://127.0.0.1:4443`
@@ -68,8 +72,7 @@ export function faultyProxy(target, extra = {}) {
           ...fields,
         })
         .end();
-    if (mode === 'error') return refuse(503, {});
-    if (mode === 'no-range' && request.headers.range) return refuse(501, {});
+    if (refusal(mode, request)) return refuse(refusal(mode, request), {});
     if (mode === 'limit' && odd) return refuse(429, { 'retry-after': '1' });
     if (mode === 'redirect') return refuse(302, { location: request.url });
     if (mode === 'html') {

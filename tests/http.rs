@@ -3,9 +3,10 @@
 use edge_net_core::dag::cid::{RAW, cid_text};
 use edge_net_core::dag::digest::Digest;
 use edge_net_core::http::answer::{
-    Freshness, ModelPath, Resource, answer, decoded, document, entity_tag, media_type, problem,
+    Freshness, ModelPath, Resource, answer, document, entity_tag, media_type, problem,
 };
 use edge_net_core::http::hub::{self, Form, Revision, commit};
+use edge_net_core::http::path::decoded;
 use edge_net_core::trust::manifest::Manifest;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use proptest::prelude::*;

@@ -2,7 +2,6 @@
 //! and the header fields. The edge and the service worker share it, so their responses are the
 //! same.
 
-use std::borrow::Cow;
 use std::ops::Range;
 
 use base64ct::{Base64, Encoding as _};
@@ -10,12 +9,12 @@ use http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, RANGE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
-use percent_encoding::percent_decode_str;
 use semver::Version;
 use serde_json::json;
 
 use crate::dag::cid::cid_text;
 use crate::dag::digest::Digest;
+use crate::http::path::decoded;
 use crate::http::range::{self, RangeRequest};
 use crate::http::{hub, precondition};
 use crate::trust::manifest::{Artifact, Manifest, is_filename, is_id};
@@ -265,11 +264,4 @@ impl ModelPath {
     pub const fn freshness(&self) -> Freshness {
         if self.version.is_some() { Freshness::Immutable } else { Freshness::Latest }
     }
-}
-
-/// A part of a path without percent-encoding, once decoded: names have no percent sign. `None` if
-/// it is not UTF-8.
-#[must_use]
-pub fn decoded(part: &str) -> Option<Cow<'_, str>> {
-    percent_decode_str(part).decode_utf8().ok()
 }

@@ -1,5 +1,5 @@
-//! What clients of the Hugging Face hub need besides files: revisions, and its API's answers about a
-//! model.
+//! What clients of the Hugging Face hub need besides files: revisions, and its API's answers about
+//! a model.
 //!
 //! A hub keeps models in git, and its clients name what they downloaded by the commit. Here a
 //! version is what never changes, so the commit of a version is its text, in hexadecimal and filled
@@ -10,6 +10,7 @@ use http::HeaderName;
 use semver::Version;
 use serde_json::{Value, json};
 
+use crate::http::path::decoded;
 use crate::trust::manifest::{Artifact, Manifest};
 
 /// The commit of a response.
@@ -109,7 +110,7 @@ impl Resource {
     /// `tree/{revision}`.
     #[must_use]
     pub fn parse(path: &str) -> Option<Self> {
-        let parts = path.split('/').map(super::answer::decoded).collect::<Option<Vec<_>>>()?;
+        let parts = path.split('/').map(decoded).collect::<Option<Vec<_>>>()?;
         let (repo, form, revision) = match parts.as_slice() {
             [repo @ .., form, revision] if matches!(&**form, "revision" | "tree") => {
                 let form = if form == "tree" { Form::Tree } else { Form::Info };

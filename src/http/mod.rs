@@ -7,6 +7,7 @@ pub mod gcs;
 pub mod hub;
 pub mod link;
 pub mod openai;
+pub mod path;
 pub mod precondition;
 pub mod range;
 pub mod registry;

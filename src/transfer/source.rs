@@ -138,9 +138,9 @@ pub fn range_field(bytes: &Range<u64>, size: u64) -> Option<String> {
         .then(|| format!("bytes={}-{}", bytes.start, bytes.end - 1))
 }
 
-/// The URL of a leaf as a raw block, at the gateway that has the artifact at `url`: for gateways that
-/// refuse ranges of large files with status 501. `None` for other sources, whose URLs do not end in
-/// a CID.
+/// The URL of a leaf as a raw block, at the gateway that has the artifact at `url`: for gateways
+/// that refuse ranges of large files with status 501. `None` for other sources, whose URLs do not
+/// end in a CID.
 #[must_use]
 pub fn leaf_url(url: &str, leaf: &Digest) -> Option<String> {
     let (base, last) = url.rsplit_once('/')?;

@@ -1,8 +1,9 @@
 //! The routing table: which handler serves a path, which methods it allows, and which paths are
 //! rate limited.
 
-use edge_net_core::http::answer::{ModelPath, decoded};
+use edge_net_core::http::answer::ModelPath;
 use edge_net_core::http::hub;
+use edge_net_core::http::path::decoded;
 use http::Method;
 
 /// Path of the embeddings endpoint.

@@ -207,8 +207,8 @@ impl Inner {
     }
 }
 
-/// The query of a link to the files of a private model, which the edge gave to a client that may use
-/// it; `None` if the model is not private.
+/// The query of a link to the files of a private model, which the edge gave to a client that may
+/// use it; `None` if the model is not private.
 fn link(request: &web_sys::Request, id: &str) -> Result<Option<String>, Problem> {
     let links = request.headers().get(LINKS).ok().flatten().unwrap_or_default();
     let links: Map<String, Value> = serde_json::from_str(&links).unwrap_or_default();

@@ -35,8 +35,8 @@ pub enum InputError {
     },
     /// The input has a token that the model's tokenizer never makes.
     #[error(
-        "the input has the token {token} ({text:?}), which this model's tokenizer makes of no text: \
-         the tokens are from another tokenizer; send the text instead"
+        "the input has the token {token} ({text:?}), which this model's tokenizer makes of no \
+         text: the tokens are from another tokenizer; send the text instead"
     )]
     Foreign {
         /// The token.
