@@ -97,7 +97,7 @@ fn status(rejection: Result<Publication, Rejection>) -> StatusCode {
 }
 
 #[test]
-fn versions_go_up_and_never_come_twice() {
+fn signing_times_go_up_and_versions_never_come_twice() {
     let mut registry = Registry::default();
     let first = by_a("1.0.0", 0, json!({}));
     let publication = registry.offer(&first).unwrap();
@@ -109,10 +109,6 @@ fn versions_go_up_and_never_come_twice() {
     assert!(matches!(registry.offer(&first), Err(Rejection::Replay { .. })));
     registry.offer(&by_a("1.1.0", 1, json!({}))).unwrap();
     assert_eq!(status(registry.offer(&first)), StatusCode::CONFLICT);
-    assert!(
-        matches!(registry.offer(&by_a("1.0.5", 2, json!({}))), Err(Rejection::Older { .. })),
-        "a lower version"
-    );
     assert!(
         matches!(registry.offer(&by_a("1.2.0", 0, json!({}))), Err(Rejection::Older { .. })),
         "an earlier time"
@@ -154,7 +150,72 @@ fn a_version_is_yanked_by_signing_it_again_and_offered_again_so_too() {
         registry.offer(&by_a("2.0.0", 4, json!({}))).unwrap().newest,
         Some(Version::new(2, 0, 0))
     );
-    assert!(matches!(registry.offer(&by_a("1.5.0", 5, json!({}))), Err(Rejection::Older { .. })));
+}
+
+#[test]
+fn a_hotfix_of_an_older_line_does_not_become_the_newest() {
+    let mut registry = Registry::default();
+    for (minute, (version, newest)) in [
+        ("1.0.0", "1.0.0"),
+        ("1.1.0", "1.1.0"),
+        ("1.0.1", "1.1.0"),
+        ("2.0.0", "2.0.0"),
+        ("1.1.1", "2.0.0"),
+        ("1.5.0", "2.0.0"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let minute = u32::try_from(minute).unwrap();
+        let publication = registry.offer(&by_a(version, minute, json!({}))).unwrap();
+        assert!(publication.new, "{version}");
+        assert_eq!(registry.newest, Some(newest.parse().unwrap()), "{version}");
+    }
+    let early = registry.offer(&by_a("1.0.2", 0, json!({}))).unwrap_err();
+    assert!(matches!(early, Rejection::Older { .. }), "signed before others: {early}");
+}
+
+#[test]
+fn a_prerelease_is_the_newest_only_while_there_is_no_release() {
+    let mut registry = Registry::default();
+    let mut minute = 0;
+    let mut offer = |version: &str, more: Value| {
+        minute += 1;
+        registry.offer(&by_a(version, minute, more)).unwrap();
+        registry.newest.clone().map(|newest| newest.to_string())
+    };
+    let newest = |version: &str| Some(version.to_owned());
+    assert_eq!(offer("1.0.0-rc.1", json!({})), newest("1.0.0-rc.1"));
+    assert_eq!(offer("1.0.0-rc.2", json!({})), newest("1.0.0-rc.2"));
+    assert_eq!(offer("0.9.0", json!({})), newest("0.9.0"));
+    assert_eq!(offer("2.0.0-rc.1", json!({})), newest("0.9.0"));
+    assert_eq!(offer("0.9.0", json!({ "yanked": true })), newest("2.0.0-rc.1"));
+    assert_eq!(offer("0.9.0", json!({})), newest("0.9.0"));
+}
+
+/// A publisher yanks by one command, and signs again with another expiry by another.
+#[test]
+fn yanking_and_another_expiry_do_not_undo_each_other() {
+    let mut registry = Registry::default();
+    registry.offer(&by_a("1.0.0", 0, json!({}))).unwrap();
+    registry.offer(&by_a("1.1.0", 1, json!({}))).unwrap();
+    let expiry = |year: u32| json!({ "expires": format!("{year}-01-01T00:00:00Z") });
+    let yank = json!({ "yanked": true });
+    assert!(registry.offer(&by_a("1.1.0", 2, yank.clone())).unwrap().yanked);
+    let renewed = registry.offer(&by_a("1.1.0", 3, expiry(2100))).unwrap();
+    assert!(renewed.yanked, "another expiry alone does not offer it again");
+    assert_eq!(registry.newest, Some(Version::new(1, 0, 0)));
+    let renewed = registry.offer(&by_a("1.1.0", 4, expiry(2200))).unwrap();
+    assert!(renewed.yanked);
+    // What undoes it: to say so, or nothing else.
+    let mut offered = expiry(2300);
+    offered["yanked"] = false.into();
+    assert!(!registry.offer(&by_a("1.1.0", 5, offered)).unwrap().yanked);
+    let mut yanked = expiry(2300);
+    yanked["yanked"] = true.into();
+    assert!(registry.offer(&by_a("1.1.0", 6, yanked)).unwrap().yanked);
+    assert!(!registry.offer(&by_a("1.1.0", 7, expiry(2300))).unwrap().yanked);
+    assert_eq!(registry.newest, Some(Version::new(1, 1, 0)));
 }
 
 #[test]

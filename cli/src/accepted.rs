@@ -5,10 +5,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
-use edge_net_core::time::UnixTime;
-use edge_net_core::trust::signature::{Floor, VerifiedManifest};
-use semver::Version;
-use serde_json::{Value, json};
+use edge_net_core::trust::signature::Floor;
 
 use crate::config::{ConfigError, state_directory};
 use crate::files::{FileError, of_file, replace};
@@ -60,11 +57,11 @@ impl AcceptedVersions {
             Err(error) => return Err(of_file(&path)(error).into()),
         };
         // An invalid record is an error: whoever damaged it may want it to be ignored.
-        floor(&text).map(Some).ok_or(AcceptedError::Invalid(path))
+        Floor::from_json(&text).map(Some).ok_or(AcceptedError::Invalid(path))
     }
 
-    /// Updates the record of a model after a manifest was accepted. Nothing in a record ever goes
-    /// down.
+    /// Updates the record of a model after a manifest was accepted: `floor` is the new record,
+    /// `before` the old one.
     ///
     /// # Errors
     /// [`AcceptedError::File`].
@@ -72,33 +69,13 @@ impl AcceptedVersions {
         &self,
         id: &str,
         before: Option<&Floor>,
-        manifest: &VerifiedManifest,
+        floor: Option<&Floor>,
     ) -> Result<(), AcceptedError> {
-        let mut floor = manifest.floor();
-        if let Some(before) = before {
-            floor.version = floor.version.max(before.version.clone());
-            floor.timestamp = floor.timestamp.max(before.timestamp);
-            let replaced = manifest.floor().replaced;
-            let lost = before.replaced.iter().filter(|key| !replaced.contains(key));
-            floor.replaced.extend(lost.cloned());
+        match floor {
+            Some(floor) if before != Some(floor) => {
+                Ok(replace(&self.path(id), floor.to_json().to_string().as_bytes())?)
+            }
+            _ => Ok(()),
         }
-        if before == Some(&floor) {
-            return Ok(());
-        }
-        let Floor { version, timestamp, replaced } = floor;
-        let (version, timestamp) = (version.to_string(), timestamp.as_millis());
-        let record = json!({ "version": version, "timestamp": timestamp, "replaced": replaced });
-        Ok(replace(&self.path(id), record.to_string().as_bytes())?)
     }
-}
-
-/// Parses a record.
-fn floor(text: &str) -> Option<Floor> {
-    let value: Value = serde_json::from_str(text).ok()?;
-    let replaced = value["replaced"].as_array()?.iter().map(|key| key.as_str().map(str::to_owned));
-    Some(Floor {
-        version: Version::parse(value["version"].as_str()?).ok()?,
-        timestamp: UnixTime::from_millis(value["timestamp"].as_u64()?),
-        replaced: replaced.collect::<Option<_>>()?,
-    })
 }

@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use edge_net_core::time::UnixTime;
 use edge_net_core::transfer::eviction::{Kept, victims};
 use edge_net_core::trust::manifest::is_id;
+use edge_net_core::trust::newest::rank;
 use indicatif::DecimalBytes;
 use semver::Version;
 
@@ -131,7 +132,7 @@ impl Cache {
                 && entry.id == id
                 && version.is_none_or(|version| *version == entry.version)
         });
-        Ok(entries.pop())
+        Ok(entries.into_iter().max_by(|a, b| rank(&a.version).cmp(&rank(&b.version))))
     }
 
     /// Removes the least recently used versions until `need` bytes fit into the limit. The folder

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use clap::Args;
-use edge_net_core::trust::manifest::is_id;
+use edge_net_core::trust::manifest::{ManifestError, is_id, signable};
 use semver::Version;
 use serde_json::{Map, Value};
 
@@ -179,8 +179,10 @@ impl Description {
 fn described(path: &Path) -> Result<Map<String, Value>, DescriptionError> {
     let text = fs::read_to_string(path).map_err(of_file(path))?;
     let invalid = |problem: String| DescriptionError::Invalid { path: path.to_owned(), problem };
-    let members: Map<String, Value> = serde_json::from_str(&text)
-        .map_err(|error| invalid(format!("not a JSON object: {error}")))?;
+    let members = signable(&text).map_err(|error| match error {
+        ManifestError::NotJson(error) => invalid(format!("not a JSON object: {error}")),
+        inexact => invalid(inexact.to_string()),
+    })?;
     match members.keys().find(|name| RESERVED.contains(&name.as_str())) {
         Some(name) => Err(invalid(format!("{name} is not allowed here; options and files set it"))),
         None => Ok(members),

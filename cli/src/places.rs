@@ -6,18 +6,16 @@ use std::time::{Duration, SystemTime};
 
 use edge_net_core::dag::verify::LeafTable;
 use edge_net_core::dag::walk::Walk;
+use edge_net_core::transfer::lookup::{
+    self, Lookup, MAX_BLOCK_BYTES, MAX_TABLE_BYTES, Reason, Reasons, Step,
+};
 use edge_net_core::transfer::source::{Failure, Source, SourceKind};
 use edge_net_core::trust::manifest::{Artifact, MAX_MANIFEST_BYTES, Manifest};
-use edge_net_core::trust::signature::{Floor, PinnedKeys, Refusal, VerifiedManifest};
+use edge_net_core::trust::signature::Refusal;
 use semver::Version;
 use ureq::Agent;
 
 use crate::config::Settings;
-
-/// The largest leaf table that is read, in bytes: that of an artifact of 256 GiB.
-const MAX_TABLE_BYTES: u64 = 32 << 20;
-/// The largest dag-pb block that is read, in bytes; 174 links take about 9 KiB.
-const MAX_BLOCK_BYTES: u64 = 64 << 10;
 
 /// No source gave a valid document.
 #[derive(Debug, thiserror::Error)]
@@ -131,39 +129,6 @@ impl Place {
     }
 }
 
-/// A verified manifest, and the text that was signed.
-#[derive(Clone)]
-pub struct Accepted {
-    /// The manifest.
-    pub manifest: VerifiedManifest,
-    /// Its JSON, as received.
-    pub text: String,
-}
-
-impl Accepted {
-    /// Verifies `text` as the manifest of `id`. With a `version`, the manifest must be of that one;
-    /// without, it must not be expired and not be older than `floor`.
-    ///
-    /// # Errors
-    /// [`Refusal`].
-    pub fn verify(
-        text: String,
-        keys: &PinnedKeys,
-        id: &str,
-        version: Option<&Version>,
-        floor: Option<&Floor>,
-    ) -> Result<Self, Refusal> {
-        let manifest = VerifiedManifest::verify(&text, keys)?.about(id, version)?;
-        // A version that is asked for by name may be old.
-        let manifest = if version.is_none() {
-            manifest.not_before(floor)?.not_expired(SystemTime::now().into())?
-        } else {
-            manifest
-        };
-        Ok(Self { manifest, text })
-    }
-}
-
 impl Places {
     /// Returns the sources of one kind, or all, in the order in which they are asked.
     pub fn of(&self, kind: Option<SourceKind>) -> impl Iterator<Item = &Place> {
@@ -173,33 +138,23 @@ impl Places {
     /// Asks one source after the other until `ask` succeeds. Sources with a temporary failure are
     /// asked again after a pause. `ask` returns `None` for a source that cannot have the document.
     fn first<T>(&self, ask: impl Fn(&Place) -> Option<Result<T, Reason>>) -> Result<T, Reasons> {
-        let mut asked: Vec<&Place> = self.places.iter().collect();
-        let mut reasons = Vec::new();
-        let mut pause = Duration::from_millis(250);
-        for round in 0..=self.retries {
-            if round > 0 {
-                sleep(pause);
-                pause = (pause * 2).min(Duration::from_secs(4));
-            }
-            let mut again = Vec::new();
-            for place in asked {
-                match ask(place) {
-                    None => {}
-                    Some(Ok(found)) => return Ok(found),
-                    Some(Err(Reason::Failed(failure)))
-                        if !failure.is_final() && round < self.retries =>
-                    {
-                        again.push(place);
-                    }
-                    Some(Err(reason)) => reasons.push((place.source.base.clone(), reason)),
+        let names = self.places.iter().map(|place| place.source.base.clone());
+        let mut lookup = Lookup::new(names, self.retries);
+        while let Some(step) = lookup.step() {
+            let at = match step {
+                Step::Ask(at) => at,
+                Step::Pause(pause) => {
+                    sleep(pause);
+                    continue;
                 }
-            }
-            asked = again;
-            if asked.is_empty() {
-                break;
+            };
+            match ask(&self.places[at]) {
+                None => {}
+                Some(Ok(found)) => return Ok(found),
+                Some(Err(reason)) => lookup.failed(at, reason),
             }
         }
-        Err(Reasons(reasons))
+        Err(lookup.reasons())
     }
 
     /// Fetches the manifest of a model: the first one that `accept` accepts.
@@ -239,10 +194,8 @@ impl Places {
         let table = self.first(|place| {
             Some(match place.source.leaf_table_url(manifest, artifact) {
                 Some(url) => {
-                    place.get(&url, MAX_TABLE_BYTES).map_err(Reason::Failed).and_then(|table| {
-                        LeafTable::verify(&table, artifact.size, &artifact.cid)
-                            .map_err(|error| Reason::Invalid(error.to_string()))
-                    })
+                    let sent = place.get(&url, MAX_TABLE_BYTES).map_err(Reason::Failed);
+                    sent.and_then(|table| lookup::sent_table(&table, artifact))
                 }
                 None => walk(place, artifact),
             })
@@ -256,7 +209,6 @@ impl Places {
 
 /// Reads the leaf digests from the blocks of the DAG.
 fn walk(place: &Place, artifact: &Artifact) -> Result<LeafTable, Reason> {
-    let wrong = |error: String| Reason::Invalid(error);
     let mut walk = Walk::new(artifact.cid, artifact.layout());
     while !walk.wanted().is_empty() {
         let block = |cid| {
@@ -265,51 +217,7 @@ fn walk(place: &Place, artifact: &Artifact) -> Result<LeafTable, Reason> {
         };
         let blocks: Vec<Vec<u8>> =
             walk.wanted().iter().map(block).collect::<Result<_, _>>().map_err(Reason::Failed)?;
-        walk.descend(&blocks).map_err(|error| wrong(error.to_string()))?;
+        walk.descend(&blocks).map_err(|error| Reason::Invalid(error.to_string()))?;
     }
-    let leaves = walk
-        .leaves()
-        .ok_or_else(|| wrong("the DAG has leaves with a hash other than SHA-256".into()))?;
-    LeafTable::from_digests(leaves, artifact.size, &artifact.cid)
-        .map_err(|error| wrong(error.to_string()))
-}
-
-/// The failure of one source.
-#[derive(Debug, thiserror::Error)]
-pub enum Reason {
-    /// The request failed.
-    #[error(transparent)]
-    Failed(Failure),
-    /// The manifest is refused.
-    #[error(transparent)]
-    Refused(Refusal),
-    /// The leaf table or a block is invalid.
-    #[error("{0}")]
-    Invalid(String),
-}
-
-/// The failure of each source, by its base URL.
-#[derive(Debug)]
-pub struct Reasons(Vec<(String, Reason)>);
-
-impl Reasons {
-    /// Returns whether at least one source was asked, and all said that the document does not
-    /// exist.
-    pub fn is_not_found(&self) -> bool {
-        let absent = |reason: &Reason| matches!(reason, Reason::Failed(Failure::Status(404 | 410)));
-        !self.0.is_empty() && self.0.iter().all(|(_, reason)| absent(reason))
-    }
-
-    /// Returns whether all requests failed, so that no source gave any document.
-    pub fn is_unreachable(&self) -> bool {
-        !self.is_not_found() && self.0.iter().all(|(_, reason)| matches!(reason, Reason::Failed(_)))
-    }
-}
-
-impl std::fmt::Display for Reasons {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let reasons: Vec<String> =
-            self.0.iter().map(|(place, reason)| format!("{place}: {reason}")).collect();
-        f.write_str(&reasons.join("; "))
-    }
+    lookup::walked_table(&walk, artifact)
 }

@@ -2,9 +2,14 @@
 //!
 //! A publisher publishes a manifest by sending it: the signature is the credential. A model belongs
 //! to the key that published it first, or to a key that replaced that one
-//! ([`crate::trust::signature`]), as long as that key is pinned. Versions increase, never change,
-//! and are never reused. A version that is signed again with `"yanked": true` is no longer the
-//! newest version, but still served by name.
+//! ([`crate::trust::signature`]), as long as that key is pinned. Signing times increase. Versions
+//! never change and are never reused; a version lower than the newest may be published, as a hotfix
+//! of an older line is. [`crate::trust::newest`] says which version is the newest.
+//!
+//! A version that is signed again with `"yanked": true` is no longer the newest version, but still
+//! served by name. Signed again with `"yanked": false`, or with nothing changed but the absence of
+//! `yanked`, it is offered again. Signed again with another expiry or other endorsements, and
+//! without `yanked`, it stays what it was.
 
 use std::time::Duration;
 
@@ -16,6 +21,7 @@ use serde_json::{Map, Value};
 use crate::embeddable::Parts;
 use crate::time::UnixTime;
 use crate::trust::manifest::{Manifest, ManifestError, is_id};
+use crate::trust::newest::newest;
 use crate::trust::signature::{PinnedKeys, Refusal, VerifiedManifest};
 
 /// How far a publisher's clock may be ahead. A timestamp of next year would block all versions of
@@ -283,6 +289,12 @@ pub struct Known {
     pub current: Option<String>,
 }
 
+impl Known {
+    fn is_yanked(&self, version: &Version) -> bool {
+        self.versions.iter().any(|(known, yanked)| known == version && *yanked)
+    }
+}
+
 /// What the registry has to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Publication {
@@ -302,7 +314,7 @@ pub struct Publication {
     pub yanked: bool,
     /// Whether the version is new.
     pub new: bool,
-    /// The newest version that is not yanked, if there is one.
+    /// The newest version that is not yanked, if there is one: see [`crate::trust::newest`].
     pub newest: Option<Version>,
 }
 
@@ -359,17 +371,20 @@ pub enum Rejection {
         /// The version.
         version: String,
     },
-    /// A newer version is published.
+    /// A manifest of the model that was signed later is published.
     #[error(
-        "{id} {version} is not newer than {highest}; versions and signing times have to increase"
+        "{id} {version} is signed on {timestamp}, before another version of {signed}; signing \
+         times have to increase"
     )]
     Older {
         /// The model.
         id: String,
         /// The version offered.
         version: String,
-        /// The highest published version.
-        highest: String,
+        /// When it was signed.
+        timestamp: UnixTime,
+        /// The latest signing time that is published.
+        signed: UnixTime,
     },
 }
 
@@ -430,11 +445,8 @@ impl Offer {
             if self.yanked() {
                 return Err(Rejection::NothingToYank { id, version });
             }
-            return Ok(self.publication(&[], &[], UnixTime::default(), true));
+            return Ok(self.publication(&[], &[], UnixTime::default(), true, false));
         };
-        if known.replaced.iter().any(|replaced| replaced == manifest.key_id()) {
-            return Err(Refusal::ReplacedKey(manifest.key_id().to_owned()).into());
-        }
         // A key that is no longer pinned has lost the model to the keys that are.
         let owners = keys.only(&known.owner);
         let by_owner = || {
@@ -444,6 +456,10 @@ impl Offer {
         if !owners.is_empty() && !by_owner() {
             return Err(Rejection::NotOwner { id, owner: known.owner.clone() });
         }
+        if known.replaced.iter().any(|replaced| replaced == manifest.key_id()) {
+            return Err(Refusal::ReplacedKey(manifest.key_id().to_owned()).into());
+        }
+        let mut yanked = self.yanked();
         let new = match &known.current {
             Some(current) => {
                 // The published manifest may be malformed by newer rules; its version still cannot
@@ -457,20 +473,26 @@ impl Offer {
                 if manifest.timestamp <= current.timestamp {
                     return Err(Rejection::Replay { id, version });
                 }
+                yanked |= self.is_renewal(&current) && known.is_yanked(&manifest.version);
                 false
             }
-            None if self.yanked() => return Err(Rejection::NothingToYank { id, version }),
+            None if yanked => return Err(Rejection::NothingToYank { id, version }),
             None => {
-                let highest = known.versions.iter().map(|(version, _)| version).max();
-                if let Some(highest) = highest.filter(|highest| {
-                    **highest >= manifest.version || manifest.timestamp < known.signed
-                }) {
-                    return Err(Rejection::Older { id, version, highest: highest.to_string() });
+                if manifest.timestamp < known.signed {
+                    let (timestamp, signed) = (manifest.timestamp, known.signed);
+                    return Err(Rejection::Older { id, version, timestamp, signed });
                 }
                 true
             }
         };
-        Ok(self.publication(&known.versions, &known.replaced, known.signed, new))
+        Ok(self.publication(&known.versions, &known.replaced, known.signed, new, yanked))
+    }
+
+    /// Whether this says nothing about yanking, and changes expiry or endorsements of `current`.
+    fn is_renewal(&self, current: &Manifest) -> bool {
+        let (new, old) = (self.manifest.document(), current.document());
+        let changes = |name| new.get(name) != old.get(name);
+        !new.contains_key("yanked") && (changes("expires") || changes("endorsements"))
     }
 
     fn publication(
@@ -479,14 +501,14 @@ impl Offer {
         replaced: &[String],
         signed: UnixTime,
         new: bool,
+        yanked: bool,
     ) -> Publication {
-        let yanked = self.yanked();
         let Self { manifest, text } = self;
         let others = versions
             .iter()
             .filter(|(version, yanked)| !yanked && *version != manifest.version)
             .map(|(version, _)| version);
-        let newest = others.chain((!yanked).then_some(&manifest.version)).max().cloned();
+        let newest = newest(others.chain((!yanked).then_some(&manifest.version))).cloned();
         let mut replaced = replaced.to_vec();
         for key in manifest.floor().replaced {
             if !replaced.contains(&key) {

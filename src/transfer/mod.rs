@@ -3,4 +3,5 @@
 pub mod download;
 pub mod eviction;
 mod health;
+pub mod lookup;
 pub mod source;

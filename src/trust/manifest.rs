@@ -14,6 +14,10 @@ use crate::dag::digest::Digest;
 use crate::dag::layout::{LEAF_SIZE, Layout};
 use crate::dag::unixfs::PROFILE;
 use crate::time::UnixTime;
+use crate::trust::names::{Clash, MAX_VERSION, Names};
+use crate::trust::numbers;
+
+pub use crate::trust::names::{is_filename, is_id};
 
 /// The largest size of an artifact in bytes: integers in JSON are exact up to 2^53 - 1 (RFC 7493).
 pub const MAX_SIZE: u64 = (1 << 53) - 1;
@@ -80,6 +84,12 @@ pub enum ManifestError {
         /// What is wrong: a phrase that follows the field's name.
         problem: String,
     },
+    /// A number is not exact: RFC 8785 would sign another one.
+    #[error(
+        "the manifest has the number {0}, which RFC 8785 would change, so that a signature would \
+         fit several numbers; write it as a double prints it, below 2^53, or as a string"
+    )]
+    Number(String),
 }
 
 fn fault<T>(field: impl Into<String>, problem: impl Into<String>) -> Result<T, ManifestError> {
@@ -92,11 +102,10 @@ impl Manifest {
     /// # Errors
     /// [`ManifestError`] names the field at fault.
     pub fn parse(text: &str) -> Result<Self, ManifestError> {
-        match serde_json::from_str(text) {
-            Ok(Unambiguous(Value::Object(document))) => Self::from_document(document),
-            Ok(_) => Err(ManifestError::NotJson("it is another JSON value".into())),
-            Err(error) => Err(ManifestError::NotJson(error.to_string())),
-        }
+        Self::from_document(object(text)?).and_then(|manifest| {
+            exact(text)?;
+            Ok(manifest)
+        })
     }
 
     /// Reads a manifest from a parsed JSON object.
@@ -109,14 +118,17 @@ impl Manifest {
             return fault(
                 "id",
                 format!(
-                    "is {id:?}; it must be 1 to 128 of a-z, 0-9, '.', '_', '-' and start with a \
-                     letter or digit"
+                    "is {id:?}; it must be 1 to 128 of a-z, 0-9, '.', '_', '-', start with a \
+                     letter or digit, not end with '.', and not be a name that Windows reserves"
                 ),
             );
         }
         let name = text(&document, "", "name")?;
         let kind = text(&document, "", "type")?;
         let version = text(&document, "", "version")?;
+        if version.len() > MAX_VERSION {
+            return fault("version", format!("is longer than {MAX_VERSION} bytes"));
+        }
         let version = Version::parse(&version).or_else(|error| {
             fault("version", format!("is {version:?}, which is not a semantic version: {error}"))
         })?;
@@ -130,6 +142,11 @@ impl Manifest {
             Some(_) => return fault("artifacts", "must be an object"),
             None => return fault("artifacts", "is missing"),
         };
+        for (name, value) in &document {
+            if let Some(field) = numbers::changed(value, name) {
+                return fault(field, INEXACT);
+            }
+        }
         Ok(Self { id, name, version, kind, timestamp, expires, artifacts, document })
     }
 
@@ -144,6 +161,38 @@ impl Manifest {
     pub const fn document(&self) -> &Map<String, Value> {
         &self.document
     }
+}
+
+/// What is wrong with a number that is not exact.
+const INEXACT: &str = "is a number that RFC 8785 would change: integers must be from -(2^53 - 1) \
+                       to 2^53 - 1; write it as a string";
+
+/// Parses a JSON object without repeated members.
+fn object(text: &str) -> Result<Map<String, Value>, ManifestError> {
+    match serde_json::from_str(text) {
+        Ok(Unambiguous(Value::Object(document))) => Ok(document),
+        Ok(_) => Err(ManifestError::NotJson("it is another JSON value".into())),
+        Err(error) => Err(ManifestError::NotJson(error.to_string())),
+    }
+}
+
+/// Checks that no number in a JSON text is changed when it is signed.
+fn exact(text: &str) -> Result<(), ManifestError> {
+    match numbers::changed_in(text) {
+        Some(number) => Err(ManifestError::Number(number.chars().take(40).collect())),
+        None => Ok(()),
+    }
+}
+
+/// Parses a JSON object that is to become part of a manifest, such as a description: without
+/// repeated members, and without numbers that would be signed as others.
+///
+/// # Errors
+/// [`ManifestError::NotJson`] and [`ManifestError::Number`].
+pub fn signable(text: &str) -> Result<Map<String, Value>, ManifestError> {
+    let document = object(text)?;
+    exact(text)?;
+    Ok(document)
 }
 
 /// A JSON value without repeated members (RFC 7493, section 2.3). Parsers differ in which of two
@@ -209,38 +258,6 @@ impl<'de> Visitor<'de> for UnambiguousVisitor {
     }
 }
 
-/// Whether `id` can be the identifier of a model.
-#[must_use]
-pub fn is_id(id: &str) -> bool {
-    let bytes = id.as_bytes();
-    (1..=128).contains(&bytes.len())
-        && bytes[0].is_ascii_alphanumeric()
-        && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(b))
-}
-
-/// Whether `filename` can be the path of an artifact: it must not leave its folder, be hidden, or
-/// collide with reserved names.
-#[must_use]
-pub fn is_filename(filename: &str) -> bool {
-    let piece = |piece: &str| {
-        !piece.is_empty()
-            && !piece.starts_with('.')
-            && piece.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
-    };
-    let first = filename.split('/').next().unwrap_or_default();
-    let is_version =
-        |piece: &str| piece.strip_prefix('v').is_some_and(|v| Version::parse(v).is_ok());
-    filename.len() <= 512
-        && filename.split('/').all(piece)
-        && filename != "manifest.json"
-        && !has_leaves_suffix(filename)
-        && !(filename.contains('/') && is_version(first))
-}
-
-fn has_leaves_suffix(filename: &str) -> bool {
-    filename.ends_with(".leaves")
-}
-
 fn text(object: &Map<String, Value>, parent: &str, name: &str) -> Result<String, ManifestError> {
     match object.get(name) {
         Some(Value::String(value)) if !value.is_empty() => Ok(value.clone()),
@@ -270,21 +287,39 @@ fn read_artifacts(artifacts: &Map<String, Value>) -> Result<Vec<Artifact>, Manif
         );
     }
     let mut read: Vec<Artifact> = Vec::with_capacity(artifacts.len());
+    let mut names = Names::default();
     for (role, artifact) in artifacts {
         let parent = format!("artifacts.{role}");
         let Value::Object(artifact) = artifact else {
             return fault(parent, "must be an object");
         };
         let artifact = read_artifact(role, &format!("{parent}."), artifact)?;
-        if let Some(twin) = read.iter().find(|other| other.filename == artifact.filename) {
-            return fault(
-                format!("{parent}.filename"),
-                format!("is {:?}, the same as artifacts.{}.filename", artifact.filename, twin.role),
-            );
-        }
+        names.add(&artifact.filename).or_else(|clash| {
+            let field = format!("{parent}.filename");
+            fault(field, clashes(&artifact.filename, &clash, &read))
+        })?;
         read.push(artifact);
     }
     Ok(read)
+}
+
+/// What is wrong with a file name that clashes with an earlier one of `read`.
+fn clashes(filename: &str, clash: &Clash, read: &[Artifact]) -> String {
+    let twin = |known: &str| read.iter().find(|other| other.filename == known);
+    match clash {
+        Clash::Same(known) => match twin(known) {
+            Some(twin) if known == filename => {
+                format!("is {filename:?}, the same as artifacts.{}.filename", twin.role)
+            }
+            _ => format!(
+                "is {filename:?}, which differs from {known:?} in case only: most file systems \
+                 of macOS and Windows cannot hold both"
+            ),
+        },
+        Clash::Folder(known) => {
+            format!("is {filename:?}, but {known:?} cannot be a file and a folder")
+        }
+    }
 }
 
 fn read_artifact(
@@ -299,8 +334,8 @@ fn read_artifact(
             field("filename"),
             format!(
                 "is {filename:?}; it must be a relative path of letters, digits, '.', '_', '-', no \
-                 part of which starts with '.'; manifest.json and names ending in .leaves are \
-                 reserved"
+                 part of which starts or ends with '.' or has more than 200 bytes; manifest.json, \
+                 names ending in .leaves, and names of devices of Windows are reserved"
             ),
         );
     }

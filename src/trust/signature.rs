@@ -5,7 +5,10 @@
 //! An endorsement replaces a key. Manifests that the new key signs have it in `endorsements`:
 //! `{"keyId", "publicKey", "by", "signature"}`. Its signature is by the old key, named `by`, over
 //! the RFC 8785 bytes of the other members. Clients that pinned the old key then accept the new
-//! one, and no longer accept the old one for that model.
+//! one, and no longer accept the old one for that model, also if both are pinned.
+//! [`crate::trust::acceptance`] decides what is accepted.
+
+use std::time::Duration;
 
 use base64ct::{Base64, Encoding as _};
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
@@ -14,6 +17,7 @@ use serde_json::{Map, Value, json};
 
 use crate::time::UnixTime;
 use crate::trust::manifest::{Manifest, ManifestError, Unambiguous};
+use crate::trust::newest::is_newer;
 
 /// Public keys that the deployer trusts, by key id.
 #[derive(Debug, Clone, Default)]
@@ -76,9 +80,10 @@ impl PinnedKeys {
     }
 
     /// Adds the keys that pinned keys endorse, in the order of the document, and returns the ids of
-    /// the replaced keys. Endorsements that do not verify are ignored.
-    fn endorse(&mut self, document: &Map<String, Value>) -> Vec<String> {
-        let mut replaced = Vec::new();
+    /// the keys that `signer` replaced, directly or through others. Endorsements that do not verify
+    /// are ignored.
+    fn endorse(&mut self, document: &Map<String, Value>, signer: &str) -> Vec<String> {
+        let mut links: Vec<(&str, &str)> = Vec::new();
         let endorsements = document.get("endorsements").and_then(Value::as_array);
         for endorsement in
             endorsements.into_iter().flatten().filter_map(Value::as_object).take(MAX_ENDORSEMENTS)
@@ -88,16 +93,34 @@ impl PinnedKeys {
             let (Some(by), Some(signature)) = (member("by"), member("signature")) else { continue };
             let (Some(key), Some(old)) = (public_key(key), self.find(by)) else { continue };
             let nothing_else = endorsement.len() == 4;
-            if nothing_else
-                && self.find(id).is_none()
-                && check(old, by, signature, endorsement).is_ok()
-            {
-                self.0.push((id.to_owned(), key));
-                replaced.push(by.to_owned());
+            // A pinned key stays what it is; an endorsement of the same key still replaces another.
+            let fits = self.find(id).is_none_or(|known| *known == key);
+            if nothing_else && fits && check(old, by, signature, endorsement).is_ok() {
+                if self.find(id).is_none() {
+                    self.0.push((id.to_owned(), key));
+                }
+                links.push((id, by));
             }
         }
-        replaced
+        replaced_by(signer, &links)
     }
+}
+
+/// The keys that `signer` replaced, out of the pairs of a new and an old key, in their order.
+fn replaced_by(signer: &str, links: &[(&str, &str)]) -> Vec<String> {
+    let mut line = vec![signer];
+    while let Some((_, old)) =
+        links.iter().find(|(new, old)| line.contains(new) && !line.contains(old))
+    {
+        line.push(old);
+    }
+    let mut replaced: Vec<String> = Vec::new();
+    for (new, old) in links {
+        if line.contains(new) && *old != signer && !replaced.iter().any(|known| known == old) {
+            replaced.push((*old).to_owned());
+        }
+    }
+    replaced
 }
 
 /// Most endorsements that are read from a manifest.
@@ -127,7 +150,7 @@ fn check(
 }
 
 /// Why a manifest is refused.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
     /// The manifest is malformed.
@@ -170,8 +193,23 @@ pub enum Refusal {
         got: String,
     },
     /// The manifest expired: somebody may be withholding a newer one.
-    #[error("the manifest expired on {0}; its publisher has to sign it again")]
+    #[error(
+        "the manifest expired on {0}; its publisher has to sign it again, unless the clock of this \
+         device is ahead"
+    )]
     Expired(UnixTime),
+    /// The manifest was signed in the future.
+    #[error(
+        "the manifest was signed on {signed}, which is in the future: here it is {now}. Either the \
+         clock of this device is behind and has to be corrected, or the publisher's was ahead, and \
+         the manifest has to be signed again"
+    )]
+    Ahead {
+        /// When it was signed.
+        signed: UnixTime,
+        /// The client's time.
+        now: UnixTime,
+    },
     /// Another key replaced the key that signed.
     #[error("the manifest is signed by key {0:?}, which was replaced by another")]
     ReplacedKey(String),
@@ -185,14 +223,14 @@ pub enum Refusal {
     },
 }
 
-/// The highest version and latest signing time accepted so far for a model.
+/// The newest version and its signing time accepted so far for a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Floor {
-    /// Highest version.
+    /// Newest version.
     pub version: Version,
     /// Latest signing time.
     pub timestamp: UnixTime,
-    /// Ids of the keys that its key replaced.
+    /// Ids of the keys that others replaced.
     pub replaced: Vec<String>,
 }
 
@@ -237,11 +275,7 @@ impl VerifiedManifest {
             return Err(Refusal::Uncovered(more.clone()));
         }
         let mut known = keys.clone();
-        let replaced = if keys.find(&key_id).is_some() {
-            Vec::new()
-        } else {
-            known.endorse(&manifest.document)
-        };
+        let replaced = known.endorse(&manifest.document, &key_id);
         let Some(key) = known.find(&key_id) else {
             let pinned: Vec<&str> = keys.0.iter().map(|(id, _)| id.as_str()).collect();
             let pinned = if pinned.is_empty() { "none".to_owned() } else { pinned.join(", ") };
@@ -268,20 +302,42 @@ impl VerifiedManifest {
         Err(Refusal::WrongSubject { asked, got: format!("{} {}", self.id, self.version) })
     }
 
+    /// Checks that no other key replaced the one that signed this.
+    ///
+    /// # Errors
+    /// [`Refusal::ReplacedKey`].
+    pub fn not_replaced(self, floor: Option<&Floor>) -> Result<Self, Refusal> {
+        match floor {
+            Some(floor) if floor.replaced.contains(&self.key_id) => {
+                Err(Refusal::ReplacedKey(self.key_id))
+            }
+            _ => Ok(self),
+        }
+    }
+
     /// Checks that this is not older than `floor`.
     ///
     /// # Errors
     /// [`Refusal::Rollback`], or [`Refusal::ReplacedKey`] when a replaced key signed.
     pub fn not_before(self, floor: Option<&Floor>) -> Result<Self, Refusal> {
+        let this = self.not_replaced(floor)?;
         match floor {
-            Some(floor) if floor.replaced.contains(&self.key_id) => {
-                Err(Refusal::ReplacedKey(self.key_id))
+            Some(floor) if this.is_behind(floor) => {
+                Err(Refusal::Rollback { got: this.floor().to_string(), floor: floor.to_string() })
             }
-            Some(floor) if self.is_behind(floor) => {
-                Err(Refusal::Rollback { got: self.floor().to_string(), floor: floor.to_string() })
-            }
-            _ => Ok(self),
+            _ => Ok(this),
         }
+    }
+
+    /// Checks that this was signed at most `ahead` after `now`.
+    ///
+    /// # Errors
+    /// [`Refusal::Ahead`].
+    pub fn not_ahead(self, now: UnixTime, ahead: Duration) -> Result<Self, Refusal> {
+        if self.timestamp > now + ahead {
+            return Err(Refusal::Ahead { signed: self.timestamp, now });
+        }
+        Ok(self)
     }
 
     /// Checks that this has not expired at `now`.
@@ -295,10 +351,12 @@ impl VerifiedManifest {
         }
     }
 
-    /// Whether this is older than `floor`, by version or by signing time.
+    /// Whether this is older than `floor`, by version or by signing time. A release is not older
+    /// than a prerelease of a higher version, which was the newest while no release was there.
     #[must_use]
     pub fn is_behind(&self, floor: &Floor) -> bool {
-        self.version < floor.version || self.timestamp < floor.timestamp
+        let lower = self.version < floor.version && !is_newer(&self.version, &floor.version);
+        lower || self.timestamp < floor.timestamp
     }
 
     /// The floor that accepting this manifest sets.

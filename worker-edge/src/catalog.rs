@@ -10,7 +10,9 @@ use cid::Cid;
 use edge_net_core::dag::blocks::Blocks;
 use edge_net_core::dag::cid::cid_text;
 use edge_net_core::dag::verify::LeafTable;
+use edge_net_core::time::UnixTime;
 use edge_net_core::trust::manifest::{Artifact, Manifest};
+use edge_net_core::trust::newest::{is_newer, rank};
 use edge_net_core::trust::signature::{Floor, Refusal, VerifiedManifest};
 use edge_net_driver::lookup::{self, Accepted, Access, NoLeafTable, NoManifest, Places};
 use edge_net_driver::{host, log};
@@ -30,6 +32,8 @@ const FRESH: f64 = 60_000.0;
 const MAX_DIGESTS: u64 = 512 << 10;
 /// Maximum number of manifests in memory.
 const MAX_MANIFESTS: usize = 256;
+/// Maximum number of floors in memory; each has some 100 bytes.
+const MAX_FLOORS: usize = 8192;
 /// Maximum number of leaf tables fetched by one request for a block.
 const MAX_SEARCHED: usize = 8;
 /// How long a model that no source has is not looked up again, in milliseconds.
@@ -44,6 +48,8 @@ type Name = (String, Option<Version>);
 
 thread_local! {
     static MANIFESTS: RefCell<HashMap<Name, Known>> = RefCell::default();
+    /// What was accepted of each model, also after its manifest was dropped.
+    static FLOORS: RefCell<BTreeMap<String, Floor>> = RefCell::default();
     /// Models that no source has, and why.
     static NOWHERE: RefCell<Memory<Name, String, ABSENT, MAX_ABSENT>> = RefCell::default();
     /// Blocks that no model has, and what [`LEARNED`] was then.
@@ -78,26 +84,41 @@ pub enum Recalled {
 }
 
 /// Recalls a model.
-pub fn recall(id: &str, version: Option<&Version>) -> Recalled {
+pub fn recall(config: &Config, id: &str, version: Option<&Version>) -> Recalled {
     let key = (id.to_owned(), version.cloned());
     let now = js_sys::Date::now();
     let known = MANIFESTS.with_borrow(|known| {
         let known = known.get(&key).filter(|known| version.is_some() || now < known.fresh_until);
         known.map(|known| Rc::clone(&known.accepted))
     });
-    if let Some(known) = known {
+    let floor = floor(id);
+    let acceptance = lookup::acceptance(&config.keys, id, version, floor.as_ref());
+    if let Some(known) = known
+        && acceptance.holds(&known.manifest).is_ok()
+        && acceptance.keeps(&known.manifest)
+    {
         return Recalled::Manifest(known);
     }
     let absent = NOWHERE.with_borrow(|nowhere| nowhere.get(&key, host::now()));
     absent.map_or(Recalled::Unknown, |reason| Recalled::Nothing(NoManifest::NotFound(reason)))
 }
 
-/// A manifest that was accepted before, however long ago, or is bundled.
-pub fn held(config: &Config, id: &str, version: Option<&Version>) -> Option<Rc<Accepted>> {
+/// A manifest that was accepted before, however long ago, or is bundled. It may have expired.
+fn held(config: &Config, id: &str, version: Option<&Version>) -> Option<Rc<Accepted>> {
     let key = (id.to_owned(), version.cloned());
+    let floor = floor(id);
+    let acceptance = lookup::acceptance(&config.keys, id, version, floor.as_ref());
     MANIFESTS
         .with_borrow(|known| known.get(&key).map(|known| Rc::clone(&known.accepted)))
         .or_else(|| bundled(config, id, version))
+        .filter(|kept| acceptance.keeps(&kept.manifest))
+}
+
+/// The manifest that [`manifest`] returns while no source can be asked.
+pub fn valid(config: &Config, id: &str, version: Option<&Version>) -> Option<Rc<Accepted>> {
+    let floor = floor(id);
+    let acceptance = lookup::acceptance(&config.keys, id, version, floor.as_ref());
+    held(config, id, version).filter(|held| acceptance.holds(&held.manifest).is_ok())
 }
 
 /// The manifest of a model, from memory, the bucket, or the bundle, in this order.
@@ -109,43 +130,54 @@ pub async fn manifest(
     id: &str,
     version: Option<&Version>,
 ) -> Result<Rc<Accepted>, NoManifest> {
-    match recall(id, version) {
+    match recall(config, id, version) {
         Recalled::Manifest(accepted) => return Ok(accepted),
         Recalled::Nothing(absent) => return Err(absent),
         Recalled::Unknown => {}
     }
     let key = (id.to_owned(), version.cloned());
     let now = js_sys::Date::now();
-    let known = held(config, id, version);
-    let floor: Option<Floor> = known.as_ref().map(|known| known.manifest.floor());
-    let found =
-        lookup::manifest(&config.places(&Object::new()), &config.keys, id, version, floor.as_ref())
-            .await;
-    let accepted = match (found, known) {
-        (Ok(found), _) => Rc::new(found),
-        // No source answered, or none has the manifest, or theirs is older: the accepted one still
-        // holds.
-        (
-            Err(
-                error @ (NoManifest::Unreachable(_)
-                | NoManifest::NotFound(_)
-                | NoManifest::Older(_)),
-            ),
-            Some(known),
-        ) => {
-            let version = known.manifest.version.to_string();
-            log::warn("manifest-held").fact("model", id).fact("version", version).say(&error);
-            known
-        }
-        (Err(error), _) => {
-            if let NoManifest::NotFound(reason) = &error {
-                NOWHERE.with_borrow_mut(|nowhere| nowhere.keep(key, reason.clone(), host::now()));
-            }
-            return Err(error);
-        }
+    let floor = floor(id);
+    let acceptance = lookup::acceptance(&config.keys, id, version, floor.as_ref());
+    let kept = held(config, id, version);
+    let lowest = match &kept {
+        Some(kept) => acceptance.raise(&kept.manifest),
+        None => floor.clone(),
     };
+    let init = Object::new();
+    let places = config.places(&init);
+    let found = lookup::manifest(&places, &config.keys, id, version, lowest.as_ref()).await;
+    if let (Err(NoManifest::NotFound(reason)), None) = (&found, &kept) {
+        let (key, reason) = (key.clone(), reason.clone());
+        NOWHERE.with_borrow_mut(|nowhere| nowhere.keep(key, reason, host::now()));
+    }
+    let (accepted, why) = acceptance.settle(found.map(Rc::new), kept)?;
+    if let Some(error) = why {
+        let version = accepted.manifest.version.to_string();
+        log::warn("manifest-held").fact("model", id).fact("version", version).say(&error);
+    }
+    if let Some(floor) = acceptance.raise(&accepted.manifest) {
+        raise(id, floor);
+    }
     remember(key, &accepted, now);
     Ok(accepted)
+}
+
+/// What was accepted of a model before.
+pub fn floor(id: &str) -> Option<Floor> {
+    FLOORS.with_borrow(|floors| floors.get(id).cloned())
+}
+
+fn raise(id: &str, floor: Floor) {
+    FLOORS.with_borrow_mut(|floors| {
+        if floors.len() >= MAX_FLOORS && !floors.contains_key(id) {
+            // One makes room, not all.
+            let oldest = floors.iter().min_by_key(|(_, floor)| floor.timestamp);
+            let oldest = oldest.map(|(id, _)| id.clone());
+            oldest.and_then(|oldest| floors.remove(&oldest));
+        }
+        floors.insert(id.to_owned(), floor);
+    });
 }
 
 /// Remembers a version that the caller accepted.
@@ -173,18 +205,27 @@ pub fn remember_nowhere(cid: Cid) {
 
 fn remember(key: Name, accepted: &Rc<Accepted>, now: f64) {
     MANIFESTS.with_borrow_mut(|known| {
-        if known.len() >= MAX_MANIFESTS {
-            known.clear();
+        if known.len() >= MAX_MANIFESTS && !known.contains_key(&key) {
+            let stalest =
+                known.iter().min_by(|(_, a), (_, b)| a.fresh_until.total_cmp(&b.fresh_until));
+            let stalest = stalest.map(|(key, _)| key.clone());
+            stalest.and_then(|stalest| known.remove(&stalest));
         }
         if known.get(&key).is_none_or(|known| known.accepted.text != accepted.text) {
             LEARNED.set(LEARNED.get() + 1);
         }
+        // A version never changes, but it expires.
         let fresh_until = now + FRESH;
-        // A version never changes.
-        let end = if key.1.is_some() { f64::INFINITY } else { fresh_until };
+        let expires = accepted.manifest.expires.map_or(f64::INFINITY, milliseconds);
+        let end = if key.1.is_some() { expires } else { fresh_until.min(expires) };
         let validity = Validity::until(end);
         known.insert(key, Known { accepted: Rc::clone(accepted), fresh_until, validity });
     });
+}
+
+#[allow(clippy::cast_precision_loss)] // Times are below 2^53.
+const fn milliseconds(time: UnixTime) -> f64 {
+    time.as_millis() as f64
 }
 
 /// The time for which [`manifest`] returns `accepted`; `None` if it no longer does.
@@ -207,7 +248,7 @@ fn bundled(config: &Config, id: &str, version: Option<&Version>) -> Option<Rc<Ac
     bundle(config)
         .into_iter()
         .filter(about)
-        .max_by(|a, b| a.manifest.version.cmp(&b.manifest.version))
+        .max_by(|a, b| rank(&a.manifest.version).cmp(&rank(&b.manifest.version)))
 }
 
 fn bundle(config: &Config) -> Vec<Rc<Accepted>> {
@@ -229,7 +270,8 @@ fn newest(all: Vec<Rc<Accepted>>) -> Vec<Rc<Accepted>> {
     let mut newest = BTreeMap::<String, Rc<Accepted>>::new();
     for accepted in all {
         let known = newest.get(&accepted.manifest.id);
-        if known.is_none_or(|known| known.manifest.version < accepted.manifest.version) {
+        let version = &accepted.manifest.version;
+        if known.is_none_or(|known| is_newer(version, &known.manifest.version)) {
             newest.insert(accepted.manifest.id.clone(), accepted);
         }
     }

@@ -39,10 +39,10 @@ pub async fn find(
     version: Option<&Version>,
 ) -> worker::Result<Result<Rc<Accepted>, Response>> {
     let config = &call.config;
-    if matches!(catalog::recall(id, version), Recalled::Unknown)
+    if matches!(catalog::recall(config, id, version), Recalled::Unknown)
         && !limit::admits(call, LOOKUPS).await?
     {
-        return match catalog::held(config, id, version) {
+        return match catalog::valid(config, id, version) {
             Some(accepted) => Ok(Ok(accepted)),
             None => limit::refused(LOOKUPS).map(Err),
         };

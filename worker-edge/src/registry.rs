@@ -196,8 +196,10 @@ impl Registry {
                 return Ok(found);
             }
         };
-        let accepted = lookup::accept(text, &config.keys, id, version, None);
-        let accepted = accepted.map_err(|refusal| {
+        // Which version is the newest, the database knows: it may go back when one is yanked.
+        let floor = catalog::floor(id);
+        let acceptance = lookup::acceptance(&config.keys, id, version, floor.as_ref());
+        let accepted = acceptance.current(text).map_err(|refusal| {
             Unavailable::Failed(format!("its manifest of {id} is refused: {refusal}"))
         })?;
         let is_small = accepted.text.len() <= MAX_KEPT_TEXT;

@@ -1,14 +1,17 @@
 //! `info`: describes a model.
 
 use std::fs;
+use std::time::SystemTime;
 
 use clap::Args;
+use edge_net_core::trust::acceptance::Acceptance;
 use edge_net_core::trust::manifest::Manifest;
-use edge_net_core::trust::signature::{Refusal, VerifiedManifest};
+use edge_net_core::trust::signature::Refusal;
 use indicatif::DecimalBytes;
 use semver::Version;
 use serde_json::{Map, Value, json};
 
+use crate::accepted::AcceptedVersions;
 use crate::cache::{Cache, Entry, MANIFEST};
 use crate::catalog::model_id;
 use crate::config::Settings;
@@ -91,12 +94,17 @@ impl Info {
     ) -> Result<Found, Error> {
         let keys = settings.pinned()?;
         let version = self.version.as_ref();
+        let floor =
+            AcceptedVersions::open().and_then(|records| records.read(&self.id)).ok().flatten();
+        let now = SystemTime::now().into();
+        let acceptance =
+            Acceptance { keys: &keys, id: &self.id, version, floor: floor.as_ref(), now };
         let accept = |text: String| -> Result<Found, Refusal> {
             if keys.is_empty() {
                 return Ok((Manifest::parse(&text)?, None));
             }
-            let verified = VerifiedManifest::verify(&text, &keys)?.about(&self.id, version)?;
-            Ok(((*verified).clone(), Some(verified.key_id().to_owned())))
+            let manifest = acceptance.kept(text)?.manifest;
+            Ok(((*manifest).clone(), Some(manifest.key_id().to_owned())))
         };
         match (places(settings).manifest(&self.id, version, accept), cached) {
             (Err(PlacesError::NoManifest { reasons, .. }), Some(entry))

@@ -39,7 +39,7 @@ enum Command {
     List(list::List),
     /// Show the manifest of a model: type, size, requirements, quality
     Info(info::Info),
-    /// Download and verify the files of a model, from all sources at once
+    /// Download and verify the files of a model
     Pull(pull::Pull),
     /// Compare files with their signed manifest
     Verify(verify::Verify),

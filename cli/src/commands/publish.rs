@@ -15,6 +15,7 @@ use edge_net_core::dag::cid::cid_text;
 use edge_net_core::http::answer::{Freshness, media_type};
 use edge_net_core::http::registry::content;
 use edge_net_core::trust::manifest::Manifest;
+use edge_net_core::trust::newest::is_newer;
 use edge_net_core::trust::signature::{PinnedKeys, VerifiedManifest, sign};
 use semver::Version;
 use serde_json::{Map, Value, json};
@@ -289,7 +290,7 @@ impl Target<'_> {
             // A newer version stays the newest. A manifest that does not verify is replaced.
             Some(current)
                 if VerifiedManifest::verify(&current, keys)
-                    .is_ok_and(|newest| newest.version > *version) =>
+                    .is_ok_and(|newest| is_newer(&newest.version, version)) =>
             {
                 Ok(())
             }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use clap::Args;
 use edge_net_core::dag::cid::{RAW, cid_text};
@@ -10,8 +11,9 @@ use edge_net_core::dag::digest::Digest;
 use edge_net_core::dag::verify::LeafTable;
 use edge_net_core::transfer::download::{Config, Report};
 use edge_net_core::transfer::source::{Failure, SourceKind};
+use edge_net_core::trust::acceptance::{Acceptance, Accepted};
 use edge_net_core::trust::manifest::{Artifact, Manifest};
-use edge_net_core::trust::signature::{PinnedKeys, VerifiedManifest};
+use edge_net_core::trust::signature::PinnedKeys;
 use indicatif::{DecimalBytes, ProgressBar};
 use semver::Version;
 use serde_json::{Value, json};
@@ -26,7 +28,7 @@ use crate::digest;
 use crate::error::Error;
 use crate::files::{FileError, of_file, replace};
 use crate::lock::Lock;
-use crate::places::{Accepted, Place, Places, PlacesError, places};
+use crate::places::{Place, Places, PlacesError, places};
 use crate::terminal::printable;
 
 /// `pull`
@@ -38,21 +40,30 @@ pub struct Pull {
     /// Version; default: the newest
     #[arg(long)]
     version: Option<Version>,
-    /// Only this kind of source: gcs, ipfs or edge; default: all at once
-    #[arg(long, value_parser = source_kind)]
-    source: Option<SourceKind>,
+    /// Only this kind of source: gcs, ipfs or edge; or all at once; default: one after the other,
+    /// when one lags, fails or is wrong
+    #[arg(long, value_parser = choice)]
+    source: Option<Choice>,
     /// Folder to create <id>/ in, instead of the cache
     #[arg(long, value_name = "FOLDER")]
     output: Option<PathBuf>,
 }
 
+/// The value of --source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Choice {
+    /// All sources at once.
+    All,
+    /// The sources of one kind, in order.
+    Only(SourceKind),
+}
+
 /// Parses the value of --source.
-fn source_kind(text: &str) -> Result<SourceKind, String> {
+fn choice(text: &str) -> Result<Choice, String> {
     let kinds = [SourceKind::Gcs, SourceKind::Ipfs, SourceKind::Edge];
-    kinds
-        .into_iter()
-        .find(|kind| kind.name() == text)
-        .ok_or_else(|| "it must be gcs, ipfs or edge".into())
+    let kind = kinds.into_iter().find(|kind| kind.name() == text).map(Choice::Only);
+    kind.or((text == "all").then_some(Choice::All))
+        .ok_or_else(|| "it must be gcs, ipfs, edge or all".into())
 }
 
 /// The result for one file.
@@ -102,7 +113,7 @@ impl Pull {
             return Err(Error::NoKeys);
         }
         let (places, cache) = (places(&settings), Cache::new(&settings));
-        if let Some(kind) = self.source.filter(|kind| places.of(Some(*kind)).next().is_none()) {
+        if let Some(kind) = self.kind().filter(|kind| places.of(Some(*kind)).next().is_none()) {
             return Err(Error::NoSuchSource(kind));
         }
         let Accepted { manifest, text } =
@@ -124,7 +135,8 @@ impl Pull {
         let job = Job {
             settings: &settings,
             places: &places,
-            source: self.source,
+            source: self.kind(),
+            all: self.source == Some(Choice::All),
             context,
             folder: &folder,
             manifest: &manifest,
@@ -157,6 +169,14 @@ impl Pull {
         Ok(())
     }
 
+    /// Returns the kind of the sources that are asked, if it is one.
+    const fn kind(&self) -> Option<SourceKind> {
+        match self.source {
+            Some(Choice::Only(kind)) => Some(kind),
+            Some(Choice::All) | None => None,
+        }
+    }
+
     /// Returns the manifest of the version to pull: the cached one if it fits, else the one of a
     /// source.
     fn accepted(
@@ -168,44 +188,67 @@ impl Pull {
         context: &Context,
     ) -> Result<Accepted, Error> {
         let version = self.version.as_ref();
-        let cached = cached(cache, keys, &self.id, version)?;
+        let records = AcceptedVersions::open()?;
+        let floor = records.read(&self.id)?;
+        let now = SystemTime::now().into();
+        let acceptance = Acceptance { keys, id: &self.id, version, floor: floor.as_ref(), now };
+        let cached = cached(cache, &acceptance)?;
         // A version never changes, so its cached manifest is as good as any.
         if let Some(cached) = cached.as_ref().filter(|_| version.is_some() || !settings.auto_update)
         {
             return Ok(cached.clone());
         }
-        let records = AcceptedVersions::open()?;
-        let accept = |id: &str| -> Result<Accepted, Error> {
-            let floor = records.read(id)?;
-            let accepted = places.manifest(id, version, |text| {
-                Accepted::verify(text, keys, id, version, floor.as_ref())
-            })?;
-            records.raise(id, floor.as_ref(), &accepted.manifest)?;
-            Ok(accepted)
-        };
-        match (accept(&self.id), cached) {
-            (Err(Error::Places(PlacesError::NoManifest { reasons, .. })), Some(cached))
-                if reasons.is_unreachable() =>
-            {
-                let reasons = reasons.to_string();
-                eprintln!("warning: cannot look for a newer version: {}", printable(&reasons));
-                Ok(cached)
-            }
-            (Err(Error::Places(PlacesError::NoManifest { wanted, reasons })), None)
-                if reasons.is_not_found() && settings.edge_url.is_some() =>
+        let found = ask(places, &acceptance);
+        match found {
+            Err(PlacesError::NoManifest { reasons, .. })
+                if cached.is_none() && reasons.is_not_found() && settings.edge_url.is_some() =>
             {
                 // The name may be the prefix of several identifiers.
-                match catalog::preferred(settings, &self.id)? {
-                    Some(id) => {
-                        context.note(&format!("{}: {id} is chosen by preference", self.id));
-                        accept(&id)
+                let Some(id) = catalog::preferred(settings, &self.id)? else {
+                    let wanted = self.id.clone();
+                    return Err(PlacesError::NoManifest { wanted, reasons }.into());
+                };
+                context.note(&format!("{}: {id} is chosen by preference", self.id));
+                let floor = records.read(&id)?;
+                let acceptance = Acceptance { id: &id, floor: floor.as_ref(), ..acceptance };
+                accept(&records, &acceptance, ask(places, &acceptance)?)
+            }
+            Err(PlacesError::NoManifest { wanted, reasons }) => {
+                let expired =
+                    cached.as_ref().and_then(|cached| acceptance.holds(&cached.manifest).err());
+                match (acceptance.settle(Err(reasons.no_manifest()), cached), expired) {
+                    (Ok((cached, _)), _) => {
+                        let reasons = reasons.to_string();
+                        let reasons = printable(&reasons);
+                        eprintln!("warning: cannot look for a newer version: {reasons}");
+                        Ok(cached)
                     }
-                    None => Err(PlacesError::NoManifest { wanted, reasons }.into()),
+                    (Err(_), Some(refusal)) if reasons.is_unreachable() => {
+                        Err(Error::Refused { path: "the cached manifest".into(), refusal })
+                    }
+                    (Err(_), _) => Err(PlacesError::NoManifest { wanted, reasons }.into()),
                 }
             }
-            (accepted, _) => accepted,
+            found => accept(&records, &acceptance, found?),
         }
     }
+}
+
+/// Asks the sources for a manifest that is accepted.
+fn ask(places: &Places, acceptance: &Acceptance) -> Result<Accepted, PlacesError> {
+    let offered = |text| acceptance.offered(text);
+    places.manifest(acceptance.id, acceptance.version, offered)
+}
+
+/// Records that a manifest was accepted.
+fn accept(
+    records: &AcceptedVersions,
+    acceptance: &Acceptance,
+    accepted: Accepted,
+) -> Result<Accepted, Error> {
+    let floor = acceptance.raise(&accepted.manifest);
+    records.raise(acceptance.id, acceptance.floor, floor.as_ref())?;
+    Ok(accepted)
 }
 
 /// Removes old models until the new one fits into the cache, and prints their names.
@@ -224,20 +267,13 @@ fn make_room(
 }
 
 /// Returns the cached manifest of a version, if it is still acceptable. A manifest that was
-/// altered, or whose key is not pinned any more, is fetched again.
-fn cached(
-    cache: &Cache,
-    keys: &PinnedKeys,
-    id: &str,
-    version: Option<&Version>,
-) -> Result<Option<Accepted>, FileError> {
-    let Some(entry) = cache.find(id, version)? else { return Ok(None) };
+/// altered, or whose key is not pinned any more or was replaced, is fetched again.
+fn cached(cache: &Cache, acceptance: &Acceptance) -> Result<Option<Accepted>, FileError> {
+    let Some(entry) = cache.find(acceptance.id, acceptance.version)? else { return Ok(None) };
     let path = entry.folder.join(MANIFEST);
     let text = fs::read_to_string(&path).map_err(of_file(&path))?;
-    Ok(VerifiedManifest::verify(&text, keys)
-        .and_then(|manifest| manifest.about(id, Some(&entry.version)))
-        .ok()
-        .map(|manifest| Accepted { manifest, text }))
+    let named = Acceptance { version: Some(&entry.version), ..*acceptance };
+    Ok(named.kept(text).ok())
 }
 
 /// The download of one model's files into a folder.
@@ -245,6 +281,8 @@ struct Job<'a> {
     settings: &'a Settings,
     places: &'a Places,
     source: Option<SourceKind>,
+    /// Whether all sources work at once.
+    all: bool,
     context: &'a Context,
     folder: &'a Path,
     manifest: &'a Manifest,
@@ -347,6 +385,7 @@ impl Job<'_> {
         let _ = getrandom::fill(&mut seed);
         let defaults = Config::default();
         Config {
+            share: self.all,
             lanes: if gateways { settings.ipfs_parallel.0.into() } else { defaults.lanes },
             attempts: u32::from(settings.cdn_retries) + 1,
             stall: timeout,

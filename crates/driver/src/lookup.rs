@@ -3,23 +3,25 @@
 use cid::Cid;
 use edge_net_core::dag::verify::LeafTable;
 use edge_net_core::dag::walk::Walk;
+use edge_net_core::transfer::lookup::{
+    self, Lookup, MAX_BLOCK_BYTES, MAX_TABLE_BYTES, Reason, Reasons, Step,
+};
 use edge_net_core::transfer::source::{Failure, Source};
+use edge_net_core::trust::acceptance::Acceptance;
 use edge_net_core::trust::manifest::{Artifact, MAX_MANIFEST_BYTES, Manifest};
-use edge_net_core::trust::signature::{Floor, PinnedKeys, Refusal, VerifiedManifest};
+use edge_net_core::trust::signature::{Floor, PinnedKeys};
 use js_sys::Object;
 use semver::Version;
 use web_sys::AbortSignal;
 
 use crate::host;
 
+pub use edge_net_core::trust::acceptance::{Accepted, NoManifest};
+
 /// Timeout of a manifest request in milliseconds.
 const MANIFEST_TIMEOUT: u32 = 5_000;
 /// Timeout of a request for a leaf table or a block in milliseconds.
 const TABLE_TIMEOUT: u32 = 20_000;
-/// The largest leaf table in bytes: that of an artifact of 256 GiB.
-const MAX_TABLE_BYTES: u64 = 32 << 20;
-/// The largest dag-pb block in bytes; 174 links take some 9 KiB.
-const MAX_BLOCK_BYTES: u64 = 64 << 10;
 
 /// Prepares URLs for their source.
 #[allow(async_fn_in_trait)] // Nothing here leaves its thread.
@@ -53,6 +55,25 @@ pub struct Places<'a, A> {
 }
 
 impl<A: Access> Places<'_, A> {
+    /// Asks the sources in order until `ask` succeeds; it returns `None` for a source that cannot
+    /// have the document.
+    async fn first<T>(
+        &self,
+        ask: impl AsyncFn(&Source) -> Option<Result<T, Reason>>,
+    ) -> Result<T, Reasons> {
+        let names = self.sources.iter().map(|source| source.kind.name().to_owned());
+        let mut lookup = Lookup::new(names, 0);
+        while let Some(step) = lookup.step() {
+            let Step::Ask(at) = step else { continue };
+            match ask(&self.sources[at]).await {
+                None => {}
+                Some(Ok(found)) => return Ok(found),
+                Some(Err(reason)) => lookup.failed(at, reason),
+            }
+        }
+        Err(lookup.reasons())
+    }
+
     async fn fetch(
         &self,
         source: &Source,
@@ -73,62 +94,15 @@ impl<A: Access> Places<'_, A> {
     }
 }
 
-/// Why there is no manifest. The text names each source with its failure.
-#[derive(Debug, thiserror::Error)]
-pub enum NoManifest {
-    /// Every source responded that it has no manifest.
-    #[error("no such model: {0}")]
-    NotFound(String),
-    /// The sources' manifests are refused.
-    #[error("manifest refused: {0}")]
-    Refused(String),
-    /// The sources' manifests are older than one that was accepted before, which stays valid.
-    #[error("manifest refused: {0}")]
-    Older(String),
-    /// No source responded.
-    #[error("no source could be reached for the manifest: {0}")]
-    Unreachable(String),
-}
-
-/// An accepted manifest and its text.
-#[derive(Debug)]
-pub struct Accepted {
-    /// The manifest.
-    pub manifest: VerifiedManifest,
-    /// Its JSON, as the source sent it.
-    pub text: String,
-}
-
-/// Verifies `text` as the manifest of `id`: of `version` if one is given, else not older than
-/// `floor`.
-///
-/// # Errors
-/// [`Refusal`] says why the manifest is refused.
-pub fn accept(
-    text: String,
-    keys: &PinnedKeys,
-    id: &str,
-    version: Option<&Version>,
-    floor: Option<&Floor>,
-) -> Result<Accepted, Refusal> {
-    let manifest = VerifiedManifest::verify(&text, keys)?.about(id, version)?;
-    // A request for a version means that version, however old.
-    let manifest = if version.is_none() { manifest.not_before(floor)? } else { manifest };
-    Ok(Accepted { manifest, text })
-}
-
-/// Checks that a manifest has not expired, unless its version was requested by name.
-///
-/// # Errors
-/// [`Refusal::Expired`].
-pub fn current(accepted: Accepted, version: Option<&Version>) -> Result<Accepted, Refusal> {
-    match version {
-        Some(_) => Ok(accepted),
-        None => Ok(Accepted {
-            manifest: accepted.manifest.not_expired(host::unix_time())?,
-            text: accepted.text,
-        }),
-    }
+/// What is asked of a manifest on this host, at its time.
+#[must_use]
+pub fn acceptance<'a>(
+    keys: &'a PinnedKeys,
+    id: &'a str,
+    version: Option<&'a Version>,
+    floor: Option<&'a Floor>,
+) -> Acceptance<'a> {
+    Acceptance { keys, id, version, floor, now: host::unix_time() }
 }
 
 /// Asks the sources, in order, for the manifest of `id`, and returns the first that is accepted.
@@ -142,40 +116,15 @@ pub async fn manifest(
     version: Option<&Version>,
     floor: Option<&Floor>,
 ) -> Result<Accepted, NoManifest> {
-    let (mut absent, mut refused, mut silent) = (Vec::new(), Vec::new(), Vec::new());
-    let mut only_older = true;
-    for source in places.sources {
-        let Some(url) = source.manifest_url(id, version) else {
-            continue;
-        };
-        let name = source.kind.name();
-        match places.fetch(source, url, MAX_MANIFEST_BYTES, MANIFEST_TIMEOUT).await {
-            Ok(bytes) => {
-                match accept(String::from_utf8_lossy(&bytes).into_owned(), keys, id, version, floor)
-                    .and_then(|accepted| current(accepted, version))
-                {
-                    Ok(accepted) => return Ok(accepted),
-                    Err(refusal) => {
-                        only_older &= matches!(refusal, Refusal::Rollback { .. });
-                        refused.push(format!("{name}: {refusal}"));
-                    }
-                }
-            }
-            Err(Failure::Status(404 | 410)) => {
-                absent.push(format!("{name} has no manifest of {id}"));
-            }
-            Err(failure) => silent.push(format!("{name}: {failure}")),
-        }
-    }
-    if !refused.is_empty() {
-        let reasons = refused.join("; ");
-        Err(if only_older { NoManifest::Older(reasons) } else { NoManifest::Refused(reasons) })
-    } else if silent.is_empty() && !absent.is_empty() {
-        Err(NoManifest::NotFound(absent.join("; ")))
-    } else {
-        silent.extend(absent);
-        Err(NoManifest::Unreachable(silent.join("; ")))
-    }
+    let acceptance = acceptance(keys, id, version, floor);
+    let found = places.first(async |source| {
+        let url = source.manifest_url(id, version)?;
+        let fetched = places.fetch(source, url, MAX_MANIFEST_BYTES, MANIFEST_TIMEOUT).await;
+        Some(fetched.map_err(Reason::from).and_then(|bytes| {
+            Ok(acceptance.offered(String::from_utf8_lossy(&bytes).into_owned())?)
+        }))
+    });
+    found.await.map_err(|reasons| reasons.no_manifest())
 }
 
 /// No source has a leaf table that belongs to the signed CID.
@@ -184,6 +133,14 @@ pub async fn manifest(
 pub struct NoLeafTable {
     file: String,
     reasons: String,
+}
+
+impl NoLeafTable {
+    /// The failures of a lookup, or another reason.
+    #[must_use]
+    pub fn of(artifact: &Artifact, reasons: &impl ToString) -> Self {
+        Self { file: artifact.filename.clone(), reasons: reasons.to_string() }
+    }
 }
 
 /// Finds the leaf table of an artifact: in its CID, at a source, or in the blocks of a gateway.
@@ -198,22 +155,14 @@ pub async fn leaf_table(
     if let Some(table) = LeafTable::of_single_leaf(artifact.size, &artifact.cid) {
         return Ok(table);
     }
-    let mut reasons = Vec::new();
-    for source in places.sources {
-        let found = match source.leaf_table_url(manifest, artifact) {
-            Some(url) => match places.fetch(source, url, MAX_TABLE_BYTES, TABLE_TIMEOUT).await {
-                Ok(table) => LeafTable::verify(&table, artifact.size, &artifact.cid)
-                    .map_err(|error| error.to_string()),
-                Err(failure) => Err(failure.to_string()),
-            },
-            None => walk(places, source, artifact).await,
+    let found = places.first(async |source| {
+        let Some(url) = source.leaf_table_url(manifest, artifact) else {
+            return Some(walk(places, source, artifact).await);
         };
-        match found {
-            Ok(table) => return Ok(table),
-            Err(reason) => reasons.push(format!("{}: {reason}", source.kind.name())),
-        }
-    }
-    Err(NoLeafTable { file: artifact.filename.clone(), reasons: reasons.join("; ") })
+        let sent = places.fetch(source, url, MAX_TABLE_BYTES, TABLE_TIMEOUT).await;
+        Some(sent.map_err(Reason::from).and_then(|table| lookup::sent_table(&table, artifact)))
+    });
+    found.await.map_err(|reasons| NoLeafTable::of(artifact, &reasons))
 }
 
 /// Reads the leaf digests from the blocks of the DAG.
@@ -221,17 +170,16 @@ async fn walk(
     places: &Places<'_, impl Access>,
     source: &Source,
     artifact: &Artifact,
-) -> Result<LeafTable, String> {
+) -> Result<LeafTable, Reason> {
     let mut walk = Walk::new(artifact.cid, artifact.layout());
     while !walk.wanted().is_empty() {
         let mut blocks = Vec::with_capacity(walk.wanted().len());
         for cid in walk.wanted() {
-            blocks.push(block(places, source, cid).await.map_err(|failure| failure.to_string())?);
+            blocks.push(block(places, source, cid).await?);
         }
-        walk.descend(&blocks).map_err(|error| error.to_string())?;
+        walk.descend(&blocks).map_err(|error| Reason::Invalid(error.to_string()))?;
     }
-    let leaves = walk.leaves().ok_or("the DAG has leaves that are not SHA-256")?;
-    LeafTable::from_digests(leaves, artifact.size, &artifact.cid).map_err(|error| error.to_string())
+    lookup::walked_table(&walk, artifact)
 }
 
 async fn block(

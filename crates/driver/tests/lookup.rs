@@ -104,7 +104,9 @@ async fn the_error_says_why_each_source_has_no_manifest() {
 
 #[wasm_bindgen_test]
 async fn a_manifest_older_than_the_floor_is_refused_unless_its_version_is_named() {
-    let newer = lookup::accept(signed(&small(), "1.1.0", 2), &pinned(), MODEL, None, None).unwrap();
+    let keys = pinned();
+    let acceptance = lookup::acceptance(&keys, MODEL, None, None);
+    let newer = acceptance.offered(signed(&small(), "1.1.0", 2)).unwrap();
     let floor = newer.manifest.floor();
     let older = signed(&small(), "1.0.0", 1);
     let sent = older.clone();
@@ -128,6 +130,16 @@ async fn an_expired_manifest_is_refused_unless_its_version_is_named() {
     let error = find(None, None).await.err().unwrap();
     assert!(matches!(error, NoManifest::Refused(_)), "{error}");
     find(Some(&Version::new(1, 0, 0)), None).await.unwrap();
+}
+
+#[wasm_bindgen_test]
+async fn a_manifest_of_the_far_future_is_refused_with_a_word_about_clocks() {
+    let mut early = document(&small(), "1.0.0", 1);
+    early["timestamp"] = "9000-01-01T00:00:00Z".into();
+    let text = signed_by("release", early);
+    on_fetch(answer(move || Reply::whole(text.as_bytes()), || Reply::status(404)));
+    let error = find(None, None).await.err().unwrap();
+    assert!(error.to_string().contains("the clock of this device is behind"), "{error}");
 }
 
 #[wasm_bindgen_test]

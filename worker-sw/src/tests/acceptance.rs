@@ -1,13 +1,16 @@
 //! Which manifest is accepted.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use edge_net_driver::lookup::NoManifest;
+use js_sys::Function;
 use semver::Version;
 use serde_json::json;
+use wasm_bindgen::JsValue;
 use wasm_bindgen_test::wasm_bindgen_test;
 
-use super::fake::publisher::{MODEL, document, public_key, signed, signed_by};
+use super::fake::publisher::{MODEL, document, public_key, replaces, signed, signed_by};
 use super::fake::{Artifact, Reply, Request, on_fetch};
 use super::{Events, config, details, fresh_browser, teller};
 use crate::acceptance::{Manifests, stored};
@@ -119,6 +122,70 @@ async fn a_stored_manifest_is_verified_again() {
     let manifests = Manifests::new(Rc::new(config), teller().0);
     let error = newest(&manifests).await.unwrap_err();
     assert!(matches!(error, NoManifest::Unreachable(_)), "not pinned any more: {error}");
+}
+
+/// Lets time pass for `Date.now`.
+fn later(minutes: f64) {
+    let pass = "const now = Date.now; Date.now = () => now() + minutes * 60000";
+    Function::new_with_args("minutes", pass).call1(&JsValue::NULL, &minutes.into()).unwrap();
+}
+
+#[wasm_bindgen_test]
+async fn the_floor_is_kept_in_memory_as_well() {
+    fresh_browser().await;
+    let newest_first = Cell::new(true);
+    let (new, old) = (signed(&artifact(), "1.1.0", 2), signed(&artifact(), "1.0.0", 1));
+    on_fetch(move |_| {
+        Reply::whole(if newest_first.replace(false) { &new } else { &old }.as_bytes())
+    });
+    let (manifests, events) = manifests();
+    assert_eq!(newest(&manifests).await.unwrap(), "1.1.0");
+    // The storage is gone, and the minute over.
+    put(MODEL, "").await;
+    put(&format!("{MODEL}#floor"), "").await;
+    later(2.0);
+    assert_eq!(newest(&manifests).await.unwrap(), "1.1.0");
+    assert_eq!(details(&events, "refused").len(), 1);
+    later(-2.0);
+}
+
+#[wasm_bindgen_test]
+async fn a_replaced_key_stays_replaced_where_both_are_pinned() {
+    fresh_browser().await;
+    let both = json!({ "keys": {
+        "release": public_key("release"), "second": public_key("second"),
+    } });
+    let started = || Manifests::new(config(&both), teller().0);
+    // A version by the old key was kept before.
+    put(&format!("{MODEL}@1.0.0"), &signed(&artifact(), "1.0.0", 1)).await;
+    let mut rotated = document(&artifact(), "1.1.0", 2);
+    rotated["endorsements"] = replaces("second", "release");
+    on_fetch(always(signed_by("second", rotated)));
+    assert_eq!(newest(&started()).await.unwrap(), "1.1.0");
+
+    on_fetch(always(signed_by("second", document(&artifact(), "1.2.0", 3))));
+    assert_eq!(newest(&started()).await.unwrap(), "1.2.0", "without the endorsement");
+
+    on_fetch(always(signed(&artifact(), "2.0.0", 4)));
+    let error = newest(&started()).await.unwrap_err();
+    assert!(error.to_string().contains("which was replaced by another"), "{error}");
+    let version = Version::new(1, 0, 0);
+    on_fetch(always(signed(&artifact(), "1.0.0", 1)));
+    let error = started().find(MODEL, Some(&version)).await.err().unwrap();
+    assert!(error.to_string().contains("which was replaced by another"), "kept: {error}");
+}
+
+#[wasm_bindgen_test]
+async fn a_manifest_of_the_far_future_locks_nobody_out() {
+    fresh_browser().await;
+    let mut early = document(&artifact(), "1.0.0", 1);
+    early["timestamp"] = json!("2090-01-01T00:00:00Z");
+    on_fetch(always(signed_by("release", early)));
+    let (manifests, _) = manifests();
+    let error = newest(&manifests).await.unwrap_err();
+    assert!(error.to_string().contains("the clock of this device is behind"), "{error}");
+    on_fetch(always(signed(&artifact(), "1.0.0", 1)));
+    assert_eq!(newest(&manifests).await.unwrap(), "1.0.0");
 }
 
 #[wasm_bindgen_test]

@@ -6,7 +6,7 @@ use edge_net_core::dag::cid::cid_text;
 use edge_net_core::dag::digest::Digest;
 use edge_net_core::dag::unixfs::{self};
 use edge_net_core::trust::manifest::Manifest;
-use edge_net_core::trust::signature::{PinnedKeys, sign};
+use edge_net_core::trust::signature::{PinnedKeys, endorse, sign};
 use serde_json::{Value, json};
 
 use super::Artifact;
@@ -50,6 +50,12 @@ pub fn document(artifact: &Artifact, version: &str, day: u8) -> Value {
 pub fn signed_by(name: &str, document: Value) -> String {
     let Value::Object(document) = document else { panic!("a manifest is an object") };
     Value::Object(sign(document, name, &key(name)).unwrap()).to_string()
+}
+
+/// The `endorsements` by which the key `new` replaces the key `old`.
+#[allow(dead_code)] // Not all tests need it.
+pub fn replaces(new: &str, old: &str) -> Value {
+    json!([endorse(new, &public_key(new), old, &key(old))])
 }
 
 /// [`document`], signed by the pinned key.
