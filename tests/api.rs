@@ -45,7 +45,7 @@ impl Bytes for OnOneThread {
 fn the_machine_takes_bytes_that_stay_on_their_thread() {
     let empty = edge_net_core::dag::unixfs::root(&[], 0);
     let table = LeafTable::of_single_leaf(0, &empty).unwrap();
-    let download = Download::<OnOneThread>::new(table, Vec::new(), Config::default());
+    let download = Download::<OnOneThread>::new(table, Vec::new(), Config::default()).unwrap();
     assert!(download.is_idle());
 }
 

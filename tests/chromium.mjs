@@ -69,8 +69,8 @@ export function register(page, options = {}) {
   return page.evaluate(async (options) => {
     const { register } = await import('/edge-net.js');
     const configured = { ...(await (await fetch('/dev.json')).json()), ...options };
-    const { edge, gcs, ipfs, keys, path, budget, lanes } = configured;
-    window.edgeNet = await register({ edge, gcs, ipfs, keys, path, budget, lanes });
+    const { edge, gcs, ipfs, sources, keys, path, budget, lanes } = configured;
+    window.edgeNet = await register({ edge, gcs, ipfs, sources, keys, path, budget, lanes });
     window.heard = [];
     for (const type of ['progress', 'segment', 'refused', 'complete', 'failed']) {
       window.edgeNet.addEventListener(type, ({ detail }) => window.heard.push({ type, ...detail }));

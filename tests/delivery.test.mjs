@@ -1,8 +1,11 @@
 // Interrupted and shared downloads.
 
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
+import { createServer } from 'node:http';
 import { after, afterEach, before, describe, test } from 'node:test';
+import { faultyProxy } from '../dev/faults.mjs';
 import { DEMO, startStack } from '../dev/stack.mjs';
 import { fetchInPage, heard, openPage, startChromium } from './chromium.mjs';
 import { setFault, sha256 } from './publisher.mjs';
@@ -68,6 +71,70 @@ describe('a download in Chromium', () => {
       .filter(({ source }) => source !== 'cache')
       .map(({ segment }) => segment);
     assert.deepEqual(fetched.sort(), [...Array(SEGMENTS).keys()]);
+  });
+
+  /** A fault without delay, which counts. */
+  const COUNT = { mode: 'slow', rate: Number.MAX_SAFE_INTEGER };
+  /** Proxies before the sources, for the page alone: the edge reads from the same bucket. */
+  const doors = () =>
+    Promise.all(
+      [stack.urls.edge, stack.urls.gcs, stack.urls.ipfs].map(async (base) => {
+        const { origin, pathname } = new URL(base);
+        const server = createServer(faultyProxy(origin)).listen(0, '127.0.0.1');
+        await once(server, 'listening');
+        const url = `http://127.0.0.1:${server.address().port}`;
+        return { server, base: url + pathname, fault: `${url}/__fault` };
+      }),
+    );
+  /** Loads the model with an empty profile: how long it took, and what each source sent. */
+  const load = async (options, faults = [COUNT, COUNT, COUNT]) => {
+    await browser?.close();
+    browser = await startChromium();
+    const [edge, gcs, ipfs] = await doors();
+    try {
+      for (const [i, { fault }] of [edge, gcs, ipfs].entries()) await setFault(fault, faults[i]);
+      const page = await openPage(browser.context, stack.urls, {
+        edge: edge.base.replace(/\/$/, ''),
+        gcs: gcs.base,
+        ipfs: [ipfs.base],
+        ...options,
+      });
+      const { ms, length } = await page.evaluate(async (url) => {
+        const start = performance.now();
+        const { byteLength: length } = await (await fetch(url)).arrayBuffer();
+        return { ms: performance.now() - start, length };
+      }, URL_OF_MODEL);
+      assert.equal(length, MODEL.length);
+      const sent = [];
+      for (const { fault } of [edge, gcs, ipfs]) {
+        sent.push((await (await fetch(fault)).json()).sent);
+      }
+      return { ms, sent };
+    } finally {
+      for (const { server } of [edge, gcs, ipfs]) server.close().closeAllConnections();
+    }
+  };
+
+  test('in order: while the edge is well, bucket and gateways send nothing', async () => {
+    const { sent } = await load({});
+    assert.deepEqual(sent, [MODEL.length, 0, 0]);
+  });
+
+  test('all at once, if wanted: bucket and gateways send some', async () => {
+    const { sent } = await load({ sources: 'all' });
+    assert.ok(
+      sent.every((bytes) => bytes > 0),
+      `${sent}`,
+    );
+  });
+
+  test('in order: a slow edge costs at most half again', async () => {
+    // The bucket has a rate, so that the speed of this machine matters less.
+    const quick = { mode: 'slow', rate: 5_000_000 };
+    const alone = await load({}, [{ mode: 'error', match: '' }, quick, COUNT]);
+    const { ms, sent } = await load({}, [{ mode: 'slow', rate: 1_000_000 }, quick, COUNT]);
+    assert.ok(ms <= 1.5 * alone.ms, `${ms} ms, alone ${alone.ms} ms, sent ${sent}`);
+    assert.ok(sent[1] >= 0.9 * MODEL.length && sent[2] === 0, `${sent}`);
   });
 
   test('a cancelled reader stops the requests', async () => {

@@ -16,7 +16,7 @@ use edge_net_core::dag::unixfs;
 use edge_net_core::dag::verify::{Bytes, Hashed, LeafTable, VerifiedLeaves};
 use edge_net_core::time::Instant;
 use edge_net_core::transfer::download::{
-    Action, Config, Download, DownloadError, Event, FetchId, ReaderId, Report, SourceId,
+    Action, Config, Download, DownloadError, Event, FetchId, Pace, ReaderId, Report, SourceId,
 };
 use edge_net_core::transfer::source::Failure;
 
@@ -227,6 +227,7 @@ impl Profile {
             Failure::Status(404),
             Failure::Status(500),
             Failure::Status(429),
+            Failure::Status(501),
             Failure::RangeIgnored,
             Failure::WrongRange,
             Failure::WrongLength { got: 7, want: 9 },
@@ -329,8 +330,10 @@ struct Flight {
 struct Tally {
     closed: u64,
     failed: u64,
+    past: u64,
     cancelled: u64,
     aborted: u64,
+    outdone: u64,
     hedged: u64,
     rested: u64,
     died: u64,
@@ -402,12 +405,13 @@ impl<'a> Simulation<'a> {
             guess: Duration::from_millis(random.pick(&[0, 500, 8_000])),
             probe: random.pick(&[1, 4, 16]),
             whole: random.chance(30),
-            share: random.chance(70),
+            share: random.chance(50),
+            enough: random.pick(&[0, 1 << 20, 8 << 20, u64::MAX]),
             store: random.chance(70),
             seed: random.next(),
         };
         let mut simulation = Self {
-            download: Download::new(Arc::clone(&table), names(&sources), config.clone()),
+            download: Download::new(Arc::clone(&table), names(&sources), config.clone()).unwrap(),
             table,
             layout,
             sources,
@@ -614,7 +618,8 @@ impl<'a> Simulation<'a> {
         self.what.retain(|_, what| matches!(what, What::Opens(_) | What::Cancels(_)));
         self.agenda.retain(|Reverse((_, key))| self.what.contains_key(key));
         self.download =
-            Download::new(Arc::clone(&self.table), names(&self.sources), self.config.clone());
+            Download::new(Arc::clone(&self.table), names(&self.sources), self.config.clone())
+                .unwrap();
         assert!(self.memory.borrow().is_empty(), "what nobody holds is freed");
         self.flights.clear();
         self.loading.clear();
@@ -646,8 +651,10 @@ impl<'a> Simulation<'a> {
     fn note_failure(&mut self, flight: &Flight) {
         let (failures, last) =
             self.failed.entry((flight.bytes.start / SEGMENT_SIZE, flight.source)).or_default();
-        *failures += u32::from(flight.started >= *last);
-        *last = self.now;
+        if flight.started >= *last {
+            *failures += 1;
+            *last = self.now;
+        }
     }
 
     /// Notes the good leaves of a response of the right length.
@@ -716,7 +723,12 @@ impl<'a> Simulation<'a> {
         let flight = self.flights.remove(&fetch).expect("only what is under way is stopped");
         let came = self.came.get(&(flight.bytes.start / SEGMENT_SIZE));
         if !came.is_some_and(|came| leaves_of(&flight.bytes).all(|leaf| came.contains(&leaf))) {
-            self.note_failure(&flight);
+            // A fetch that lags may make room for a quicker source; that is no failure.
+            if self.now >= flight.heard + milliseconds(self.config.stall) {
+                self.note_failure(&flight);
+            } else {
+                self.tally.outdone += u64::from(self.in_order());
+            }
         }
         self.tally.aborted += 1;
         // Usually no event follows; sometimes one was already on its way.
@@ -748,6 +760,11 @@ impl<'a> Simulation<'a> {
         let reader = self.open_reader(id);
         reader.state = State::Closed;
         let end = reader.bytes.end.min(self.layout.size());
+        let bytes = &self.readers[&id].bytes;
+        assert!(
+            bytes.is_empty() || bytes.start < self.layout.size() || bytes.end == u64::MAX,
+            "reader {id:?} was closed past the end"
+        );
         assert!(
             self.readers[&id].at >= end,
             "reader {id:?} was closed at {} of {end}",
@@ -757,7 +774,16 @@ impl<'a> Simulation<'a> {
     }
 
     fn fail(&mut self, reader: ReaderId, error: &DownloadError) {
-        self.open_reader(reader).state = State::Failed;
+        let size = self.layout.size();
+        let open = self.open_reader(reader);
+        open.state = State::Failed;
+        let is_past = open.bytes.start >= size && !open.bytes.is_empty();
+        if let Some(past) = error.past {
+            assert!(is_past && past == size, "reader {reader:?}: {error}");
+            self.tally.past += 1;
+            return;
+        }
+        assert!(!is_past, "reader {reader:?}: {error}");
         self.tally.failed += 1;
         assert!(
             !self.sources.iter().any(Profile::is_honest),
@@ -862,8 +888,9 @@ impl<'a> Simulation<'a> {
             .filter(|flight| flight.bytes.start < bytes.end && bytes.start < flight.bytes.end);
         if let Some(first) = others.next() {
             assert!(others.next().is_none(), "{bytes:?} is under way twice already");
+            let patience = if self.in_order() { 50 } else { 1000 };
             assert!(
-                first.source != source && self.now >= first.started + 1000,
+                first.source != source && self.now >= first.started + patience,
                 "{bytes:?} is under way already"
             );
             self.tally.hedged += 1;
@@ -954,6 +981,11 @@ impl<'a> Simulation<'a> {
         }
     }
 
+    /// Whether another source works only when the preferred one lags, fails or is wrong.
+    fn in_order(&self) -> bool {
+        !self.config.share && self.config.enough > 0
+    }
+
     /// Checks that a segment which is loaded or fetched is near a reader.
     fn assert_near_a_reader(&self, segment: u64) {
         let near = self
@@ -975,7 +1007,9 @@ impl<'a> Simulation<'a> {
             .values()
             .any(|flight| self.now > flight.heard + milliseconds(self.config.stall) + MAX_LATE);
         assert!(!stalled, "a request has stalled and goes on");
-        assert!(self.flights.len() <= self.config.lanes, "{} requests at once", self.flights.len());
+        // One more to compare the pace of another source with that of one that lags.
+        let lanes = self.config.lanes + usize::from(self.in_order());
+        assert!(self.flights.len() <= lanes, "{} requests at once", self.flights.len());
         let nexts = self
             .readers
             .values()
@@ -1060,8 +1094,10 @@ fn faulty_downloads_end_with_the_right_bytes_or_an_error() {
     let Tally {
         closed,
         failed,
+        past,
         cancelled,
         aborted,
+        outdone,
         hedged,
         rested,
         died,
@@ -1074,8 +1110,8 @@ fn faulty_downloads_end_with_the_right_bytes_or_an_error() {
         bytes,
     } = tally;
     for happened in [
-        closed, failed, cancelled, aborted, hedged, rested, died, stalled, bad_leaves, healed,
-        stored, loaded, forgotten, bytes,
+        closed, failed, past, cancelled, aborted, outdone, hedged, rested, died, stalled,
+        bad_leaves, healed, stored, loaded, forgotten, bytes,
     ] {
         assert!(happened > 0, "the simulation has become too tame: {tally:?}");
     }
@@ -1087,7 +1123,7 @@ fn pieces_that_fail_together_are_one_attempt() {
     let layout = Layout::new(SEGMENT_SIZE);
     let table = table_of(layout);
     let config = Config { store: false, attempts: 3, ..Config::default() };
-    let mut download = Download::<Described>::new(table, vec!["only".into()], config);
+    let mut download = Download::<Described>::new(table, vec!["only".into()], config).unwrap();
     download.handle(Instant::EPOCH, Event::Opened { reader: READER, bytes: 0..layout.size() });
     download.handle(Instant::EPOCH, Event::Pulled(READER));
     let (mut now, mut rounds) = (Instant::EPOCH, 0);
@@ -1121,10 +1157,10 @@ fn pieces_that_fail_together_are_one_attempt() {
     assert_eq!(rounds, 3);
 }
 
-/// Without sharing, the machine stays with the source that delivers, even when a preferred source
-/// has recovered: an open response has the following bytes.
+/// If told so, the machine stays with the source that delivers, even when a preferred source has
+/// recovered: an open response has the following bytes.
 #[test]
-fn without_sharing_the_source_that_sent_last_is_asked_next() {
+fn the_source_that_sent_last_is_asked_next_where_its_response_goes_on() {
     let layout = Layout::new(3 * SEGMENT_SIZE);
     let table = table_of(layout);
     let config = Config {
@@ -1132,11 +1168,12 @@ fn without_sharing_the_source_that_sent_last_is_asked_next() {
         held: 2,
         whole: true,
         share: false,
+        enough: 0,
         store: false,
         probe: LEAVES_PER_SEGMENT,
         ..Config::default()
     };
-    let mut download = Download::new(table, vec!["first".into(), "second".into()], config);
+    let mut download = Download::new(table, vec!["first".into(), "second".into()], config).unwrap();
     let asked = |download: &mut Download<Described>| {
         std::iter::from_fn(|| download.poll()).find_map(|action| match action {
             Action::Fetch { fetch, source, .. } => Some((fetch, source.index())),
@@ -1159,4 +1196,243 @@ fn without_sharing_the_source_that_sent_last_is_asked_next() {
     // verified yet.
     download.handle(Instant::from_millis(10_000), Event::Progressed { fetch, bytes: SEGMENT_SIZE });
     assert_eq!(asked(&mut download).map(|(_, source)| source), Some(1));
+}
+
+/// A source of [`race`].
+#[derive(Debug, Clone, Copy)]
+struct Link {
+    /// Milliseconds until a response begins.
+    latency: u64,
+    /// Bytes a millisecond.
+    rate: u64,
+    /// Whether all its responses share the rate; else each has it.
+    shared: bool,
+}
+
+/// A quick bucket.
+const QUICK: Link = Link { latency: 20, rate: 50_000, shared: true };
+
+/// A response of [`race`].
+struct Response {
+    fetch: FetchId,
+    source: usize,
+    bytes: Range<u64>,
+    from: u64,
+    got: u64,
+}
+
+/// Honest sources, and what they sent so far.
+struct Race {
+    layout: Layout,
+    links: Vec<Link>,
+    download: Download<Described>,
+    memory: Memory,
+    open: Vec<Response>,
+    sent: Vec<u64>,
+}
+
+impl Race {
+    /// Downloads `size` bytes. Returns the milliseconds that it took, and the bytes that each
+    /// source sent. Time goes in steps of a millisecond.
+    fn run(size: u64, links: &[Link], config: &Config, paces: &[Option<Pace>]) -> (u64, Vec<u64>) {
+        let layout = Layout::new(size);
+        let names = (0..links.len()).map(|i| format!("source-{i}")).collect();
+        let download = Download::new(table_of(layout), names, config.clone()).unwrap();
+        let mut race = Self {
+            layout,
+            links: links.to_vec(),
+            download: download.knowing(paces),
+            memory: Memory::default(),
+            open: Vec::new(),
+            sent: vec![0; links.len()],
+        };
+        let mut events =
+            vec![Event::Opened { reader: READER, bytes: 0..size }, Event::Pulled(READER)];
+        for now in 0..600_000 {
+            let at = Instant::from_millis(now);
+            race.receive(now, &mut events);
+            if race.download.next_timeout().is_some_and(|timeout| timeout <= at) {
+                events.push(Event::Tick);
+            }
+            for event in std::mem::take(&mut events) {
+                race.download.handle(at, event);
+                while let Some(action) = race.download.poll() {
+                    if race.act(now, action, &mut events) {
+                        return (now, race.sent);
+                    }
+                }
+            }
+        }
+        panic!("it never ends")
+    }
+
+    /// The bytes of a millisecond.
+    fn receive(&mut self, now: u64, events: &mut Vec<Event<Described>>) {
+        let busy = |source: usize, open: &[Response]| {
+            open.iter().filter(|other| other.source == source && other.from < now).count() as u64
+        };
+        let shares: Vec<u64> = (0..self.links.len())
+            .map(|source| if self.links[source].shared { busy(source, &self.open) } else { 1 })
+            .map(|share| share.max(1))
+            .collect();
+        let mut ended = Vec::new();
+        for response in &mut self.open {
+            let (fetch, source) = (response.fetch, response.source);
+            if now < response.from {
+                continue;
+            }
+            let more = self.links[source].rate / shares[source];
+            let more = if now == response.from { 0 } else { more };
+            let length = response.bytes.end - response.bytes.start;
+            let got = length.min(response.got + more);
+            self.sent[source] += got - response.got;
+            // Drivers hear of bytes in pieces.
+            let told = now == response.from || got / (64 << 10) != response.got / (64 << 10);
+            response.got = got;
+            if got == length {
+                ended.push(fetch);
+                let segment = response.bytes.start / SEGMENT_SIZE;
+                let hashed = hash(honest(&response.bytes), &self.memory, segment);
+                events.push(Event::Fetched { fetch, hashed, origin: String::new() });
+            } else if told {
+                events.push(Event::Progressed { fetch, bytes: got });
+            }
+        }
+        self.open.retain(|response| !ended.contains(&response.fetch));
+    }
+
+    /// Performs an action. Returns whether the reader has all bytes.
+    fn act(
+        &mut self,
+        now: u64,
+        action: Action<Described>,
+        events: &mut Vec<Event<Described>>,
+    ) -> bool {
+        match action {
+            Action::Fetch { fetch, source, bytes, .. } => {
+                let from = now + self.links[source.index()].latency;
+                self.open.push(Response { fetch, source: source.index(), bytes, from, got: 0 });
+            }
+            Action::Abort(fetch) => self.open.retain(|response| response.fetch != fetch),
+            Action::Load(segment) => events.push(Event::Loaded { segment, found: None }),
+            Action::Emit { reader, .. } => events.push(Event::Pulled(reader)),
+            Action::Close(_) => return true,
+            Action::Fail { error, .. } => panic!("{error}"),
+            Action::Forget(_) | Action::Store { .. } | Action::Report(_) => {}
+        }
+        let end = self.layout.size();
+        assert!(self.open.iter().all(|response| response.bytes.end <= end));
+        false
+    }
+}
+
+#[test]
+fn in_order_nothing_is_asked_of_other_sources_while_the_first_is_well() {
+    for (latency, rate) in [(1, 100_000), (20, 50_000), (80, 20_000), (200, 9_000), (900, 30_000)] {
+        let first = Link { latency, rate, shared: true };
+        for size in [1 << 20, 23 << 20, 60 << 20] {
+            let (_, sent) = Race::run(size, &[first, QUICK, QUICK], &Config::default(), &[]);
+            assert_eq!(sent, [size, 0, 0], "{first:?}, {size} bytes");
+        }
+    }
+}
+
+#[test]
+fn in_order_a_slow_first_source_costs_at_most_half_again() {
+    let slow = [
+        Link { latency: 1, rate: 1_000, shared: false },
+        Link { latency: 5, rate: 1_000, shared: true },
+        Link { latency: 20, rate: 300, shared: false },
+    ];
+    for size in [20 << 20, 23 << 20, 45 << 20, 90 << 20] {
+        for (latency, rate) in [(1, 12_500), (1, 60_000), (10, 25_000), (30, 12_500), (40, 60_000)]
+        {
+            let bucket = Link { latency, rate, shared: true };
+            let config = Config::default();
+            let (alone, _) = Race::run(size, &[bucket], &config, &[]);
+            for edge in slow {
+                let gateway = Link { latency: 150, rate: 3_000, shared: true };
+                let (took, sent) = Race::run(size, &[edge, bucket, gateway], &config, &[]);
+                assert!(
+                    took * 2 <= alone * 3,
+                    "{size} bytes from {edge:?} and {bucket:?}: {took} ms, alone {alone} ms"
+                );
+                assert_eq!(sent[2], 0, "the gateway is not needed: {edge:?} {bucket:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn in_order_a_first_source_that_is_as_quick_as_others_goes_on_alone() {
+    // A slow link, whose bytes all sources share: the others are asked for a few leaves only.
+    let link = Link { latency: 30, rate: 800, shared: false };
+    let size = 30 << 20;
+    let (_, sent) = Race::run(size, &[link, link, link], &Config::default(), &[]);
+    assert!(sent[1] <= 1 << 20 && sent[2] <= 1 << 20, "{sent:?}");
+}
+
+#[test]
+fn in_order_a_first_source_that_recovers_works_again() {
+    let size = 1 << 30;
+    let mut edge = Link { latency: 1, rate: 1_000, shared: false };
+    let bucket = Link { latency: 1, rate: 10_000, shared: true };
+    let (_, sent) = Race::run(size, &[edge, bucket], &Config::default(), &[]);
+    assert!(sent[0] < size / 50, "it is asked now and then: {sent:?}");
+    edge.rate = 0;
+    let (_, sent) = Race::run(23 << 20, &[edge, bucket], &Config::default(), &[]);
+    assert_eq!(sent[0], 0);
+}
+
+#[test]
+fn all_at_once_every_source_works() {
+    let config = Config { share: true, ..Config::default() };
+    let (_, sent) = Race::run(60 << 20, &[QUICK, QUICK, QUICK], &config, &[]);
+    assert!(sent.iter().all(|sent| *sent > 10 << 20), "{sent:?}");
+}
+
+#[test]
+fn limits_that_let_nothing_happen_are_refused() {
+    let good = Config::default;
+    for (config, named) in [
+        (Config { lanes: 0, ..good() }, "lanes"),
+        (Config { held: 0, ..good() }, "held"),
+        (Config { attempts: 0, ..good() }, "attempts"),
+        (Config { probe: 0, ..good() }, "probe"),
+        (Config { stall: Duration::ZERO, ..good() }, "stall"),
+    ] {
+        let made = Download::<Described>::new(table_of(Layout::new(1)), Vec::new(), config);
+        let error = made.expect_err(named);
+        assert_eq!(
+            error.to_string(),
+            format!("the download's limit `{named}` is 0; it must be at least 1")
+        );
+    }
+    Download::<Described>::new(table_of(Layout::new(1)), Vec::new(), good()).unwrap();
+}
+
+#[test]
+fn a_reader_past_the_end_fails() {
+    let size = SEGMENT_SIZE + 5;
+    let opened = |bytes: Range<u64>| {
+        let table = table_of(Layout::new(size));
+        let mut download =
+            Download::<Described>::new(table, Vec::new(), Config::default()).unwrap();
+        download.handle(Instant::EPOCH, Event::Opened { reader: READER, bytes });
+        match download.poll() {
+            Some(Action::Fail { error, .. }) => Err(error.to_string()),
+            Some(Action::Close(_)) => Ok("closed"),
+            None => Ok("open"),
+            other => panic!("{other:?}"),
+        }
+    };
+    for bytes in [size..size + 1, size + 1..size + 2, size + 7..u64::MAX, size + 1..size + 1] {
+        let error = opened(bytes.clone()).expect_err("past the end");
+        let wanted = format!("bytes {}-{}", bytes.start, bytes.end - 1);
+        assert_eq!(error, format!("{wanted} are past the end: the artifact has {size} bytes"));
+    }
+    assert_eq!(opened(size..size), Ok("closed"));
+    assert_eq!(opened(size..u64::MAX), Ok("closed"), "the rest, which is empty");
+    assert_eq!(opened(0..u64::MAX), Ok("open"));
+    assert_eq!(opened(size - 1..size + 9), Ok("open"));
 }

@@ -7,6 +7,8 @@
  * @property {string} [edge]    base URL of the edge worker; the page's origin if not given
  * @property {string} [gcs]     base URL of the bucket, the second source
  * @property {string[]} [ipfs]  base URLs of IPFS gateways, the last sources
+ * @property {'in-order' | 'all'} [sources]  in order, the default: a source works alone until it
+ *   lags, fails or is wrong; or all at once
  * @property {string} [path]    URL path of model requests; '/models/' if not given
  * @property {number} [budget]  bytes stored on the device at most; the browser's limit if not given
  * @property {number} [lanes]   concurrent requests for each file, 1 to 6; 4 if not given

@@ -22,7 +22,7 @@ use edge_net_core::dag::layout::{LEAF_SIZE, Layout, SEGMENT_SIZE};
 use edge_net_core::dag::verify::{Bytes, Hashed, LeafTable};
 use edge_net_core::time;
 use edge_net_core::transfer::download::{
-    Action, Config, Download, DownloadError, Event, FetchId, ReaderId, Report, SourceId,
+    Action, BadConfig, Config, Download, DownloadError, Event, FetchId, ReaderId, Report, SourceId,
 };
 use edge_net_core::transfer::source::{self, Failure, check_head, range_field};
 
@@ -35,6 +35,9 @@ pub enum DeliveryError {
     /// The file cannot be read or written.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The download cannot work with these settings.
+    #[error(transparent)]
+    Config(#[from] BadConfig),
     /// No source has a good copy of some leaf.
     #[error(
         "{file}: {error}. Verified bytes are kept: run the same command again to resume the \
@@ -128,7 +131,7 @@ pub fn complete(
         sender,
     };
     let mut run = Run {
-        machine: Download::new(table, names, config),
+        machine: Download::new(table, names, config)?,
         host,
         receiver,
         started: Instant::now(),
@@ -440,8 +443,8 @@ impl Host {
     }
 }
 
-/// The interval of progress messages.
-const TELL_EVERY: Duration = Duration::from_millis(100);
+/// The interval of progress messages. The state machine judges by them whether a source lags.
+const TELL_EVERY: Duration = Duration::from_millis(25);
 
 /// The part of a response that is held in memory: two leaves. Hashing two together takes less time
 /// than one after the other.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::dag::layout::LEAVES_PER_SEGMENT;
+use crate::dag::layout::{LEAF_SIZE, LEAVES_PER_SEGMENT};
 use crate::time::{Instant, millis};
 use crate::transfer::source::Failure;
 
@@ -34,6 +34,37 @@ pub struct Pace {
     latency: u64,
     /// Microseconds for each leaf after that.
     leaf: u64,
+    /// Fetches that shared the source when this was measured.
+    beside: u64,
+    /// When it was measured.
+    at: Instant,
+    /// Whether fetches that delivered were measured; else it is a guess about late ones.
+    sure: bool,
+}
+
+impl Pace {
+    /// How long a fetch of `leaves` leaves is expected to take.
+    pub(crate) const fn expected(&self, leaves: u64) -> Duration {
+        Duration::from_millis(self.latency.saturating_add(self.leaf.saturating_mul(leaves) / 1000))
+    }
+
+    /// Bytes a second of all fetches together.
+    pub(crate) const fn rate(&self) -> u64 {
+        match (LEAF_SIZE * 1_000_000 * self.beside).checked_div(self.leaf) {
+            Some(rate) => rate,
+            None => u64::MAX,
+        }
+    }
+
+    /// Whether it was measured less than `age` before `now`.
+    pub(crate) fn is_fresh(&self, now: Instant, age: Duration) -> bool {
+        self.at + age > now
+    }
+
+    /// Whether fetches that delivered were measured.
+    pub(crate) const fn is_sure(&self) -> bool {
+        self.sure
+    }
 }
 
 impl Health {
@@ -49,36 +80,42 @@ impl Health {
         }
     }
 
-    /// How long a fetch of `leaves` leaves is expected to take, if that is known.
-    pub(crate) fn expected(&self, leaves: u64) -> Option<Duration> {
-        self.pace.map(|pace| Duration::from_millis(pace.latency + pace.leaf * leaves / 1000))
-    }
-
     /// Whether several small fetches take hardly longer than a large one.
     pub(crate) fn is_near(&self) -> bool {
         self.pace.is_some_and(|pace| pace.latency * 4000 <= pace.leaf * LEAVES_PER_SEGMENT)
     }
 
-    /// Notes that a fetch delivered `leaves` leaves: the first bytes after `latency`, the last
-    /// after `elapsed`.
-    pub(crate) fn brought(&mut self, leaves: u64, latency: Duration, elapsed: Duration) {
+    /// Notes that a fetch delivered `leaves` leaves at `now`: the first bytes after `latency`, the
+    /// last after `elapsed`, `beside` others, itself included.
+    pub(crate) fn brought(
+        &mut self,
+        now: Instant,
+        leaves: u64,
+        latency: Duration,
+        elapsed: Duration,
+        beside: u64,
+    ) {
         self.failures = 0;
         let leaf = micros_each(elapsed.saturating_sub(latency), leaves);
-        let latency = millis(latency);
+        let new = Pace { latency: millis(latency), leaf, beside, at: now, sure: true };
+        let known = self.pace.filter(|known| known.sure).unwrap_or(new);
         // A new measurement counts a quarter: one hiccup changes little, a lasting change shows
         // soon.
         let smooth = |old: u64, new: u64| (3 * old + new) / 4;
-        let known = self.pace.unwrap_or(Pace { latency, leaf });
-        self.pace =
-            Some(Pace { latency: smooth(known.latency, latency), leaf: smooth(known.leaf, leaf) });
+        self.pace = Some(Pace {
+            latency: smooth(known.latency, new.latency),
+            leaf: smooth(known.leaf, new.leaf),
+            ..new
+        });
     }
 
-    /// Notes that another source overtook a fetch of `leaves` leaves after `elapsed`: the pace is
-    /// slower than that.
-    pub(crate) fn overtaken(&mut self, leaves: u64, elapsed: Duration) {
-        if self.expected(leaves).is_none_or(|expected| expected < elapsed) {
-            self.pace = Some(Pace { latency: 0, leaf: micros_each(elapsed, leaves) });
-        }
+    /// Notes that a fetch of `leaves` leaves was not done after `elapsed`: because another source
+    /// overtook it, or because it lags. The pace is slower than that.
+    pub(crate) fn outlasted(&mut self, now: Instant, leaves: u64, elapsed: Duration, beside: u64) {
+        let leaf = micros_each(elapsed, leaves);
+        let slower = Pace { latency: 0, leaf, beside, at: now, sure: false };
+        let known = self.pace.filter(|pace| pace.expected(leaves) >= elapsed);
+        self.pace = Some(known.map_or(slower, |known| Pace { at: now, ..known }));
     }
 
     /// Notes that a fetch failed at `now`, which had started at `started`. The source rests for
@@ -110,5 +147,5 @@ impl Health {
 
 /// The microseconds that each of `leaves` leaves took.
 fn micros_each(elapsed: Duration, leaves: u64) -> u64 {
-    millis(elapsed) * 1000 / leaves.max(1)
+    millis(elapsed).saturating_mul(1000) / leaves.max(1)
 }

@@ -122,13 +122,15 @@ impl Origin {
             attempts: ATTEMPTS,
             probe: LEAVES_PER_SEGMENT,
             share: false,
+            enough: 0,
             store: false,
             seed: seed(),
             ..download::Config::default()
         };
         let report = self.report(locations.iter().map(|location| location.name.clone()).collect());
         let store = InRows::new(Rc::clone(&self.subrequests), row_end);
-        Ok(Session::new(table, locations, Object::new(), store, limits, &[], report))
+        Session::new(table, locations, Object::new(), store, limits, &[], report)
+            .map_err(|error| NoLeafTable::of(&self.artifact, &error))
     }
 
     /// The sources that a segment was downloaded from, such as `gcs` or `gcs+ipfs`; empty if it was

@@ -127,8 +127,9 @@ impl Edge {
                 progress();
             }
         };
-        let mut reader = Session::new(table, vec![location], init, Nothing, limits, &[], report)
-            .read(0..artifact.size);
+        let session = Session::new(table, vec![location], init, Nothing, limits, &[], report)
+            .map_err(|error| NoLeafTable::of(artifact, &error))?;
+        let mut reader = session.read(0..artifact.size);
         while let Some(bytes) = reader.next().await {
             let view = bytes?.view;
             let leaf = u32::try_from(LEAF_SIZE).unwrap_or(u32::MAX);

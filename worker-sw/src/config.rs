@@ -18,6 +18,9 @@ pub struct Config {
     pub budget: Option<u64>,
     /// Concurrent requests for each artifact.
     pub lanes: usize,
+    /// Whether all sources work at once; else one after the other, when one lags, fails or is
+    /// wrong.
+    pub share: bool,
 }
 
 impl Config {
@@ -54,7 +57,13 @@ impl Config {
         }
         let budget = count(options, "budget", 0, 1 << 53)?;
         let lanes = count(options, "lanes", 1, 6)?.unwrap_or(4);
-        Ok(Self { sources, keys, path, budget, lanes: usize::try_from(lanes).unwrap_or(4) })
+        let share = match text(options, "sources")?.as_deref() {
+            None | Some("in-order") => false,
+            Some("all") => true,
+            Some(_) => return Err("the option sources must be 'in-order' or 'all'".into()),
+        };
+        let lanes = usize::try_from(lanes).unwrap_or(4);
+        Ok(Self { sources, keys, path, budget, lanes, share })
     }
 
     /// The sources for a lookup that adds `init` to every `fetch`.

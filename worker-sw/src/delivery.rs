@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use edge_net_core::transfer::download::{self, Report};
+use edge_net_core::transfer::download::{self, BadConfig, Report};
 use edge_net_core::transfer::source::Source;
 use edge_net_core::trust::manifest::{self, Manifest};
 use edge_net_driver::host::message;
@@ -57,6 +57,7 @@ impl Delivery {
         // An idle download has ended; a new one asks sources that failed again.
         if artifact.download.borrow().as_ref().is_none_or(Session::is_idle) {
             let download = self.download(manifest, file, &artifact);
+            let download = download.map_err(|error| error.to_string())?;
             artifact.download.replace(Some(download));
         }
         let download = artifact.download.borrow().clone().ok_or("the download ended")?;
@@ -68,7 +69,7 @@ impl Delivery {
         manifest: &Manifest,
         file: &manifest::Artifact,
         artifact: &Rc<Artifact>,
-    ) -> Session<Segments> {
+    ) -> Result<Session<Segments>, BadConfig> {
         let locate = |source: &Source| Location {
             name: source.kind.name().to_owned(),
             url: source.artifact_url(manifest, file),
@@ -86,6 +87,7 @@ impl Delivery {
         let fits = self.config.budget.is_none_or(|budget| file.size <= budget);
         let limits = download::Config {
             lanes: self.config.lanes,
+            share: self.config.share,
             store: fits,
             seed: seed(),
             ..download::Config::default()
@@ -99,9 +101,9 @@ impl Delivery {
             limits,
             &paces,
             report,
-        );
+        )?;
         self.last.replace(Some(session.clone()));
-        session
+        Ok(session)
     }
 }
 

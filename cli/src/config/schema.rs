@@ -116,7 +116,7 @@ fn default(text: &str) -> Option<Raw> {
 
 settings! {
     /// The source that is asked first.
-    default_source: SourceKind = "defaultSource", default("gcs");
+    default_source: SourceKind = "defaultSource", default("edge");
     /// The folder of pulled models.
     cache_directory: PathBuf = "cache.directory",
         default_cache().and_then(|folder| default(&folder.to_string_lossy()));

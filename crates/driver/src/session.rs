@@ -11,7 +11,8 @@ use edge_net_core::dag::layout::LEAF_SIZE;
 use edge_net_core::dag::verify::{Hashed, LeafTable};
 use edge_net_core::time::Instant;
 use edge_net_core::transfer::download::{
-    Action, Config, Download, DownloadError, Event, FetchId, Pace, ReaderId, Report, SourceId,
+    Action, BadConfig, Config, Download, DownloadError, Event, FetchId, Pace, ReaderId, Report,
+    SourceId,
 };
 use edge_net_core::transfer::source::{self, Failure, check_head, range_field};
 use futures::StreamExt;
@@ -110,6 +111,9 @@ impl<S: SegmentStore> Session<S> {
     /// A session for the artifact of `table`. `init` has options of every `fetch`; `paces` are
     /// those that an earlier session with the same sources measured; `report` is called with each
     /// [`Report`].
+    ///
+    /// # Errors
+    /// [`BadConfig`].
     pub fn new(
         table: Arc<LeafTable>,
         locations: Vec<Location>,
@@ -118,10 +122,11 @@ impl<S: SegmentStore> Session<S> {
         config: Config,
         paces: &[Option<Pace>],
         report: impl Fn(Report) + 'static,
-    ) -> Self {
+    ) -> Result<Self, BadConfig> {
         let names = locations.iter().map(|location| location.name.clone()).collect();
-        Self(Rc::new(Inner {
-            machine: RefCell::new(Download::new(Arc::clone(&table), names, config).knowing(paces)),
+        let machine = Download::new(Arc::clone(&table), names, config)?.knowing(paces);
+        Ok(Self(Rc::new(Inner {
+            machine: RefCell::new(machine),
             table,
             locations,
             by_leaf: RefCell::default(),
@@ -133,7 +138,7 @@ impl<S: SegmentStore> Session<S> {
             under_way: RefCell::default(),
             storing: Cell::default(),
             timer: Cell::default(),
-        }))
+        })))
     }
 
     /// Opens a reader of a byte range. Fetching starts when the reader is first asked for bytes.

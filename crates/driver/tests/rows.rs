@@ -45,6 +45,7 @@ fn config() -> Config {
         attempts: 1,
         probe: LEAVES_PER_SEGMENT,
         share: false,
+        enough: 0,
         store: false,
         ..Config::default()
     }

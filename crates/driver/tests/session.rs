@@ -27,7 +27,7 @@ const LEAF: usize = 262_144;
 
 /// Asks one source at a time, the first until it fails.
 fn one_at_a_time() -> Config {
-    Config { share: false, ..Config::default() }
+    Config { share: false, enough: 0, ..Config::default() }
 }
 
 /// The failures that a session reported, with the index of their source.

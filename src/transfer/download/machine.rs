@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::dag::verify::{Bytes, Hashed, LeafTable};
-use crate::time::{Instant, millis};
+use crate::time::Instant;
 use crate::transfer::download::protocol::{
-    Action, Config, DownloadError, Event, FetchId, ReaderId, Report, SourceId,
+    Action, BadConfig, Config, DownloadError, Event, FetchId, ReaderId, Report, SourceId,
 };
 use crate::transfer::download::segment::{Fetch, Phase, Segment};
 use crate::transfer::health::{Health, Pace};
@@ -38,24 +38,33 @@ struct Reader {
 #[derive(Debug)]
 pub struct Download<B> {
     table: Arc<LeafTable>,
-    config: Config,
-    sources: Vec<Health>,
+    pub(super) config: Config,
+    pub(super) sources: Vec<Health>,
     /// The source that sent bytes last.
     latest: SourceId,
     readers: Vec<Reader>,
     /// At most [`Config::held`], or one for each reader.
-    segments: Vec<Segment<B>>,
+    pub(super) segments: Vec<Segment<B>>,
     next_fetch: u64,
     jitter: u64,
-    now: Instant,
-    actions: VecDeque<Action<B>>,
+    pub(super) now: Instant,
+    /// No fetch counts as late before.
+    pub(super) judge_from: Instant,
+    pub(super) actions: VecDeque<Action<B>>,
 }
 
 impl<B: Bytes> Download<B> {
     /// A download of the artifact of `table` from `sources`: their names, the preferred ones first.
-    #[must_use]
-    pub fn new(table: impl Into<Arc<LeafTable>>, sources: Vec<String>, config: Config) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// [`BadConfig`] when it could make no progress with this configuration.
+    pub fn new(
+        table: impl Into<Arc<LeafTable>>,
+        sources: Vec<String>,
+        config: Config,
+    ) -> Result<Self, BadConfig> {
+        config.check()?;
+        Ok(Self {
             table: table.into(),
             jitter: config.seed,
             config,
@@ -65,8 +74,9 @@ impl<B: Bytes> Download<B> {
             segments: Vec::new(),
             next_fetch: 0,
             now: Instant::EPOCH,
+            judge_from: Instant::EPOCH,
             actions: VecDeque::new(),
-        }
+        })
     }
 
     /// The pace of each source, where known: another download may start with it.
@@ -87,11 +97,9 @@ impl<B: Bytes> Download<B> {
     /// Reports an event that happened at `now`. Earlier times than in earlier calls count as those.
     pub fn handle(&mut self, now: Instant, event: Event<B>) {
         self.now = self.now.max(now);
+        self.excuse_host(self.now);
         match event {
-            Event::Opened { reader, bytes } => {
-                let left = bytes.start..bytes.end.min(self.table.layout().size());
-                self.readers.push(Reader { id: reader, left, wants: false, started: false });
-            }
+            Event::Opened { reader, bytes } => self.open(reader, bytes),
             Event::Pulled(reader) => {
                 if let Some(reader) = self.readers.iter_mut().find(|other| other.id == reader) {
                     reader.wants = true;
@@ -125,6 +133,7 @@ impl<B: Bytes> Download<B> {
         }
         self.hand_over();
         self.release();
+        self.judge();
         self.start();
     }
 
@@ -152,13 +161,26 @@ impl<B: Bytes> Download<B> {
             let fetch = segment.alone()?;
             Some(self.lags_from(fetch, self.choose(segment, &fetch.leaves)?))
         });
-        stalls.chain(rests.chain(lags).filter(|at| *at > self.now)).min()
+        let timeouts = rests.chain(lags).chain(self.next_late());
+        stalls.chain(timeouts.filter(|at| *at > self.now)).min()
     }
 
     /// Whether no reader is left.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.readers.is_empty()
+    }
+
+    fn open(&mut self, reader: ReaderId, bytes: Range<u64>) {
+        let size = self.table.layout().size();
+        let is_rest = bytes == (size..u64::MAX);
+        if bytes.start > size || bytes.start == size && !bytes.is_empty() && !is_rest {
+            let error = DownloadError { bytes, failures: Vec::new(), past: Some(size) };
+            self.actions.push_back(Action::Fail { reader, error });
+            return;
+        }
+        let left = bytes.start..bytes.end.min(size);
+        self.readers.push(Reader { id: reader, left, wants: false, started: false });
     }
 
     fn loaded(&mut self, index: u64, found: Option<Hashed<B>>) {
@@ -195,9 +217,11 @@ impl<B: Bytes> Download<B> {
         } else {
             let answered = fetch.answered.unwrap_or(self.now);
             self.sources[fetch.source.0].brought(
+                self.now,
                 fetch.count(),
                 answered.duration_since(fetch.started),
                 self.now.duration_since(fetch.started),
+                fetch.beside,
             );
         }
         let segment = &mut self.segments[at];
@@ -208,14 +232,7 @@ impl<B: Bytes> Download<B> {
             segment.add(run);
         }
         // Fetches of leaves that this one delivered are obsolete.
-        while let Some(at) =
-            segment.fetches.iter().position(|fetch| segment.gap(&fetch.leaves, &[]).is_none())
-        {
-            let late = segment.fetches.remove(at);
-            self.sources[late.source.0]
-                .overtaken(late.count(), self.now.duration_since(late.started));
-            self.actions.push_back(Action::Abort(late.id));
-        }
+        let obsolete = segment.take_obsolete();
         let index = segment.index;
         if segment.gap(&self.table.layout().leaves_of_segment(index), &[]).is_none() {
             segment.phase = Phase::Ready;
@@ -226,14 +243,24 @@ impl<B: Bytes> Download<B> {
                     .push_back(Action::Store { segment: index, parts: segment.parts.clone() });
             }
         }
+        for late in obsolete {
+            if let Some(takes) = self.overtaken(&late) {
+                let health = &mut self.sources[late.source.0];
+                health.outlasted(self.now, late.count(), takes, late.beside);
+            }
+            self.actions.push_back(Action::Abort(late.id));
+        }
     }
 
     fn failed(&mut self, at: usize, fetch: &Fetch, failure: Failure, rest: Option<Duration>) {
         let segment = &mut self.segments[at];
         let attempts = &mut segment.attempts[fetch.source.0];
-        // Fetches that fail together are one attempt.
-        attempts.failed += u32::from(fetch.started >= attempts.at);
-        attempts.at = self.now;
+        // Fetches that fail together are one attempt: those that started before the last attempt
+        // failed.
+        if fetch.started >= attempts.at {
+            attempts.failed += 1;
+            attempts.at = self.now;
+        }
         let jitter = next_random(&mut self.jitter);
         self.sources[fetch.source.0].failed(
             self.now,
@@ -299,7 +326,7 @@ impl<B: Bytes> Download<B> {
     }
 
     /// The segments to have in memory now, the most urgent first.
-    fn in_order(&self) -> Vec<u64> {
+    pub(super) fn in_order(&self) -> Vec<u64> {
         let layout = self.table.layout();
         let remaining = |reader: &Reader| reader.left.end - reader.left.start;
         let mut readers: Vec<&Reader> = Vec::new();
@@ -339,6 +366,9 @@ impl<B: Bytes> Download<B> {
                 order = self.in_order().into_iter();
             }
         }
+        if let Some((index, leaves, source)) = self.next_comparison() {
+            self.fetch(index, leaves, source);
+        }
     }
 
     /// Starts fetches of a segment's missing leaves, as far as lanes and sources are free. Returns
@@ -356,29 +386,44 @@ impl<B: Bytes> Download<B> {
                 break;
             }
             let Some((mut leaves, source)) = self.next_of(segment) else { break };
-            let expected = self.sources[source.0].expected(leaves.end - leaves.start);
-            if expected.is_none() || self.in_pieces(index, source) {
+            if self.pace(source).is_none() || self.in_pieces(index, source) {
                 leaves.end = leaves.end.min(leaves.start + self.config.probe);
             }
-            let quick = expected.is_some_and(|expected| expected < self.config.stall / 8);
-            let id = FetchId(self.next_fetch);
-            self.next_fetch += 1;
-            let bytes = self.table.layout().bytes_of_leaves(&leaves);
-            let fetch = Fetch {
-                id,
-                leaves,
-                source,
-                started: self.now,
-                answered: None,
-                progressed: self.now,
-                got: 0,
-            };
-            if let Some(segment) = self.segment_mut(index) {
-                segment.fetches.push(fetch);
-            }
-            self.actions.push_back(Action::Fetch { fetch: id, source, bytes, quick });
+            self.fetch(index, leaves, source);
         }
         false
+    }
+
+    /// Starts a fetch of leaves of a segment.
+    fn fetch(&mut self, index: u64, leaves: Range<u64>, source: SourceId) {
+        let pace = self.pace(source).filter(|pace| pace.is_sure() && !self.is_slow(source));
+        let expected = pace.map(|pace| pace.expected(leaves.end - leaves.start));
+        let quick = expected.filter(|expected| *expected < self.config.stall / 8);
+        let beside = self.receiving().filter(|fetch| fetch.source == source).count() as u64 + 1;
+        let id = FetchId(self.next_fetch);
+        self.next_fetch += 1;
+        let bytes = self.table.layout().bytes_of_leaves(&leaves);
+        for other in self.segments.iter_mut().flat_map(|segment| &mut segment.fetches) {
+            if other.source == source {
+                other.beside = other.beside.max(beside);
+            }
+        }
+        let fetch = Fetch {
+            id,
+            leaves,
+            source,
+            started: self.now,
+            answered: None,
+            progressed: self.now,
+            got: 0,
+            beside,
+            quick,
+            late: false,
+        };
+        if let Some(segment) = self.segment_mut(index) {
+            segment.fetches.push(fetch);
+        }
+        self.actions.push_back(Action::Fetch { fetch: id, source, bytes, quick: quick.is_some() });
     }
 
     /// The next fetch of a segment: leaves that no source was asked for, or those of a lagging
@@ -408,37 +453,45 @@ impl<B: Bytes> Download<B> {
             && segment.attempts[source.0].failed < self.config.attempts
     }
 
-    /// The source that is expected to deliver these leaves first, of those that are free to be
-    /// asked.
-    fn choose(&self, segment: &Segment<B>, leaves: &Range<u64>) -> Option<SourceId> {
+    /// Whether a source may be asked for leaves of a segment now.
+    pub(super) fn may_ask(&self, segment: &Segment<B>, source: SourceId) -> bool {
+        self.sources[source.0].retry_at <= self.now && self.is_hopeful(segment, source)
+    }
+
+    /// The source to ask for these leaves, of those that are free to be asked: the first in order
+    /// that none outdoes, or the one that is expected to deliver first.
+    pub(super) fn choose(&self, segment: &Segment<B>, leaves: &Range<u64>) -> Option<SourceId> {
         let asked = |source: SourceId| {
             segment.fetches.iter().any(|fetch| fetch.source == source && fetch.meets(leaves))
         };
-        let rested = |source: &SourceId| {
-            let idle = !asked(*source) && self.sources[source.0].retry_at <= self.now;
-            idle && self.is_hopeful(segment, *source)
-        };
-        let candidates = self.source_ids().filter(rested);
+        let candidates =
+            self.source_ids().filter(|source| !asked(*source) && self.may_ask(segment, *source));
         if !self.config.share {
-            return candidates.min_by_key(|source| (*source != self.latest, *source));
+            if self.config.enough == 0 {
+                return candidates.min_by_key(|source| (*source != self.latest, *source));
+            }
+            let better = |best, other| if self.outdoes(other, best) { other } else { best };
+            return candidates.reduce(better);
         }
         let busy = |source: SourceId| {
             let receiving = self.receiving().filter(|fetch| fetch.source == source).count();
             u32::try_from(receiving).unwrap_or(u32::MAX)
         };
         // Among equals the first: the preferred one.
-        candidates.min_by_key(|source| {
-            match (self.sources[source.0].expected(leaves.end - leaves.start), busy(*source)) {
-                (Some(expected), busy) => expected.saturating_mul(busy.saturating_add(1)),
-                (None, 0) => Duration::ZERO,
-                (None, _) => Duration::MAX,
+        candidates.min_by_key(|source| match (self.pace(*source), busy(*source)) {
+            (Some(pace), busy) => {
+                let expected = pace.expected(leaves.end - leaves.start);
+                expected.saturating_mul(busy.saturating_add(1))
             }
+            (None, 0) => Duration::ZERO,
+            (None, _) => Duration::MAX,
         })
     }
 
     /// How long a source is expected to take for these leaves.
     fn needs(&self, source: SourceId, leaves: &Range<u64>) -> Duration {
-        self.sources[source.0].expected(leaves.end - leaves.start).unwrap_or(self.config.guess)
+        let pace = self.pace(source);
+        pace.map_or(self.config.guess, |pace| pace.expected(leaves.end - leaves.start))
     }
 
     /// When a fetch is late enough to ask `other` for its leaves too.
@@ -449,10 +502,7 @@ impl<B: Bytes> Download<B> {
 
     /// Whether a fetch is late and is expected to need longer than `other` would.
     fn lags(&self, fetch: &Fetch, other: SourceId) -> bool {
-        let bytes = self.table.layout().bytes_of_leaves(&fetch.leaves);
-        let left = (bytes.end - bytes.start).saturating_sub(fetch.got);
-        let elapsed = millis(self.now.duration_since(fetch.started));
-        let remaining = (elapsed * left).checked_div(fetch.got).map(Duration::from_millis);
+        let remaining = fetch.remaining(self.bytes_of(&fetch.leaves), self.now);
         self.now >= self.lags_from(fetch, other)
             && remaining.is_none_or(|remaining| remaining > self.needs(other, &fetch.leaves))
     }
@@ -474,8 +524,11 @@ impl<B: Bytes> Download<B> {
             .filter_map(|source| Some((source.name.clone(), source.last.clone()?)));
         let all = layout.leaves_of_segment(index);
         let leaves = self.segment(index).and_then(|segment| segment.gap(&all, &[])).unwrap_or(all);
-        let error =
-            DownloadError { bytes: layout.bytes_of_leaves(&leaves), failures: known.collect() };
+        let error = DownloadError {
+            bytes: layout.bytes_of_leaves(&leaves),
+            failures: known.collect(),
+            past: None,
+        };
         self.actions.push_back(Action::Report(Report::Failed(error.clone())));
         for reader in readers {
             self.readers.retain(|other| other.id != reader);
@@ -485,11 +538,11 @@ impl<B: Bytes> Download<B> {
     }
 
     /// All sources, the preferred ones first.
-    fn source_ids(&self) -> impl Iterator<Item = SourceId> + use<B> {
+    pub(super) fn source_ids(&self) -> impl Iterator<Item = SourceId> + use<B> {
         (0..self.sources.len()).map(SourceId)
     }
 
-    fn segment(&self, index: u64) -> Option<&Segment<B>> {
+    pub(super) fn segment(&self, index: u64) -> Option<&Segment<B>> {
         self.segments.iter().find(|segment| segment.index == index)
     }
 
@@ -498,16 +551,17 @@ impl<B: Bytes> Download<B> {
     }
 
     /// Fetches whose bytes still arrive.
-    fn receiving(&self) -> impl Iterator<Item = &Fetch> {
-        let layout = self.table.layout();
-        let awaited = move |fetch: &&Fetch| {
-            let bytes = layout.bytes_of_leaves(&fetch.leaves);
-            fetch.got < bytes.end - bytes.start
-        };
-        self.fetches().filter(awaited)
+    pub(super) fn receiving(&self) -> impl Iterator<Item = &Fetch> {
+        self.fetches().filter(|fetch| fetch.got < self.bytes_of(&fetch.leaves))
     }
 
-    fn fetches(&self) -> impl Iterator<Item = &Fetch> {
+    /// The number of bytes of some leaves.
+    pub(super) fn bytes_of(&self, leaves: &Range<u64>) -> u64 {
+        let bytes = self.table.layout().bytes_of_leaves(leaves);
+        bytes.end - bytes.start
+    }
+
+    pub(super) fn fetches(&self) -> impl Iterator<Item = &Fetch> {
         self.segments.iter().flat_map(|segment| &segment.fetches)
     }
 

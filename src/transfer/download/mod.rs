@@ -12,8 +12,12 @@
 //!   reader. The next segment of every reader comes before segments further ahead, and the reader
 //!   with the fewest bytes left comes first, so that a small range overtakes a whole file.
 //! - All readers of the artifact share its segments.
-//! - All sources work at once. A segment goes to the source that is expected to deliver it first,
-//!   judged by its earlier fetches. A source without earlier fetches gets a few leaves as a probe.
+//! - Sources work in order: the preferred one alone, while it is well ([`Config::enough`]). When it
+//!   lags, the next one is asked for a few leaves, and takes over if it is more than twice as
+//!   quick. When it fails, the next one works until it may be asked again.
+//! - Or all sources work at once ([`Config::share`]). A segment goes to the source that is expected
+//!   to deliver it first, judged by its earlier fetches. A source without earlier fetches gets a
+//!   few leaves as a probe.
 //! - The last segments that a reader wants are fetched in pieces, if the source is near, so that
 //!   their bytes arrive in order.
 //! - A fetch that takes far longer than another source would need is repeated at that source. The
@@ -49,7 +53,7 @@
 //! // A client gets the size and the CID from a verified manifest, and the table from anywhere.
 //! let table = LeafTable::from_digests(file.leaves, file.size, &file.cid)?;
 //! let sources = vec!["down".to_owned(), "up".to_owned()];
-//! let mut download = Download::<Arc<[u8]>>::new(table, sources, Config::default());
+//! let mut download = Download::<Arc<[u8]>>::new(table, sources, Config::default())?;
 //!
 //! let reader = ReaderId(0);
 //! let mut received = Vec::new();
@@ -101,10 +105,13 @@
 //! # }
 //! ```
 
+mod lag;
 mod machine;
 mod protocol;
 mod segment;
 
 pub use crate::transfer::health::Pace;
 pub use machine::Download;
-pub use protocol::{Action, Config, DownloadError, Event, FetchId, ReaderId, Report, SourceId};
+pub use protocol::{
+    Action, BadConfig, Config, DownloadError, Event, FetchId, ReaderId, Report, SourceId,
+};

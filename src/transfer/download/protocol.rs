@@ -10,7 +10,7 @@ use crate::transfer::source::Failure;
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Fetches that receive bytes at once. A fetch whose bytes have all arrived, and are being
-    /// verified, no longer counts.
+    /// verified, no longer counts. While a source lags, there may be one more: at another source.
     pub lanes: usize,
     /// Segments in memory at once: being fetched, or waiting for their reader.
     pub held: usize,
@@ -28,9 +28,14 @@ pub struct Config {
     /// Whether readers wait for whole segments; else they get the verified leaves of a segment as
     /// they arrive.
     pub whole: bool,
-    /// Whether all sources work at once; else one source works until it fails or lags, at first the
-    /// preferred one.
+    /// Whether all sources work at once; else they work in order: the preferred source works alone,
+    /// and another one when it lags, fails or is wrong.
     pub share: bool,
+    /// In order: bytes a second of a source that is well. One that delivers less lags: the next
+    /// source is asked for a few leaves, and takes over if it is more than twice as quick, until
+    /// the preferred one is tried again. With 0, paces do not matter, and a source that took over
+    /// goes on while it delivers: for drivers whose open response has the following bytes.
+    pub enough: u64,
     /// Whether the driver has a store to load segments from and to save them in.
     pub store: bool,
     /// Seed of the jitter.
@@ -49,10 +54,33 @@ impl Default for Config {
             guess: Duration::from_secs(8),
             probe: 4,
             whole: false,
-            share: true,
+            share: false,
+            enough: 8 << 20,
             store: true,
             seed: 0,
         }
+    }
+}
+
+/// A download cannot work with its configuration.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the download's limit `{0}` is 0; it must be at least 1")]
+pub struct BadConfig(pub &'static str);
+
+impl Config {
+    /// Checks that a download with these limits can make progress.
+    ///
+    /// # Errors
+    /// [`BadConfig`] names the limit at fault.
+    pub const fn check(&self) -> Result<(), BadConfig> {
+        Err(BadConfig(match self {
+            Self { lanes: 0, .. } => "lanes",
+            Self { held: 0, .. } => "held",
+            Self { attempts: 0, .. } => "attempts",
+            Self { probe: 0, .. } => "probe",
+            Self { stall: Duration::ZERO, .. } => "stall",
+            _ => return Ok(()),
+        }))
     }
 }
 
@@ -84,7 +112,8 @@ pub enum Event<B> {
     Opened {
         /// The reader's new name.
         reader: ReaderId,
-        /// Byte range of the artifact.
+        /// Byte range of the artifact. An end beyond the artifact's means the artifact's. A reader
+        /// of which no byte exists fails, unless it wants none or all from the end to `u64::MAX`.
         bytes: Range<u64>,
     },
     /// The reader has room for more bytes.
@@ -204,26 +233,28 @@ pub enum Report {
     Failed(DownloadError),
 }
 
-/// No source has a good copy.
+/// Bytes that a reader cannot get.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "no source has a good copy of bytes {}-{}: {}",
-    bytes.start, bytes.end.saturating_sub(1), describe(failures)
-)]
+#[error("{}", describe(.bytes, .failures, *.past))]
 pub struct DownloadError {
     /// Bytes of the artifact that no source delivered.
     pub bytes: Range<u64>,
     /// The last failure of each source, with the source's name.
     pub failures: Vec<(String, Failure)>,
+    /// The artifact's size, if the bytes are past its end: no source was asked.
+    pub past: Option<u64>,
 }
 
-fn describe(failures: &[(String, Failure)]) -> String {
-    if failures.is_empty() {
-        return "there are no sources".into();
+fn describe(bytes: &Range<u64>, failures: &[(String, Failure)], past: Option<u64>) -> String {
+    let wanted = format!("{}-{}", bytes.start, bytes.end.saturating_sub(1));
+    if let Some(size) = past {
+        return format!("bytes {wanted} are past the end: the artifact has {size} bytes");
     }
-    failures
-        .iter()
-        .map(|(name, failure)| format!("{name}: {failure}"))
-        .collect::<Vec<_>>()
-        .join("; ")
+    let reasons = if failures.is_empty() {
+        "there are no sources".to_owned()
+    } else {
+        let reason = |(name, failure): &(String, Failure)| format!("{name}: {failure}");
+        failures.iter().map(reason).collect::<Vec<_>>().join("; ")
+    };
+    format!("no source has a good copy of bytes {wanted}: {reasons}")
 }

@@ -1,10 +1,11 @@
 //! One segment of a download: its verified leaves, and the fetches for the missing ones.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use crate::dag::layout::LEAVES_PER_SEGMENT;
 use crate::dag::verify::{Bytes, VerifiedLeaves};
-use crate::time::Instant;
+use crate::time::{Instant, millis};
 use crate::transfer::download::protocol::{FetchId, SourceId};
 
 /// A segment that a reader is near.
@@ -26,7 +27,7 @@ pub(super) struct Segment<B> {
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Attempts {
     pub(super) failed: u32,
-    /// Time of the last failure.
+    /// When the last of these failures happened.
     pub(super) at: Instant,
 }
 
@@ -54,12 +55,25 @@ pub(super) struct Fetch {
     pub(super) progressed: Instant,
     /// Bytes that arrived.
     pub(super) got: u64,
+    /// The most fetches that received bytes from the source at once, itself included.
+    pub(super) beside: u64,
+    /// When it is expected to be done, if the driver reports no progress.
+    pub(super) quick: Option<Duration>,
+    /// It lags: see the module `lag`.
+    pub(super) late: bool,
 }
 
 impl Fetch {
     /// Number of leaves.
     pub(super) const fn count(&self) -> u64 {
         self.leaves.end - self.leaves.start
+    }
+
+    /// How long the rest of its `bytes` bytes takes at its pace so far; `None` without bytes.
+    pub(super) fn remaining(&self, bytes: u64, now: Instant) -> Option<Duration> {
+        let elapsed = millis(now.duration_since(self.started));
+        let left = bytes.saturating_sub(self.got);
+        (elapsed * left).checked_div(self.got).map(Duration::from_millis)
     }
 
     /// Whether it fetches some of `leaves`.
@@ -98,6 +112,15 @@ impl<B: Bytes> Segment<B> {
         let start = left.trailing_zeros();
         let run = (left >> start).trailing_ones();
         Some(first + u64::from(start)..first + u64::from(start + run))
+    }
+
+    /// Removes the fetches whose leaves are all verified.
+    pub(super) fn take_obsolete(&mut self) -> Vec<Fetch> {
+        let fetches = std::mem::take(&mut self.fetches);
+        let (open, obsolete): (Vec<_>, Vec<_>) =
+            fetches.into_iter().partition(|fetch| self.gap(&fetch.leaves, &[]).is_some());
+        self.fetches = open;
+        obsolete
     }
 
     /// The oldest fetch of leaves that no other fetch covers.

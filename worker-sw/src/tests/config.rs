@@ -21,7 +21,7 @@ fn keys_are_enough() {
     let [edge] = &*config.sources else { panic!("one source") };
     assert_eq!((edge.kind, edge.base.as_str()), (SourceKind::Edge, "/models"));
     assert_eq!((config.path.as_str(), config.budget, config.lanes), ("/models/", None, 4));
-    assert!(!config.keys.is_empty());
+    assert!(!config.keys.is_empty() && !config.share);
 }
 
 #[wasm_bindgen_test]
@@ -44,6 +44,13 @@ fn sources_are_edge_bucket_and_gateways_in_order() {
 }
 
 #[wasm_bindgen_test]
+fn sources_work_all_at_once_if_wanted() {
+    for (sources, share) in [("in-order", false), ("all", true)] {
+        assert_eq!(read(&json!({ "keys": keys(), "sources": sources })).unwrap().share, share);
+    }
+}
+
+#[wasm_bindgen_test]
 fn errors_name_the_invalid_option() {
     for (option, value) in [
         ("keys", json!(null)),
@@ -55,6 +62,8 @@ fn errors_name_the_invalid_option() {
         ("path", json!("/models")),
         ("budget", json!(-1)),
         ("budget", json!(0.5)),
+        ("sources", json!("some")),
+        ("sources", json!(["all"])),
         ("lanes", json!(0)),
         ("lanes", json!(7)),
         ("lanes", json!("4")),

@@ -210,7 +210,7 @@ impl Artifact {
             &[],
             move |report| all.borrow_mut().push(report),
         );
-        (session, reports)
+        (session.unwrap(), reports)
     }
 }
 
