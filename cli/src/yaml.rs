@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use saphyr_parser::{Event, Parser, ScanError, Span};
+use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span};
 
 /// The text of a setting, before its type parses it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,6 +92,12 @@ fn mapping<'a>(
         let name = path.join(".");
         let Some(value) = events.next() else { break };
         let (raw, span) = match value? {
+            // Nothing but comments below the key: it is not set.
+            (Event::Scalar(value, ScalarStyle::Plain, ..), _)
+                if matches!(&*value, "" | "~" | "null" | "Null" | "NULL") =>
+            {
+                continue;
+            }
             (Event::Scalar(value, ..), span) => (Raw::One(value.into_owned()), span),
             (Event::SequenceStart(..), span) => (Raw::Many(sequence(events, &name)?), span),
             (Event::MappingStart(..), span) if path.len() >= MAX_DEPTH => {
@@ -137,7 +143,15 @@ fn sequence<'a>(
 /// other text unchanged. `None` when the file uses a notation that this editor does not know.
 #[must_use]
 pub fn set(text: &str, path: &[&str], raw: &Raw) -> Option<String> {
-    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    // Each line with its end: CR and LF stay where they are.
+    let end = if text.contains("\r\n") { "\r\n" } else { "\n" };
+    let mut lines: Vec<String> = text.split_inclusive('\n').map(str::to_owned).collect();
+    let written = |key: &str, raw: &Raw, indent: usize| -> Vec<String> {
+        written(key, raw, indent).into_iter().map(|line| line + end).collect()
+    };
+    if let Some(last) = lines.last_mut().filter(|last| !last.ends_with('\n')) {
+        last.push_str(end);
+    }
     match path {
         [key] => match item(&lines, 0..lines.len(), key, 0) {
             Some(at) => drop(lines.splice(at, written(key, raw, 0))),
@@ -156,13 +170,13 @@ pub fn set(text: &str, path: &[&str], raw: &Raw) -> Option<String> {
                     None => drop(lines.splice(body.start..body.start, written(key, raw, indent))),
                 }
             } else {
-                lines.push(format!("{section}:"));
+                lines.push(format!("{section}:{end}"));
                 lines.extend(written(key, raw, 2));
             }
         }
         _ => return None,
     }
-    let changed = lines.join("\n") + "\n";
+    let changed = lines.concat();
     // Parse the result: it must differ in this one setting only.
     let values = |text: &str| {
         Some(
@@ -199,7 +213,7 @@ fn item(
             .filter(|_| indent_of(line) == indent)
             .and_then(|rest| rest.strip_prefix(key));
         rest.and_then(|rest| rest.strip_prefix(':'))
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+            .is_some_and(|rest| rest.starts_with([' ', '\r', '\n']))
     };
     let start = within.clone().find(|at| is_key(&lines[*at]))?;
     let belongs = |at: &usize| {
@@ -312,6 +326,16 @@ ipfs:
             set(FILE, &["ipfs", "timeout"], &one("9"))
                 .unwrap()
                 .contains("ipfs:\n  timeout: 9\n  gateways:")
+        );
+        assert_eq!(
+            set(&FILE.replace('\n', "\r\n"), &["cache", "maxSize"], &one("20GB")).unwrap(),
+            FILE.replace("10GB", "20GB").replace('\n', "\r\n")
+        );
+        let empty = "cache:\n  # maxSize: 1GB\nipfs:\n  timeout: ~\n";
+        assert!(read(empty).unwrap().is_empty());
+        assert_eq!(
+            set(empty, &["cache", "maxSize"], &one("2GB")).unwrap(),
+            empty.replace("cache:\n", "cache:\n  maxSize: 2GB\n")
         );
         assert_eq!(
             set("", &["signing", "keyId"], &one("x: y")).unwrap(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::config::error::ConfigError;
 use crate::config::origin::Origin;
@@ -61,5 +61,17 @@ pub fn set(path: &Path, name: &str, value: &str) -> Result<(), ConfigError> {
     let parts: Vec<&str> = name.splitn(2, '.').collect();
     let changed = yaml::set(&before, &parts, &raw)
         .ok_or_else(|| ConfigError::NotEditable { path: path.to_owned(), key: name.to_owned() })?;
-    Ok(replace(path, changed.as_bytes())?)
+    Ok(replace(&target(path), changed.as_bytes())?)
+}
+
+/// Returns the file that a link leads to, so that the link stays one.
+fn target(path: &Path) -> PathBuf {
+    if let Ok(target) = fs::canonicalize(path) {
+        return target;
+    }
+    // The target of a link may be missing.
+    match fs::read_link(path) {
+        Ok(target) => path.parent().unwrap_or(Path::new("")).join(target),
+        Err(_) => path.to_owned(),
+    }
 }
