@@ -66,6 +66,12 @@ pub enum IpfsError {
     },
 }
 
+/// All parameters that the CID depends on. A node may have other defaults: an import profile in its
+/// configuration (IPIP-499) changes them.
+const PROFILE: &str = "cid-version=1&hash=sha2-256&chunker=size-262144&raw-leaves=true\
+                       &max-file-links=174&trickle=false&inline=false&wrap-with-directory=false\
+                       &preserve-mode=false&preserve-mtime=false&only-hash=false&nocopy=false";
+
 /// Adds and pins a file of `size` bytes on a node, and compares the CID.
 ///
 /// # Errors
@@ -78,10 +84,7 @@ pub fn add(
     size: u64,
     cid: &str,
 ) -> Result<(), IpfsError> {
-    let url = format!(
-        "{}/api/v0/add?cid-version=1&raw-leaves=true&chunker=size-262144&pin=true&progress=false",
-        api.trim_end_matches('/')
-    );
+    let url = format!("{}/api/v0/add?{PROFILE}&pin=true&progress=false", api.trim_end_matches('/'));
     let name = file.replace('/', "-");
     let head = |boundary: &str| {
         format!(
