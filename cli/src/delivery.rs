@@ -373,7 +373,7 @@ impl Host {
         if let Some(range) = range_field(bytes, size) {
             request = request.header("Range", range);
         }
-        let response = request.call().map_err(|error| failure_of(&error))?;
+        let response = request.call().map_err(|error| failure_of(&location.url, &error))?;
         *rest = retry_after(&response);
         let field = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
         check_head(response.status().as_u16(), field("Content-Range"), bytes, size)?;
@@ -391,7 +391,7 @@ impl Host {
                     return Err(Failure::Stalled.into());
                 }
                 let so_far = stride.start - bytes.start + got as u64;
-                got += match read(&mut body, &mut buffer[got..])? {
+                got += match read(&location.url, &mut body, &mut buffer[got..])? {
                     0 => {
                         return Err(Failure::WrongLength {
                             got: so_far,
@@ -411,7 +411,7 @@ impl Host {
         // Read the body to its end, so that the next request reuses the connection: a new one
         // starts slowly.
         let want = bytes.end - bytes.start;
-        if read(&mut body, &mut [0])? != 0 {
+        if read(&location.url, &mut body, &mut [0])? != 0 {
             return Err(Failure::WrongLength { got: want + 1, want }.into());
         }
         self.buffers.give(whole);
@@ -460,11 +460,11 @@ fn strides(bytes: &Range<u64>) -> impl Iterator<Item = Range<u64>> + use<> {
     (bytes.start..end).step_by(length(STRIDE)).map(move |start| start..(start + STRIDE).min(end))
 }
 
-fn read(body: &mut impl Read, buffer: &mut [u8]) -> Result<usize, Failure> {
+fn read(url: &str, body: &mut impl Read, buffer: &mut [u8]) -> Result<usize, Failure> {
     loop {
         match body.read(buffer) {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            read => return read.map_err(|error| failure_of(&ureq::Error::from(error))),
+            read => return read.map_err(|error| failure_of(url, &ureq::Error::from(error))),
         }
     }
 }

@@ -10,11 +10,14 @@ use ureq::http::Response;
 use ureq::typestate::AgentScope;
 use ureq::{Agent, Body, SendBody};
 
+use crate::network::{self, message};
+use crate::proxy::via;
+
 /// A failed request.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
     /// The request was not answered.
-    #[error("{url}: {error}")]
+    #[error("{url}: {}", message(.url, .error))]
     Unreachable {
         /// URL of the request.
         url: String,
@@ -22,7 +25,7 @@ pub enum HttpError {
         error: Box<ureq::Error>,
     },
     /// The response has an error status.
-    #[error("{url}: status {status}: {body}")]
+    #[error("{url}{}: status {status}: {body}", via(.url))]
     Status {
         /// URL of the request.
         url: String,
@@ -51,12 +54,12 @@ pub fn of_url(url: impl Into<String>) -> impl FnOnce(ureq::Error) -> HttpError {
 
 /// Returns an agent that reports error statuses as responses.
 pub fn agent() -> Agent {
-    config().build().into()
+    network::agent(config())
 }
 
 /// Returns an agent that follows no redirects: a bucket answers 308 to ask for the next part.
 pub fn staying_agent() -> Agent {
-    config().max_redirects(0).max_redirects_will_error(false).build().into()
+    network::agent(config().max_redirects(0).max_redirects_will_error(false))
 }
 
 fn config() -> ConfigBuilder<AgentScope> {

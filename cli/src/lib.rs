@@ -3,7 +3,8 @@
 //! The binary only calls [`run`]. The YAML reader is public so that other crates can fuzz it.
 //!
 //! Order of the modules, lowest first:
-//! - `terminal`, `files`, `http`, `yaml`, `lock`, `digest`, `document`: no knowledge of models;
+//! - `terminal`, `files`, `proxy`, `network`, `http`, `yaml`, `lock`, `digest`, `document`: no
+//!   knowledge of models;
 //! - `config`, then `context`: the settings, and the options of all commands;
 //! - `places`, `delivery`, `accepted`, `cache`, `registry`, `catalog`, `check`: reading models;
 //! - `key`, `onnx`, `model`, `facts`, `description`, `credentials`, `bucket`, `ipfs`: publishing;
@@ -34,8 +35,10 @@ mod ipfs;
 mod key;
 mod lock;
 mod model;
+mod network;
 mod onnx;
 mod places;
+mod proxy;
 mod registry;
 pub mod yaml;
 

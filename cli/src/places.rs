@@ -16,18 +16,20 @@ use semver::Version;
 use ureq::Agent;
 
 use crate::config::Settings;
+use crate::network::{self, message};
+use crate::proxy::via;
 
 /// No source gave a valid document.
 #[derive(Debug, thiserror::Error)]
 pub enum PlacesError {
     /// No source gave a valid manifest.
-    #[error("{} {wanted}: {reasons}", if .reasons.is_not_found() {
+    #[error("{} {wanted}: {}", if .reasons.is_not_found() {
         "no source has"
     } else if .reasons.is_unreachable() {
         "all sources failed for"
     } else {
         "no source has a valid manifest of"
-    })]
+    }, told(.reasons))]
     NoManifest {
         /// The model, and the version if one was asked for.
         wanted: String,
@@ -35,13 +37,23 @@ pub enum PlacesError {
         reasons: Reasons,
     },
     /// No source gave a valid leaf table.
-    #[error("no source has a valid leaf table of {file}: {reasons}")]
+    #[error("no source has a valid leaf table of {file}: {}", told(.reasons))]
     NoLeafTable {
         /// Name of the artifact.
         file: String,
         /// The failure of each source.
         reasons: Reasons,
     },
+}
+
+/// Returns the failure of each source. It names the proxy that was used.
+fn told(reasons: &Reasons) -> String {
+    let one = |(place, reason): (&str, &Reason)| {
+        let reason = reason.to_string();
+        let proxy = if reason.contains("through the proxy") { String::new() } else { via(place) };
+        format!("{place}{proxy}: {reason}")
+    };
+    reasons.iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
 /// A source, and the agent for requests to it.
@@ -62,16 +74,15 @@ pub struct Places {
 /// Returns the sources that the settings name, those of the preferred kind first.
 pub fn places(settings: &Settings) -> Places {
     let agent = |timeout: Duration| -> Agent {
-        Agent::config_builder()
+        let config = Agent::config_builder()
             .http_status_as_error(false)
             .accept_encoding("identity")
             // The most concurrent requests of a download.
             .max_idle_connections_per_host(16)
             .timeout_connect(Some(timeout))
             .timeout_recv_response(Some(timeout))
-            .timeout_per_read(Some(timeout))
-            .build()
-            .into()
+            .timeout_per_read(Some(timeout));
+        network::agent(config)
     };
     let (cdn, ipfs) = (agent(settings.cdn_timeout), agent(settings.ipfs_timeout));
     let place = |kind: SourceKind, base: &str, agent: &Agent| Place {
@@ -104,26 +115,26 @@ pub fn retry_after(response: &ureq::http::Response<ureq::Body>) -> Option<Durati
     Some(until.duration_since(SystemTime::now()).unwrap_or_default())
 }
 
-/// Classifies an error of a request.
-pub fn failure_of(error: &ureq::Error) -> Failure {
+/// Classifies an error of a request to `url`.
+pub fn failure_of(url: &str, error: &ureq::Error) -> Failure {
     match error {
         ureq::Error::Timeout(_) => Failure::Stalled,
         ureq::Error::StatusCode(status) => Failure::Status(*status),
-        other => Failure::Unreachable(other.to_string()),
+        other => Failure::Unreachable(message(url, other)),
     }
 }
 
 impl Place {
     /// Fetches a body of at most `most` bytes.
     fn get(&self, url: &str, most: u64) -> Result<Vec<u8>, Failure> {
-        let mut response = self.agent.get(url).call().map_err(|error| failure_of(&error))?;
+        let mut response = self.agent.get(url).call().map_err(|error| failure_of(url, &error))?;
         match response.status().as_u16() {
             200 => response
                 .body_mut()
                 .with_config()
                 .limit(most)
                 .read_to_vec()
-                .map_err(|error| failure_of(&error)),
+                .map_err(|error| failure_of(url, &error)),
             status => Err(Failure::Status(status)),
         }
     }

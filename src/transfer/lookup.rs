@@ -145,6 +145,11 @@ impl Lookup {
 pub struct Reasons(Vec<(String, Reason)>);
 
 impl Reasons {
+    /// The name of each source, and its failure.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Reason)> {
+        self.0.iter().map(|(name, reason)| (name.as_str(), reason))
+    }
+
     /// Whether at least one source was asked, and all said that the document does not exist.
     #[must_use]
     pub fn is_not_found(&self) -> bool {

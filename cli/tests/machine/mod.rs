@@ -27,7 +27,12 @@ pub fn tool(home: &Path) -> Command {
     let mut command = Command::new(TOOL);
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
-        if ["EDGE_NET_", "XDG_", "GOOGLE_", "STORAGE_"].iter().any(|ours| text.starts_with(ours)) {
+        let is_proxy = text.to_ascii_lowercase().ends_with("_proxy");
+        if is_proxy
+            || ["EDGE_NET_", "XDG_", "GOOGLE_", "STORAGE_", "SSL_CERT_"]
+                .iter()
+                .any(|ours| text.starts_with(ours))
+        {
             command.env_remove(&name);
         }
     }
@@ -65,6 +70,23 @@ pub fn openssl(arguments: &[&str]) -> Vec<u8> {
     output.stdout
 }
 
+/// Makes a certificate authority and a certificate for `localhost` that it signed.
+pub fn authority(folder: &Path) {
+    let at = |name: &str| text(&folder.join(name)).to_owned();
+    let new = ["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
+    let name = |name: &'static str| ["-subj", name];
+    let (ca, ca_key) = (at("ca.pem"), at("ca.key"));
+    let own = ["-x509", "-days", "2", "-keyout", &ca_key, "-out", &ca];
+    openssl(&[&new[..], &name("/CN=Test Authority"), &own].concat());
+    let (request, key, certificate) = (at("request"), at("server.key"), at("server.pem"));
+    openssl(&[&new[..], &name("/CN=localhost"), &["-keyout", &key, "-out", &request]].concat());
+    fs::write(at("extensions"), "subjectAltName=DNS:localhost\n").unwrap();
+    let extensions = at("extensions");
+    let signed = ["x509", "-req", "-in", &request, "-CA", &ca, "-CAkey", &ca_key];
+    let out = ["-CAcreateserial", "-days", "2", "-extfile", &extensions, "-out", &certificate];
+    openssl(&[&signed[..], &out].concat());
+}
+
 pub fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
@@ -82,12 +104,16 @@ fn free_port() -> u16 {
 
 /// Starts a server for the buckets in a folder. It answers requests for the host `public_host`.
 fn serve(folder: &Path, port: u16, public_host: &str) -> Child {
+    serve_by("http", folder, port, public_host, &[])
+}
+
+fn serve_by(scheme: &str, folder: &Path, port: u16, public_host: &str, more: &[&str]) -> Child {
     let binary = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools/bin/fake-gcs-server");
     assert!(binary.exists(), "{} is missing; run `make setup`", binary.display());
     let server = Command::new(binary)
         .args([
             "-scheme",
-            "http",
+            scheme,
             "-host",
             "127.0.0.1",
             "-port",
@@ -101,8 +127,9 @@ fn serve(folder: &Path, port: u16, public_host: &str) -> Child {
             "-public-host",
             public_host,
             "-external-url",
-            &format!("http://{public_host}"),
+            &format!("{scheme}://{public_host}"),
         ])
+        .args(more)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
@@ -122,6 +149,16 @@ impl Gcs {
         let port = free_port();
         let server = serve(folder.path(), port, &format!("127.0.0.1:{port}"));
         Self { server, endpoint: format!("http://127.0.0.1:{port}"), folder }
+    }
+
+    /// Starts a second server for the same bucket, by TLS with this certificate and key. Returns it
+    /// with its endpoint; end it with [`Child::kill`].
+    pub fn with_tls(&self, certificate: &Path, key: &Path) -> (Child, String) {
+        let port = free_port();
+        let tls = ["-cert-location", text(certificate), "-private-key-location", text(key)];
+        let host = format!("localhost:{port}");
+        let server = serve_by("https", self.folder.path(), port, &host, &tls);
+        (server, format!("https://{host}"))
     }
 
     pub fn get(&self, object: &str) -> Option<Vec<u8>> {
@@ -160,6 +197,10 @@ pub struct Wire {
     pub endpoint: String,
     /// Bytes received from the server.
     pub down: Arc<AtomicU64>,
+    /// Bytes sent to the server.
+    pub up: Arc<AtomicU64>,
+    /// The most bytes per second that are sent to the server.
+    pub up_rate: Arc<AtomicU64>,
     /// Bytes sent to the server until a connection is cut, once.
     pub cut: Arc<AtomicU64>,
 }
@@ -173,11 +214,14 @@ impl Wire {
         let target = free_port();
         let server = serve(gcs.folder.path(), target, &host);
         let (down, cut) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(u64::MAX)));
+        let (up, up_rate) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(u64::MAX)));
         let started = Instant::now();
         let wire = Self {
             server,
             endpoint: format!("http://{host}"),
             down: Arc::clone(&down),
+            up: Arc::clone(&up),
+            up_rate: Arc::clone(&up_rate),
             cut: Arc::clone(&cut),
         };
         thread::spawn(move || {
@@ -186,8 +230,12 @@ impl Wire {
                     (client.unwrap(), TcpStream::connect(("127.0.0.1", target)).unwrap());
                 let (to, from) = (server.try_clone().unwrap(), client.try_clone().unwrap());
                 let (down, cut) = (Arc::clone(&down), Arc::clone(&cut));
+                let (up, up_rate) = (Arc::clone(&up), Arc::clone(&up_rate));
                 thread::spawn(move || {
                     pass(from, to, |bytes| {
+                        up.fetch_add(bytes, Ordering::SeqCst);
+                        let rate = up_rate.load(Ordering::SeqCst);
+                        sleep(Duration::from_micros(bytes * 1_000_000 / rate));
                         let left = cut
                             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
                                 Some(left.saturating_sub(bytes))
