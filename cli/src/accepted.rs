@@ -13,18 +13,28 @@ use crate::files::{FileError, of_file, replace};
 /// A record cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum AcceptedError {
-    /// The file of the record cannot be read or written.
-    #[error(transparent)]
-    File(#[from] FileError),
     /// There is no folder for records.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The record cannot be read or written.
+    #[error(
+        "{0}; accepted versions are recorded there to prevent rollbacks: set XDG_STATE_HOME to a \
+         folder that you can write, or name a --version"
+    )]
+    Unusable(FileError),
     /// The content of the record is invalid.
     #[error(
         "{0} is not a valid record of accepted versions, which prevent rollbacks; remove the file \
          only if you know why it is damaged"
     )]
     Invalid(PathBuf),
+}
+
+impl AcceptedError {
+    /// Returns whether somebody may have damaged a record to make a client forget it.
+    pub const fn is_suspicious(&self) -> bool {
+        matches!(self, Self::Invalid(_))
+    }
 }
 
 /// The folder of the records.
@@ -48,13 +58,13 @@ impl AcceptedVersions {
     /// Reads the record of a model; `None` when no version was accepted before.
     ///
     /// # Errors
-    /// [`AcceptedError::File`] and [`AcceptedError::Invalid`].
+    /// [`AcceptedError::Unusable`] and [`AcceptedError::Invalid`].
     pub fn read(&self, id: &str) -> Result<Option<Floor>, AcceptedError> {
         let path = self.path(id);
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(of_file(&path)(error).into()),
+            Err(error) => return Err(AcceptedError::Unusable(of_file(&path)(error))),
         };
         // An invalid record is an error: whoever damaged it may want it to be ignored.
         Floor::from_json(&text).map(Some).ok_or(AcceptedError::Invalid(path))
@@ -64,7 +74,7 @@ impl AcceptedVersions {
     /// `before` the old one.
     ///
     /// # Errors
-    /// [`AcceptedError::File`].
+    /// [`AcceptedError::Unusable`].
     pub fn raise(
         &self,
         id: &str,
@@ -73,7 +83,8 @@ impl AcceptedVersions {
     ) -> Result<(), AcceptedError> {
         match floor {
             Some(floor) if before != Some(floor) => {
-                Ok(replace(&self.path(id), floor.to_json().to_string().as_bytes())?)
+                replace(&self.path(id), floor.to_json().to_string().as_bytes())
+                    .map_err(AcceptedError::Unusable)
             }
             _ => Ok(()),
         }

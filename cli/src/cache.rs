@@ -13,12 +13,11 @@ use edge_net_core::trust::newest::rank;
 use indicatif::DecimalBytes;
 use semver::Version;
 
-use crate::config::Settings;
+use crate::config::{ConfigError, Settings};
+use crate::document::MANIFEST;
 use crate::files::{FileError, of_file};
 use crate::lock::Lock;
-
-/// Name of the manifest in a model's folder.
-pub const MANIFEST: &str = "manifest.json";
+use crate::staging;
 
 /// The cache cannot be read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +25,12 @@ pub enum CacheError {
     /// A file or folder cannot be read or removed.
     #[error(transparent)]
     File(#[from] FileError),
+    /// Nothing can be written there, and the model is not complete.
+    #[error(
+        "{0}; to pull into a folder of your own, give --output FOLDER, or set cache.directory to \
+         such a folder"
+    )]
+    Unwritable(FileError),
     /// The size limit leaves no room for a model.
     #[error(
         "the cache has no room for {}: {} of {} are used{}; raise cache.maxSize, or pull with \
@@ -51,8 +56,8 @@ pub enum CacheError {
 
 /// The cache.
 pub struct Cache {
-    /// The folder of all models.
-    pub root: PathBuf,
+    /// The folder of all models, if one is known.
+    root: Option<PathBuf>,
 }
 
 /// A version of a model in the cache, complete or not.
@@ -93,9 +98,23 @@ impl Cache {
         Self { root: settings.cache_directory.clone() }
     }
 
+    /// Returns the folder of all models.
+    ///
+    /// # Errors
+    /// [`ConfigError::NoHome`] when none is set, and there is no home folder.
+    pub fn root(&self) -> Result<&Path, ConfigError> {
+        self.root.as_deref().ok_or(ConfigError::NoHome {
+            what: "pulled models",
+            cure: "give --set cache.directory=FOLDER, or pull with --output FOLDER",
+        })
+    }
+
     /// Returns the folder of a version, which need not exist.
-    pub fn folder(&self, id: &str, version: &Version) -> PathBuf {
-        self.root.join(id).join(format!("v{version}"))
+    ///
+    /// # Errors
+    /// See [`Self::root`].
+    pub fn folder(&self, id: &str, version: &Version) -> Result<PathBuf, ConfigError> {
+        Ok(self.root()?.join(id).join(format!("v{version}")))
     }
 
     /// Lists all versions, ordered by model and version.
@@ -104,7 +123,8 @@ impl Cache {
     /// [`FileError`].
     pub fn entries(&self) -> Result<Vec<Entry>, FileError> {
         let mut entries = Vec::new();
-        for (id, model) in folders(&self.root)?.into_iter().filter(|(name, _)| is_id(name)) {
+        let Some(root) = &self.root else { return Ok(entries) };
+        for (id, model) in folders(root)?.into_iter().filter(|(name, _)| is_id(name)) {
             for (name, folder) in folders(&model)? {
                 let Some(version) =
                     name.strip_prefix('v').and_then(|version| Version::parse(version).ok())
@@ -191,6 +211,7 @@ impl Entry {
             fs::remove_file(&manifest).map_err(of_file(&manifest))?;
         }
         fs::remove_dir_all(&self.folder).map_err(of_file(&self.folder))?;
+        staging::discard(&self.folder);
         // Fails while the model has other versions.
         let _ = self.folder.parent().map(fs::remove_dir);
         Ok(true)
@@ -231,7 +252,13 @@ fn folders(folder: &Path) -> Result<Vec<(String, PathBuf)>, FileError> {
 /// Adds up the sizes of the files below a folder, and finds the time of the last use. Programs that
 /// read a model leave no trace but the access times of its files, if the file system keeps those.
 fn measure(folder: &Path, bytes: &mut u64, used: &mut SystemTime) -> Result<(), FileError> {
-    for entry in fs::read_dir(folder).map_err(of_file(folder))? {
+    let listed = match fs::read_dir(folder) {
+        Ok(listed) => listed,
+        // Another user's.
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => return Ok(()),
+        Err(error) => return Err(of_file(folder)(error)),
+    };
+    for entry in listed {
         let entry = entry.map_err(of_file(folder))?;
         let metadata = match entry.metadata() {
             Ok(metadata) => metadata,

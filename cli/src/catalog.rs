@@ -7,8 +7,9 @@ use edge_net_core::http::registry::Summary;
 use edge_net_core::trust::manifest::{Manifest, is_id};
 use semver::Version;
 
-use crate::cache::{Cache, MANIFEST};
+use crate::cache::Cache;
 use crate::config::Settings;
+use crate::document::MANIFEST;
 use crate::files::{FileError, of_file};
 use crate::http::HttpError;
 use crate::registry::Registry;

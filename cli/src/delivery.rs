@@ -103,9 +103,19 @@ fn length(length: u64) -> usize {
     usize::try_from(length).unwrap_or(usize::MAX)
 }
 
-/// Completes `file`: verifies the leaves that it has, and fetches the others from `locations`, in
-/// the order of preference. The artifact of `table` must not be empty. On success, the file is
-/// complete and verified.
+/// The file for the bytes of an artifact.
+pub struct Destination<'a> {
+    /// The file. What it has is verified first.
+    pub file: File,
+    /// A file that may have some of the leaves, such as an earlier version. It is only read.
+    pub donor: Option<File>,
+    /// Path of the file, for errors.
+    pub path: &'a Path,
+}
+
+/// Completes a file: verifies the leaves that it has, copies those that its donor has, and fetches
+/// the others from `locations`, in the order of preference. The artifact of `table` must not be
+/// empty. On success, the file is complete and verified.
 ///
 /// # Errors
 /// [`DeliveryError::NoGoodCopy`] when no source has a good copy; [`DeliveryError::File`] when the
@@ -114,10 +124,10 @@ pub fn complete(
     table: LeafTable,
     locations: Vec<Location>,
     config: Config,
-    file: File,
-    path: &Path,
+    destination: Destination<'_>,
     watch: &mut impl Watch,
 ) -> Result<(), DeliveryError> {
+    let Destination { file, donor, path } = destination;
     let written = file.metadata().map_err(of_file(path))?.len();
     let names = locations.iter().map(|location| location.name.clone()).collect();
     let layout = table.layout();
@@ -126,6 +136,8 @@ pub fn complete(
         locations: locations.into(),
         table: Arc::new(table.clone()),
         file: Arc::new(file),
+        written,
+        donor: donor.map(Arc::new),
         turn: Arc::default(),
         buffers: Buffers::default(),
         sender,
@@ -137,7 +149,6 @@ pub fn complete(
         started: Instant::now(),
         stops: HashMap::new(),
         tally: Tally { layout, verified: 0, landed: HashMap::new(), flights: HashMap::new() },
-        written,
     };
     run.handle(Event::Opened { reader: READER, bytes: 0..layout.size() });
     run.handle(Event::Pulled(READER));
@@ -157,8 +168,6 @@ struct Run {
     started: Instant,
     stops: HashMap<FetchId, Arc<AtomicBool>>,
     tally: Tally,
-    /// The length of the file at the start; bytes beyond it were never written.
-    written: u64,
 }
 
 impl Run {
@@ -198,7 +207,7 @@ impl Run {
         while let Some(action) = self.machine.poll() {
             match action {
                 Action::Load(segment)
-                    if self.tally.layout.bytes_of_segment(segment).start < self.written =>
+                    if self.host.may_have(&self.tally.layout.bytes_of_segment(segment)) =>
                 {
                     self.host.load(segment);
                 }
@@ -301,6 +310,9 @@ struct Host {
     locations: Arc<[Location]>,
     table: Arc<LeafTable>,
     file: Arc<File>,
+    /// The length of the file at the start; bytes beyond it were never written.
+    written: u64,
+    donor: Option<Arc<File>>,
     /// Held while writing to the file. The kernel allows one writer at a time too, but lets the
     /// others spin.
     turn: Arc<Mutex<()>>,
@@ -326,10 +338,21 @@ impl Host {
         let _ = self.sender.send(message);
     }
 
+    /// Returns whether some of these bytes may be in the file or its donor.
+    fn may_have(&self, bytes: &Range<u64>) -> bool {
+        bytes.start < self.written || self.donor.is_some()
+    }
+
     fn load(&self, segment: u64) {
         let (host, bytes) = (self.clone(), self.table.layout().bytes_of_segment(segment));
         thread::spawn(move || {
-            let digests = strides(&bytes).flat_map(|stride| host.digests(&stride)).collect();
+            let mut digests = Vec::new();
+            for stride in strides(&bytes) {
+                match host.found(&stride) {
+                    Ok(found) => digests.extend(found),
+                    Err(error) => return host.tell(Message::Unwritable(error)),
+                }
+            }
             let found = Some(Hashed::by_host(Kept(bytes), digests));
             host.tell(Message::Event(Event::Loaded { segment, found }));
         });
@@ -433,13 +456,25 @@ impl Host {
         Ok(digests)
     }
 
-    /// Returns the digests of leaves in the file.
-    fn digests(&self, stride: &Range<u64>) -> Vec<Digest> {
+    /// Returns the digests of leaves in the file, after copying those that only the donor has.
+    fn found(&self, stride: &Range<u64>) -> std::io::Result<Vec<Digest>> {
         let mut buffer = vec![0; length(stride.end - stride.start)];
         // Bytes that cannot be read stay zero, so that their leaves are bad; the other leaves
         // count.
-        let _ = self.file.read_exact_at(&mut buffer, stride.start);
-        Digest::of_leaves(&buffer)
+        if stride.start < self.written {
+            let _ = self.file.read_exact_at(&mut buffer, stride.start);
+        }
+        let digests = Digest::of_leaves(&buffer);
+        let first = usize::try_from(stride.start / LEAF_SIZE).unwrap_or(usize::MAX);
+        let wanted = self.table.digests().iter().skip(first).take(digests.len());
+        let Some(donor) = self.donor.as_ref().filter(|_| !wanted.clone().eq(&digests)) else {
+            return Ok(digests);
+        };
+        buffer.fill(0);
+        let _ = donor.read_exact_at(&mut buffer, stride.start);
+        let theirs = self.keep(stride, &buffer)?;
+        let either = wanted.zip(digests).zip(theirs);
+        Ok(either.map(|((want, ours), theirs)| if *want == ours { ours } else { theirs }).collect())
     }
 }
 

@@ -12,5 +12,8 @@ pub fn string_member(document: &Map<String, Value>, name: &str) -> Option<String
     document.get(name)?.as_str().map(str::to_owned)
 }
 
+/// Name of the manifest in a model's folder.
+pub const MANIFEST: &str = "manifest.json";
+
 /// Suffix of the manifest file beside a single signed file: `model.onnx.manifest.json`.
 pub const BESIDE: &str = ".manifest.json";

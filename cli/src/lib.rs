@@ -6,9 +6,11 @@
 //! - `terminal`, `files`, `proxy`, `network`, `http`, `yaml`, `lock`, `digest`, `document`: no
 //!   knowledge of models;
 //! - `config`, then `context`: the settings, and the options of all commands;
-//! - `places`, `delivery`, `accepted`, `cache`, `registry`, `catalog`, `check`: reading models;
+//! - `places`, `delivery`, `accepted`, `staging`, `cache`, `registry`, `catalog`, `check`: reading
+//!   models;
 //! - `key`, `onnx`, `model`, `facts`, `description`, `credentials`, `bucket`, `ipfs`: publishing;
 //! - `error`: the errors of all of these;
+//! - `retrieval`: downloading models;
 //! - `commands`: one module for each command.
 
 #[macro_use]
@@ -40,6 +42,8 @@ mod onnx;
 mod places;
 mod proxy;
 mod registry;
+mod retrieval;
+mod staging;
 pub mod yaml;
 
 pub use commands::run;

@@ -1,6 +1,7 @@
 //! Exclusive access of one process to a model's folder.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -11,17 +12,19 @@ use crate::files::{FileError, of_file};
 pub struct Lock {
     file: File,
     path: PathBuf,
+    /// Whether other processes are kept out: not every file system has locks.
+    pub exclusive: bool,
 }
 
 /// Name of the locked file; artifacts cannot have a hidden name.
-const NAME: &str = ".lock";
+pub const NAME: &str = ".lock";
 
 impl Lock {
     /// Locks a folder, and creates it if it is missing. Calls `waiting` before it waits for another
     /// process.
     ///
     /// # Errors
-    /// [`FileError`] when the folder or the lock file cannot be created or locked.
+    /// [`FileError`] when the folder or the lock file cannot be created.
     pub fn take(folder: &Path, waiting: impl Fn()) -> Result<Self, FileError> {
         let path = folder.join(NAME);
         loop {
@@ -29,19 +32,24 @@ impl Lock {
             let file = match open(&path) {
                 Ok(file) => file,
                 // The previous holder removed the folder in between.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(error)
+                    if error.kind() == ErrorKind::NotFound
+                        && fs::symlink_metadata(&path).is_err() =>
+                {
+                    continue;
+                }
                 Err(error) => return Err(of_file(&path)(error)),
             };
-            match file.try_lock() {
-                Ok(()) => {}
+            let exclusive = match file.try_lock() {
+                Ok(()) => true,
                 Err(TryLockError::WouldBlock) => {
                     waiting();
-                    file.lock().map_err(of_file(&path))?;
+                    file.lock().is_ok()
                 }
-                Err(TryLockError::Error(error)) => return Err(of_file(&path)(error)),
-            }
+                Err(TryLockError::Error(_)) => false,
+            };
             if is_at(&file, &path) {
-                return Ok(Self { file, path });
+                return Ok(Self { file, path, exclusive });
             }
         }
     }
@@ -50,13 +58,34 @@ impl Lock {
     pub fn try_take(folder: &Path) -> Option<Self> {
         let path = folder.join(NAME);
         let file = open(&path).ok()?;
-        file.try_lock().ok()?;
-        is_at(&file, &path).then_some(Self { file, path })
+        let exclusive = match file.try_lock() {
+            Ok(()) => true,
+            Err(TryLockError::WouldBlock) => return None,
+            Err(TryLockError::Error(_)) => false,
+        };
+        is_at(&file, &path).then_some(Self { file, path, exclusive })
+    }
+
+    /// Records that the locked folders have exchanged their names.
+    pub fn exchange(&mut self, other: &mut Self) {
+        std::mem::swap(&mut self.path, &mut other.path);
     }
 }
 
 fn open(path: &Path) -> std::io::Result<File> {
-    OpenOptions::new().create(true).truncate(false).write(true).open(path)
+    let opened = OpenOptions::new().create(true).truncate(false).write(true).open(path);
+    match opened {
+        // Another user left it, or nothing can be written here. Reading is enough for a lock.
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem
+            ) =>
+        {
+            File::open(path).map_err(|_| error)
+        }
+        opened => opened,
+    }
 }
 
 /// Returns whether the locked file still has its name. The previous holder may have removed it

@@ -11,9 +11,9 @@ use edge_net_core::dag::unixfs::PROFILE;
 use edge_net_core::trust::manifest::is_filename;
 use serde_json::{Value, json};
 
-use crate::cache::MANIFEST;
 use crate::context::Context;
 use crate::digest::{self, Fingerprint};
+use crate::document::MANIFEST;
 use crate::files::{FileError, of_file};
 
 /// The files cannot be published.

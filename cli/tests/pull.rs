@@ -2,10 +2,12 @@
 
 mod machine;
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering;
 use std::thread::sleep;
@@ -339,7 +341,9 @@ fn the_cache_stays_within_its_size() {
 /// Runs a shell script that calls the tool, as a user other than root.
 fn somebody(published: &Published, script: &str) -> (bool, String, String) {
     // The build folder may be unreadable for other users.
-    fs::copy(TOOL, published.path("tool")).unwrap();
+    // A copy that this process wrote would be busy while another test starts a process.
+    let copied = Command::new("cp").args([TOOL, text(&published.path("tool"))]).status().unwrap();
+    assert!(copied.success());
     let everybody = fs::Permissions::from_mode(0o777);
     for folder in ["", "home"] {
         fs::set_permissions(published.path(folder), everybody.clone()).unwrap();
@@ -402,4 +406,224 @@ fn the_error_names_a_full_disk_and_good_bytes_are_kept() {
         stdout.contains(".model.onnx.part\n") && !stdout.contains("\nmodel.onnx\n"),
         "{stdout}"
     );
+}
+
+/// A model whose two versions differ in all files but one, and the folder that it is pulled into.
+struct Replaced {
+    published: Published,
+    folder: PathBuf,
+    /// The files of each version.
+    versions: [BTreeMap<String, Vec<u8>>; 2],
+}
+
+const VERSIONS: [&str; 2] = ["1.0.0", "1.1.0"];
+
+impl Replaced {
+    /// Publishes both versions. `onnx/model.onnx` has `size` bytes.
+    fn new(size: usize) -> Self {
+        let published = Published::new(size);
+        let model = published.path("model");
+        let first = contents(&model);
+        let mut other = published.bytes.clone();
+        // The first leaf stays.
+        other.iter_mut().skip(262_144).for_each(|byte| *byte ^= 0xff);
+        fs::write(model.join("onnx/model.onnx"), other).unwrap();
+        fs::write(model.join("config.json"), r#"{"model_type":"roberta"}"#).unwrap();
+        fs::write(model.join("more.json"), "{}").unwrap();
+        published.publish("1.1.0");
+        let versions = [first, contents(&model)];
+        Self { folder: published.path("out/tiny"), published, versions }
+    }
+
+    fn pull(&self, endpoint: &str, version: usize) -> Command {
+        let output = self.published.path("out");
+        let what = ["pull", "tiny", "--version", VERSIONS[version], "--output", text(&output)];
+        self.published.tool(endpoint, &what)
+    }
+
+    fn pulled(&self, version: usize) {
+        let output = self.pull(&self.published.gcs.endpoint, version).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(self.whole(), Some(version));
+    }
+
+    /// Returns the version that the folder holds whole.
+    fn whole(&self) -> Option<usize> {
+        let manifest: Value =
+            serde_json::from_slice(&fs::read(self.folder.join("manifest.json")).ok()?).unwrap();
+        let found = contents(&self.folder);
+        let is_it = |at: &usize| {
+            manifest["version"] == VERSIONS[*at]
+                && self.versions[*at].iter().all(|(file, bytes)| found.get(file) == Some(bytes))
+        };
+        (0..2).find(is_it)
+    }
+}
+
+/// Reads all files below a folder.
+fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    files(folder)
+        .into_iter()
+        .map(|file| (file.clone(), fs::read(folder.join(&file)).unwrap_or_default()))
+        .collect()
+}
+
+#[test]
+fn at_each_of_200_kills_the_folder_holds_a_whole_version() {
+    let model = Replaced::new(700_000);
+    model.pulled(0);
+    // An open file is what a mapping reads.
+    let old = File::open(model.folder.join("onnx/model.onnx")).unwrap();
+    let elsewhere = model.published.path("somebody-else's");
+    fs::write(&elsewhere, "theirs").unwrap();
+    fs::remove_file(model.folder.join("config.json")).unwrap();
+    fs::write(&elsewhere, &model.versions[0]["config.json"]).unwrap();
+    symlink(&elsewhere, model.folder.join("config.json")).unwrap();
+    fs::write(model.folder.join("notes.txt"), "mine").unwrap();
+    fs::set_permissions(&model.folder, fs::Permissions::from_mode(0o750)).unwrap();
+
+    // A file takes a fifth of a second: about as long as the rest.
+    let wire = Wire::to(&model.published.gcs, 3_500_000);
+    let seed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().subsec_nanos();
+    let mut random = u64::from(seed) | 1;
+    let (mut live, mut killed, mut switched) = (0, 0, 0);
+    for round in 0..200 {
+        let mut child = model.pull(&wire.endpoint, 1 - live).stdout(Stdio::null()).spawn().unwrap();
+        random =
+            random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        sleep(Duration::from_millis((random >> 33) % 150));
+        child.kill().unwrap();
+        killed += u32::from(!child.wait().unwrap().success());
+        let whole = model.whole();
+        assert!(whole.is_some(), "round {round}, seed {seed}: {:?}", files(&model.folder));
+        switched += u32::from(whole != Some(live));
+        live = whole.unwrap();
+    }
+    assert!(killed > 100, "only {killed} runs were killed before their end, {switched} switched");
+    model.pulled(1 - live);
+    model.pulled(live);
+    let mut bytes = Vec::new();
+    (&old).read_to_end(&mut bytes).unwrap();
+    assert!(bytes == model.published.bytes, "the old file changed under its reader");
+    assert_eq!(fs::read(&elsewhere).unwrap(), model.versions[0]["config.json"]);
+    assert_eq!(fs::read_to_string(model.folder.join("notes.txt")).unwrap(), "mine");
+    assert_eq!(fs::metadata(&model.folder).unwrap().permissions().mode() & 0o777, 0o750);
+    assert_eq!(files(&model.published.path("out")), files_of("tiny", &files(&model.folder)));
+}
+
+/// Puts the name of a folder before names.
+fn files_of(folder: &str, names: &[String]) -> Vec<String> {
+    names.iter().map(|name| format!("{folder}/{name}")).collect()
+}
+
+#[test]
+fn a_version_that_cannot_be_had_leaves_the_old_one() {
+    let model = Replaced::new(9_000_000);
+    model.pulled(0);
+    let mut wrong = model.versions[1]["onnx/model.onnx"].clone();
+    wrong[5_000_000] ^= 1;
+    model.published.gcs.put("tiny/v1.1.0/onnx/model.onnx", &wrong);
+    let output = model.pull(&model.published.gcs.endpoint, 1).output().unwrap();
+    assert!(!output.status.success());
+    assert_eq!(model.whole(), Some(0));
+    // What came is kept, and the first leaf is copied from the old version.
+    model.published.gcs.put("tiny/v1.1.0/onnx/model.onnx", &model.versions[1]["onnx/model.onnx"]);
+    let output = model.pull(&model.published.gcs.endpoint, 1).arg("--json").output().unwrap();
+    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let files = said["files"].as_array().unwrap();
+    let received = files.iter().find(|file| file["file"] == "onnx/model.onnx").unwrap();
+    assert!(received["received"].as_u64().unwrap() <= 9_000_000 - 262_144, "{received}");
+    assert_eq!(model.whole(), Some(1));
+}
+
+#[test]
+fn links_in_the_folder_are_replaced_and_not_followed() {
+    let model = Replaced::new(300_000);
+    model.pulled(0);
+    let (folder, theirs) = (&model.folder, model.published.path("theirs"));
+    fs::rename(folder.join("onnx"), &theirs).unwrap();
+    symlink(&theirs, folder.join("onnx")).unwrap();
+    let before = contents(&theirs);
+    model.pulled(1);
+    assert!(contents(&theirs) == before);
+    assert!(!fs::symlink_metadata(folder.join("onnx")).unwrap().is_symlink());
+
+    // The model's folder itself.
+    let theirs = model.published.path("their-tiny");
+    fs::rename(folder, &theirs).unwrap();
+    symlink(&theirs, folder).unwrap();
+    let before = contents(&theirs);
+    model.pulled(0);
+    assert!(contents(&theirs) == before);
+
+    // The unfinished file, and a damaged one.
+    fs::write(model.published.path("theirs.part"), "theirs").unwrap();
+    symlink(model.published.path("theirs.part"), folder.join("onnx/.model.onnx.part")).unwrap();
+    fs::rename(folder.join("onnx/model.onnx"), model.published.path("damaged")).unwrap();
+    fs::write(model.published.path("damaged"), "damaged").unwrap();
+    symlink(model.published.path("damaged"), folder.join("onnx/model.onnx")).unwrap();
+    model.pulled(0);
+    assert_eq!(fs::read_to_string(model.published.path("theirs.part")).unwrap(), "theirs");
+    assert_eq!(fs::read_to_string(model.published.path("damaged")).unwrap(), "damaged");
+}
+
+#[test]
+fn a_folder_that_cannot_be_exchanged_gets_its_files_one_by_one() {
+    let model = Replaced::new(300_000);
+    model.pulled(0);
+    fs::write(model.folder.join("stale.txt"), "mine").unwrap();
+    let output = model.published.path("out");
+    let owner = fs::Permissions::from_mode(0o777);
+    let inner = |name: &str| model.folder.join(name);
+    for folder in [inner(""), inner("onnx"), model.published.path("home")] {
+        fs::set_permissions(folder, owner.clone()).unwrap();
+    }
+    for file in files(&model.folder) {
+        fs::set_permissions(inner(&file), fs::Permissions::from_mode(0o666)).unwrap();
+    }
+    let pull = "chmod 555 out 2>/dev/null; \"$TOOL\" pull tiny --output out --version 1.1.0";
+    fs::set_permissions(&output, fs::Permissions::from_mode(0o555)).unwrap();
+    ok(somebody(&model.published, pull));
+    assert_eq!(model.whole(), Some(1));
+    let hidden = |name: &String| name.starts_with('.');
+    assert!(!files(&model.folder).iter().any(hidden), "{:?}", files(&model.folder));
+    assert_eq!(fs::read_to_string(inner("stale.txt")).unwrap(), "mine");
+}
+
+#[test]
+fn a_complete_model_needs_no_writing() {
+    let published = Published::new(1000);
+    ok(published.run(&["pull", "tiny"]));
+    let seal = |folder: &Path, mode: u32| {
+        fs::set_permissions(folder, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    // Another user's lock, left over.
+    fs::write(published.cached(".lock"), "").unwrap();
+    seal(&published.cached(".lock"), 0o644);
+    for folder in ["onnx", ""] {
+        seal(&published.cached(folder), 0o555);
+    }
+    seal(&published.path("home/.edge-net/accepted"), 0o555);
+    let said = ok(somebody(&published, "\"$TOOL\" pull tiny && \"$TOOL\" verify tiny"));
+    assert!(said.contains("onnx/model.onnx: 1.00 kB, already present"), "{said}");
+    // No home folder at all.
+    let said = ok(somebody(
+        &published,
+        "MODELS=$PWD/home/.edge-net/models; HOME=/nonexistent \
+         \"$TOOL\" pull tiny --set cache.directory=\"$MODELS\"",
+    ));
+    assert!(said.contains("already present"), "{said}");
+
+    // What has to be written is said, and the advice works.
+    published.publish("1.1.0");
+    let said = error(somebody(&published, "\"$TOOL\" pull tiny"));
+    assert!(said.contains("set XDG_STATE_HOME to a folder that you can write"), "{said}");
+    seal(&published.path("home/.edge-net/models/tiny"), 0o555);
+    let said = error(somebody(&published, "XDG_STATE_HOME=$PWD/state \"$TOOL\" pull tiny"));
+    assert!(
+        said.contains("v1.1.0: Permission denied") && said.contains("--output FOLDER"),
+        "{said}"
+    );
+    ok(somebody(&published, "XDG_STATE_HOME=$PWD/state \"$TOOL\" pull tiny --output mine"));
+    ok(somebody(&published, "\"$TOOL\" pull tiny --output mine2 --version 1.0.0"));
 }

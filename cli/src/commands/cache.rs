@@ -119,11 +119,11 @@ impl Removal {
     }
 }
 
-fn info(cache: &cache::Cache, settings: &Settings, context: &Context) -> Result<(), FileError> {
+fn info(cache: &cache::Cache, settings: &Settings, context: &Context) -> Result<(), Error> {
     let entries = cache.entries()?;
     let total: u64 = entries.iter().map(|entry| entry.bytes).sum();
     let limit = settings.cache_max_size.0;
-    let root = cache.root.display().to_string();
+    let root = cache.root()?.display().to_string();
     if context.json {
         let row = |entry: &Entry| {
             json!({

@@ -11,9 +11,10 @@ use edge_net_inference::{Embedder, ModelReader, Settings, Tokenizer};
 use semver::Version;
 use serde_json::json;
 
-use crate::cache::{self, Cache, MANIFEST};
+use crate::cache::{self, Cache};
 use crate::check::problem;
 use crate::context::Context;
+use crate::document::MANIFEST;
 use crate::error::Error;
 use crate::files::{FileError, of_file};
 

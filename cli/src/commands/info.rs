@@ -12,10 +12,11 @@ use semver::Version;
 use serde_json::{Map, Value, json};
 
 use crate::accepted::AcceptedVersions;
-use crate::cache::{Cache, Entry, MANIFEST};
+use crate::cache::{Cache, Entry};
 use crate::catalog::model_id;
 use crate::config::Settings;
 use crate::context::Context;
+use crate::document::MANIFEST;
 use crate::error::Error;
 use crate::files::of_file;
 use crate::places::{PlacesError, places};

@@ -21,12 +21,11 @@ use semver::Version;
 use serde_json::{Map, Value, json};
 
 use crate::bucket::Bucket;
-use crate::cache::MANIFEST;
 use crate::context::Context;
 use crate::credentials::Credentials;
 use crate::description::Description;
 use crate::digest::Fingerprint;
-use crate::document::{string_member, text_of};
+use crate::document::{MANIFEST, string_member, text_of};
 use crate::error::Error;
 use crate::files::{of_file, replace};
 use crate::http::{self, HttpError};

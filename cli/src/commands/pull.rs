@@ -1,34 +1,30 @@
 //! `pull`: downloads and verifies the files of a model.
 
-use std::collections::BTreeMap;
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use clap::Args;
-use edge_net_core::dag::cid::{RAW, cid_text};
-use edge_net_core::dag::digest::Digest;
-use edge_net_core::dag::verify::LeafTable;
-use edge_net_core::transfer::download::{Config, Report};
-use edge_net_core::transfer::source::{Failure, SourceKind};
+use edge_net_core::transfer::source::SourceKind;
 use edge_net_core::trust::acceptance::{Acceptance, Accepted};
-use edge_net_core::trust::manifest::{Artifact, Manifest};
-use edge_net_core::trust::signature::PinnedKeys;
-use indicatif::{DecimalBytes, ProgressBar};
+use edge_net_core::trust::manifest::Manifest;
+use edge_net_core::trust::signature::{Floor, PinnedKeys};
+use indicatif::DecimalBytes;
 use semver::Version;
 use serde_json::{Value, json};
 
-use crate::accepted::AcceptedVersions;
-use crate::cache::{self, Cache, Limit, MANIFEST};
+use crate::accepted::{AcceptedError, AcceptedVersions};
+use crate::cache::{self, Cache, CacheError, Limit};
 use crate::catalog::{self, model_id};
 use crate::config::Settings;
 use crate::context::Context;
-use crate::delivery::{self, Location, Watch};
-use crate::digest;
+use crate::document::MANIFEST;
 use crate::error::Error;
-use crate::files::{FileError, of_file, replace};
+use crate::files::{FileError, of_file};
 use crate::lock::Lock;
-use crate::places::{Place, Places, PlacesError, places};
+use crate::places::{Places, PlacesError, places};
+use crate::retrieval::Job;
+use crate::staging;
 use crate::terminal::printable;
 
 /// `pull`
@@ -66,39 +62,6 @@ fn choice(text: &str) -> Result<Choice, String> {
         .ok_or_else(|| "it must be gcs, ipfs, edge or all".into())
 }
 
-/// The result for one file.
-struct Outcome {
-    /// Bytes received, good or bad; 0 if the file was complete.
-    received: u64,
-    /// The number of segments from each origin.
-    sources: BTreeMap<String, u64>,
-}
-
-impl Outcome {
-    /// Returns the file's entry in the output of `--json`.
-    fn json(&self, artifact: &Artifact) -> Value {
-        json!({
-            "file": artifact.filename,
-            "bytes": artifact.size,
-            "sha256": artifact.sha256.to_hex(),
-            "cid": cid_text(&artifact.cid),
-            "received": self.received,
-            "segments": self.sources,
-        })
-    }
-
-    /// Returns the file's line in the output.
-    fn line(&self, artifact: &Artifact) -> String {
-        let names: Vec<&str> = self.sources.keys().map(String::as_str).collect();
-        let from = if names.is_empty() {
-            "already present".into()
-        } else {
-            format!("from {}", names.join(", "))
-        };
-        format!("{}: {}, {from}", artifact.filename, DecimalBytes(artifact.size))
-    }
-}
-
 impl Pull {
     /// Runs the command.
     ///
@@ -121,17 +84,8 @@ impl Pull {
         let (id, version) = (&manifest.id, &manifest.version);
         let folder = match &self.output {
             Some(output) => output.join(id),
-            None => cache.folder(id, version),
+            None => cache.folder(id, version)?,
         };
-        let _lock = Lock::take(&folder, || {
-            eprintln!("waiting for another process that pulls into {}", folder.display());
-        })?;
-        if self.output.is_none() {
-            make_room(&cache, &settings, &folder, &manifest)?;
-        }
-        if !context.json {
-            out!("{id} {version}, signed by {}", printable(manifest.key_id()));
-        }
         let job = Job {
             settings: &settings,
             places: &places,
@@ -140,18 +94,9 @@ impl Pull {
             context,
             folder: &folder,
             manifest: &manifest,
+            text: &text,
         };
-        let mut files = Vec::new();
-        for artifact in &manifest.artifacts {
-            let outcome = job.obtain(artifact)?;
-            if !context.json {
-                out!("{}", outcome.line(artifact));
-            }
-            files.push(outcome.json(artifact));
-        }
-        if fs::read_to_string(folder.join(MANIFEST)).ok().as_ref() != Some(&text) {
-            replace(&folder.join(MANIFEST), text.as_bytes())?;
-        }
+        let files = self.install(&job, &cache)?;
         cache::touch(&folder);
         let folder = folder.display().to_string();
         if context.json {
@@ -177,6 +122,36 @@ impl Pull {
         }
     }
 
+    /// Brings the folder to the version. Where nothing can be written, a complete version is
+    /// enough.
+    fn install(&self, job: &Job<'_>, cache: &Cache) -> Result<Vec<Value>, Error> {
+        let folder = job.folder;
+        staging::undo(folder)?;
+        let lock = Lock::take(folder, || {
+            eprintln!("waiting for another process that pulls into {}", folder.display());
+        });
+        match lock {
+            Ok(lock) => {
+                if !lock.exclusive {
+                    job.context.note(&format!(
+                        "warning: {}: the file system has no locks; let only one process at a time \
+                         pull into this folder",
+                        folder.display()
+                    ));
+                }
+                job.install(lock, || match self.output {
+                    Some(_) => Ok(()),
+                    None => make_room(cache, job.settings, folder, job.manifest),
+                })
+            }
+            Err(error) => match job.present()? {
+                Some(files) => Ok(files),
+                None if self.output.is_some() => Err(error.into()),
+                None => Err(CacheError::Unwritable(error).into()),
+            },
+        }
+    }
+
     /// Returns the manifest of the version to pull: the cached one if it fits, else the one of a
     /// source.
     fn accepted(
@@ -188,9 +163,9 @@ impl Pull {
         context: &Context,
     ) -> Result<Accepted, Error> {
         let version = self.version.as_ref();
-        let records = AcceptedVersions::open()?;
-        let floor = records.read(&self.id)?;
         let now = SystemTime::now().into();
+        let record = read_record(&self.id);
+        let floor = floor_of(&record);
         let acceptance = Acceptance { keys, id: &self.id, version, floor: floor.as_ref(), now };
         let cached = cached(cache, &acceptance)?;
         // A version never changes, so its cached manifest is as good as any.
@@ -209,9 +184,10 @@ impl Pull {
                     return Err(PlacesError::NoManifest { wanted, reasons }.into());
                 };
                 context.note(&format!("{}: {id} is chosen by preference", self.id));
-                let floor = records.read(&id)?;
+                let record = read_record(&id);
+                let floor = floor_of(&record);
                 let acceptance = Acceptance { id: &id, floor: floor.as_ref(), ..acceptance };
-                accept(&records, &acceptance, ask(places, &acceptance)?)
+                accept(context, record, &acceptance, None, ask(places, &acceptance)?)
             }
             Err(PlacesError::NoManifest { wanted, reasons }) => {
                 let expired =
@@ -229,7 +205,7 @@ impl Pull {
                     (Err(_), _) => Err(PlacesError::NoManifest { wanted, reasons }.into()),
                 }
             }
-            found => accept(&records, &acceptance, found?),
+            found => accept(context, record, &acceptance, cached.as_ref(), found?),
         }
     }
 }
@@ -240,14 +216,42 @@ fn ask(places: &Places, acceptance: &Acceptance) -> Result<Accepted, PlacesError
     places.manifest(acceptance.id, acceptance.version, offered)
 }
 
-/// Records that a manifest was accepted.
+/// The records, and what was accepted of one model before.
+type Record = Result<(AcceptedVersions, Option<Floor>), AcceptedError>;
+
+fn read_record(id: &str) -> Record {
+    let records = AcceptedVersions::open()?;
+    let floor = records.read(id)?;
+    Ok((records, floor))
+}
+
+fn floor_of(record: &Record) -> Option<Floor> {
+    record.as_ref().ok().and_then(|(_, floor)| floor.clone())
+}
+
+/// Records that a manifest was accepted. A version that is named, or that is here already, needs no
+/// record.
 fn accept(
-    records: &AcceptedVersions,
+    context: &Context,
+    record: Record,
     acceptance: &Acceptance,
+    cached: Option<&Accepted>,
     accepted: Accepted,
 ) -> Result<Accepted, Error> {
-    let floor = acceptance.raise(&accepted.manifest);
-    records.raise(acceptance.id, acceptance.floor, floor.as_ref())?;
+    let raised = record.and_then(|(records, before)| {
+        let floor = acceptance.raise(&accepted.manifest);
+        records.raise(acceptance.id, before.as_ref(), floor.as_ref())
+    });
+    match raised {
+        Err(error)
+            if acceptance.version.is_some()
+                || (cached.is_some_and(|cached| cached.text == accepted.text)
+                    && !error.is_suspicious()) =>
+        {
+            context.note(&format!("warning: {error}"));
+        }
+        raised => raised?,
+    }
     Ok(accepted)
 }
 
@@ -274,183 +278,4 @@ fn cached(cache: &Cache, acceptance: &Acceptance) -> Result<Option<Accepted>, Fi
     let text = fs::read_to_string(&path).map_err(of_file(&path))?;
     let named = Acceptance { version: Some(&entry.version), ..*acceptance };
     Ok(named.kept(text).ok())
-}
-
-/// The download of one model's files into a folder.
-struct Job<'a> {
-    settings: &'a Settings,
-    places: &'a Places,
-    source: Option<SourceKind>,
-    /// Whether all sources work at once.
-    all: bool,
-    context: &'a Context,
-    folder: &'a Path,
-    manifest: &'a Manifest,
-}
-
-impl Job<'_> {
-    /// Obtains a file: verifies the bytes that exist, fetches the missing and wrong ones, and then
-    /// gives the file its name.
-    fn obtain(&self, artifact: &Artifact) -> Result<Outcome, Error> {
-        let path = self.folder.join(&artifact.filename);
-        let parent = path.parent().unwrap_or(self.folder);
-        fs::create_dir_all(parent).map_err(of_file(parent))?;
-        // Hidden, so that no artifact can have this name.
-        let name = artifact.filename.rsplit('/').next().unwrap_or_default();
-        let part = parent.join(format!(".{name}.part"));
-        if path.is_file() {
-            if self.is_good(artifact, &path)? {
-                return Ok(Outcome { received: 0, sources: BTreeMap::new() });
-            }
-            // The good leaves are kept.
-            fs::rename(&path, &part).map_err(of_file(&path))?;
-        }
-        let mut options = OpenOptions::new();
-        let file = options
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .open(&part)
-            .map_err(of_file(&part))?;
-        let outcome = if artifact.size > 0 {
-            let table = self.leaf_table(artifact)?;
-            let locations = self.locations(artifact);
-            let names = locations.iter().map(|location| location.name.clone()).collect();
-            let mut progress = Progress {
-                bar: self.context.bar("pulling", &artifact.filename, artifact.size),
-                file: &artifact.filename,
-                names,
-                verbose: self.context.verbose,
-                outcome: Outcome { received: 0, sources: BTreeMap::new() },
-            };
-            delivery::complete(table, locations, self.config(), file, &part, &mut progress)?;
-            progress.bar.finish_and_clear();
-            progress.outcome
-        } else {
-            if artifact.cid != Digest::of(&[]).to_cid(RAW) {
-                return Err(Error::NotEmpty(artifact.filename.clone()));
-            }
-            file.set_len(0).map_err(of_file(&part))?;
-            Outcome { received: 0, sources: BTreeMap::new() }
-        };
-        fs::rename(&part, &path).map_err(of_file(&path))?;
-        Ok(outcome)
-    }
-
-    /// Returns whether a file has the size and the CID in the manifest.
-    fn is_good(&self, artifact: &Artifact, path: &Path) -> Result<bool, Error> {
-        if fs::metadata(path).map_err(of_file(path))?.len() != artifact.size {
-            return Ok(false);
-        }
-        let bar = self.context.bar("verifying", &artifact.filename, artifact.size);
-        let found = digest::file(path, |read| bar.inc(read))?;
-        bar.finish_and_clear();
-        Ok(found.cid == artifact.cid)
-    }
-
-    /// Returns the leaf table: the one beside the file, or else one from a source, which is then
-    /// stored beside the file.
-    fn leaf_table(&self, artifact: &Artifact) -> Result<LeafTable, Error> {
-        let path = self.folder.join(format!("{}.leaves", artifact.filename));
-        let stored = fs::read(&path).ok();
-        if let Some(table) =
-            stored.and_then(|table| LeafTable::verify(&table, artifact.size, &artifact.cid).ok())
-        {
-            return Ok(table);
-        }
-        let table = self.places.leaf_table(self.manifest, artifact)?;
-        replace(&path, &table.to_bytes())?;
-        Ok(table)
-    }
-
-    /// Returns the sources of a file.
-    fn locations(&self, artifact: &Artifact) -> Vec<Location> {
-        let url = |place: &Place| place.source.artifact_url(self.manifest, artifact);
-        self.places.of(self.source).map(|place| Location::new(place, url(place))).collect()
-    }
-
-    /// Returns the parameters of a download, from the settings.
-    fn config(&self) -> Config {
-        let settings = self.settings;
-        let gateways =
-            self.places.of(self.source).any(|place| place.source.kind == SourceKind::Ipfs);
-        let timeout = if gateways {
-            settings.ipfs_timeout.max(settings.cdn_timeout)
-        } else {
-            settings.cdn_timeout
-        };
-        let mut seed = [0; 8];
-        // The seed is only for jitter: a download without random bytes works too.
-        let _ = getrandom::fill(&mut seed);
-        let defaults = Config::default();
-        Config {
-            share: self.all,
-            lanes: if gateways { settings.ipfs_parallel.0.into() } else { defaults.lanes },
-            attempts: u32::from(settings.cdn_retries) + 1,
-            stall: timeout,
-            seed: u64::from_ne_bytes(seed),
-            ..defaults
-        }
-    }
-}
-
-/// The progress of a download on the terminal.
-struct Progress<'a> {
-    bar: ProgressBar,
-    file: &'a str,
-    /// Names of the sources.
-    names: Vec<String>,
-    verbose: bool,
-    outcome: Outcome,
-}
-
-impl Progress<'_> {
-    /// Prints a line above the bar.
-    fn print(&self, line: &str) {
-        self.bar.suspend(|| eprintln!("{}", printable(line)));
-    }
-}
-
-impl Watch for Progress<'_> {
-    fn have(&mut self, bytes: u64) {
-        if self.bar.position() != bytes {
-            self.bar.set_position(bytes);
-        }
-    }
-
-    fn report(&mut self, report: &Report) {
-        match report {
-            Report::Received { bytes } => self.outcome.received += bytes,
-            Report::Verified { segment, origins } => {
-                for origin in origins {
-                    *self.outcome.sources.entry(printable(origin).into_owned()).or_default() += 1;
-                }
-                if self.verbose {
-                    let from = if origins.is_empty() {
-                        "already present".into()
-                    } else {
-                        format!("from {}", origins.join(", "))
-                    };
-                    self.print(&format!("{}: segment {segment} verified, {from}", self.file));
-                }
-                let sources = self
-                    .outcome
-                    .sources
-                    .iter()
-                    .map(|(name, segments)| format!("{name} {segments}"));
-                self.bar.set_message(sources.collect::<Vec<_>>().join(", "));
-            }
-            Report::Refused { segment, source, failure }
-                if self.verbose || matches!(failure, Failure::BadLeaf(_)) =>
-            {
-                self.print(&format!(
-                    "warning: {}: segment {segment}: {}: {failure}",
-                    self.file,
-                    self.names[source.index()]
-                ));
-            }
-            _ => {}
-        }
-    }
 }

@@ -9,10 +9,9 @@ use edge_net_core::trust::signature::sign;
 use semver::Version;
 use serde_json::{Map, Value, json};
 
-use crate::cache::MANIFEST;
 use crate::context::Context;
 use crate::description::{Description, Term};
-use crate::document::{BESIDE, text_of};
+use crate::document::{BESIDE, MANIFEST, text_of};
 use crate::error::Error;
 use crate::facts::Facts;
 use crate::files::{FileError, of_file, replace};

@@ -9,10 +9,10 @@ use edge_net_core::trust::signature::VerifiedManifest;
 use semver::Version;
 use serde_json::json;
 
-use crate::cache::{self, Cache, MANIFEST};
+use crate::cache::{self, Cache};
 use crate::check::problem;
 use crate::context::Context;
-use crate::document::BESIDE;
+use crate::document::{BESIDE, MANIFEST};
 use crate::error::Error;
 use crate::files::of_file;
 use crate::terminal::printable;

@@ -21,12 +21,14 @@ pub enum ConfigError {
         /// The setting and its fault.
         problem: String,
     },
-    /// There is no home folder, so there are no default folders.
-    #[error(
-        "HOME is not set, so there are no default folders; set HOME, or give --config and --set \
-         cache.directory=…"
-    )]
-    NoHome,
+    /// There is no home folder, so there is no default folder.
+    #[error("HOME is not set, so there is no default folder for {what}; {cure}")]
+    NoHome {
+        /// The content of the folder.
+        what: &'static str,
+        /// What the user can do.
+        cure: &'static str,
+    },
     /// The file's notation does not let one setting change alone.
     #[error("{path}: {key} cannot be changed without rewriting other lines; edit the file by hand")]
     NotEditable {

@@ -77,7 +77,8 @@ impl Flags {
         name: &'a str,
         value: &str,
     ) -> Result<(&'a str, PathBuf), ConfigError> {
-        let path = folders::config_file(self.config.as_deref()).ok_or(ConfigError::NoHome)?;
+        let path = folders::config_file(self.config.as_deref())
+            .ok_or(ConfigError::NoHome { what: "settings", cure: "give --config FILE" })?;
         let name = full_name(name);
         file::set(&path, name, value)?;
         Ok((name, path))

@@ -34,7 +34,10 @@ pub fn default_cache() -> Option<PathBuf> {
 /// # Errors
 /// [`ConfigError::NoHome`] when neither HOME nor `XDG_STATE_HOME` is set.
 pub fn state_directory() -> Result<PathBuf, ConfigError> {
-    xdg_or_home("XDG_STATE_HOME").ok_or(ConfigError::NoHome)
+    xdg_or_home("XDG_STATE_HOME").ok_or(ConfigError::NoHome {
+        what: "the records of accepted versions, which prevent rollbacks",
+        cure: "set XDG_STATE_HOME to a folder that you can write, or name a --version",
+    })
 }
 
 /// Returns the path of the configuration file, which need not exist. The first of: the `given`

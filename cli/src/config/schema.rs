@@ -37,18 +37,17 @@ macro_rules! settings {
             /// Parses the settings of all layers.
             ///
             /// # Errors
-            /// [`ConfigError::Setting`] names an invalid value and its origin;
-            /// [`ConfigError::NoHome`] when a default needs the home folder.
+            /// [`ConfigError::Setting`] names an invalid value and its origin.
             pub fn resolve(layers: &Layers) -> Result<Self, ConfigError> {
                 let mut origins = BTreeMap::new();
                 $(
                     let (raw, origin) = layers.find($name);
                     let $field: $type = match raw {
                         Some(raw) => read($name, &raw, &origin)?,
-                        None => $default.map_or_else(
-                            <$type as Fallback>::none,
-                            |raw: Raw| read($name, &raw, &origin),
-                        )?,
+                        None => match $default {
+                            Some(raw) => read($name, &raw, &origin)?,
+                            None => <$type as Fallback>::none(),
+                        },
                     };
                     origins.insert($name.to_owned(), origin);
                 )+
@@ -87,19 +86,18 @@ macro_rules! settings {
 }
 
 /// The value of a setting that is not set and has no default. Types without such a value have a
-/// default for every setting, except for folders below an unknown home folder.
+/// default for every setting.
 trait Fallback: Sized {
-    fn none() -> Result<Self, ConfigError> {
-        Err(ConfigError::NoHome)
+    fn none() -> Self {
+        unreachable!("the setting has a default")
     }
 }
 impl<T> Fallback for Option<T> {
-    fn none() -> Result<Self, ConfigError> {
-        Ok(None)
+    fn none() -> Self {
+        None
     }
 }
 impl Fallback for SourceKind {}
-impl Fallback for PathBuf {}
 impl Fallback for Bytes {}
 impl Fallback for bool {}
 impl Fallback for Url {}
@@ -118,7 +116,7 @@ settings! {
     /// The source that is asked first.
     default_source: SourceKind = "defaultSource", default("edge");
     /// The folder of pulled models.
-    cache_directory: PathBuf = "cache.directory",
+    cache_directory: Option<PathBuf> = "cache.directory",
         default_cache().and_then(|folder| default(&folder.to_string_lossy()));
     /// The size limit of that folder, in bytes.
     cache_max_size: Bytes = "cache.maxSize", default("10GB");
