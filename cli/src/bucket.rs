@@ -1,7 +1,7 @@
 //! A Google Cloud Storage bucket, through its JSON API
 //! (<https://cloud.google.com/storage/docs/json_api>).
 
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use crate::credentials::{Credentials, CredentialsError};
 use crate::digest::Fingerprint;
 use crate::files::{FileError, of_file};
 use crate::http::{self, Framed, HttpError, of_url};
+use crate::sessions::{self, Session, Sessions};
 
 /// All characters except the unreserved ones of RFC 3986.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -31,6 +32,9 @@ pub enum BucketError {
     /// The file to upload cannot be read.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The object changed since it was read.
+    #[error("{0}: another process changed the object meanwhile; publish again")]
+    Changed(String),
     /// The stored object differs from the file that was hashed.
     #[error(
         "{0}: the stored object differs from the file that was hashed; no manifest refers to it \
@@ -45,11 +49,48 @@ pub struct Bucket {
     endpoint: String,
     name: String,
     credentials: Credentials,
+    sessions: Sessions,
+}
+
+/// The generation of an object, which each write changes. A write names the generation that it
+/// replaces, so that it replaces nothing else
+/// (<https://cloud.google.com/storage/docs/request-preconditions>).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Generation(String);
+
+impl Generation {
+    /// That of an object that does not exist.
+    pub fn none() -> Self {
+        Self("0".into())
+    }
+}
+
+/// An object to write.
+pub struct Object<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Size and checksum of its content.
+    pub fingerprint: Fingerprint,
+    /// Its media type.
+    pub media_type: &'a str,
+    /// Its `Cache-Control`.
+    pub cache_control: &'a str,
+    /// The generation that it replaces.
+    pub over: &'a Generation,
+}
+
+impl Object<'_> {
+    fn metadata(&self) -> Value {
+        let Self { name, media_type, cache_control, .. } = self;
+        json!({ "name": name, "contentType": media_type, "cacheControl": cache_control })
+    }
 }
 
 /// Size of the parts of a resumable upload, in bytes; the API asks for a multiple of 256 KiB.
 /// Smaller files are sent in one request.
 const PART: u64 = 8 << 20;
+/// The longest page of a list of objects that is read, in bytes.
+const MAX_LIST_BYTES: u64 = 16 << 20;
 /// The number of retries for a part.
 const RETRIES: u32 = 5;
 
@@ -63,7 +104,8 @@ impl Bucket {
         } else {
             format!("http://{endpoint}")
         };
-        Self { agent: http::staying_agent(), endpoint, name, credentials }
+        let sessions = Sessions::of_user();
+        Self { agent: http::staying_agent(), endpoint, name, credentials, sessions }
     }
 
     /// Returns the public base URL of the objects.
@@ -92,146 +134,269 @@ impl Bucket {
         Ok(Some(http::accepted(url, response)?))
     }
 
-    /// Reads an object as text; `None` when it does not exist.
+    /// Reads an object as text, with its generation; `None` when it does not exist.
     ///
     /// # Errors
     /// [`BucketError::Http`] and [`BucketError::Credentials`].
-    pub fn read(&self, object: &str) -> Result<Option<String>, BucketError> {
+    pub fn read(&self, object: &str) -> Result<Option<(String, Generation)>, BucketError> {
         let url = format!("{}?alt=media", self.object_url(object));
         let Some(response) = self.get(&url)? else { return Ok(None) };
-        Ok(Some(http::text(&url, response, MAX_MANIFEST_BYTES)?))
+        let generation = response.headers().get("x-goog-generation");
+        let generation = generation.and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let generation = generation.ok_or_else(|| HttpError::BadResponse {
+            url: url.clone(),
+            problem: "no x-goog-generation".into(),
+        })?;
+        Ok(Some((http::text(&url, response, MAX_MANIFEST_BYTES)?, Generation(generation))))
     }
 
-    /// Returns the fingerprint of an object; `None` when it does not exist.
+    /// Returns fingerprint and generation of an object; `None` when it does not exist.
     ///
     /// # Errors
     /// [`BucketError::Http`] and [`BucketError::Credentials`].
-    pub fn stored(&self, object: &str) -> Result<Option<Fingerprint>, BucketError> {
-        let url = self.object_url(object);
-        let Some(response) = self.get(&url)? else { return Ok(None) };
-        Ok(fingerprint(&url, response)?)
-    }
-
-    /// Writes an object, and checks the fingerprint of what the bucket stored.
-    ///
-    /// # Errors
-    /// [`BucketError::StoredOtherwise`] when the stored bytes are not those of `expected`: the file
-    /// changed since it was hashed, or the bucket stored other bytes. All other variants too.
-    pub fn write(
+    pub fn stored(
         &self,
         object: &str,
-        content: impl Read,
-        expected: Fingerprint,
-        media_type: &str,
-        cache_control: &str,
-    ) -> Result<(), BucketError> {
-        let metadata =
-            json!({ "name": object, "contentType": media_type, "cacheControl": cache_control });
-        let stored = if expected.size > PART {
-            self.write_in_parts(&metadata, content, expected.size, media_type)?
+    ) -> Result<Option<(Option<Fingerprint>, Generation)>, BucketError> {
+        let url = self.object_url(object);
+        let Some(response) = self.get(&url)? else { return Ok(None) };
+        let resource = resource(&url, response)?;
+        let generation = resource["generation"].as_str().ok_or_else(|| HttpError::BadResponse {
+            url,
+            problem: "an object without generation".into(),
+        })?;
+        Ok(Some((fingerprint(&resource), Generation(generation.into()))))
+    }
+
+    fn bucket_url(&self) -> String {
+        format!("{}/storage/v1/b/{}", self.endpoint, self.name)
+    }
+
+    /// Returns the rules for requests of pages of other origins.
+    ///
+    /// # Errors
+    /// [`BucketError::Http`] and [`BucketError::Credentials`].
+    pub fn cors(&self) -> Result<Vec<Value>, BucketError> {
+        let url = self.bucket_url();
+        let response = self.get(&url)?.ok_or_else(|| HttpError::Status {
+            url: url.clone(),
+            status: 404,
+            body: "there is no such bucket".into(),
+        })?;
+        Ok(resource(&url, response)?["cors"].as_array().cloned().unwrap_or_default())
+    }
+
+    /// Replaces these rules, and returns those that the bucket then has.
+    ///
+    /// # Errors
+    /// [`BucketError::Http`] and [`BucketError::Credentials`].
+    pub fn set_cors(&self, rules: &[Value]) -> Result<Vec<Value>, BucketError> {
+        self.patch(&self.bucket_url(), &json!({ "cors": rules }))?;
+        self.cors()
+    }
+
+    /// Sets the `Cache-Control` of an object.
+    ///
+    /// # Errors
+    /// [`BucketError::Http`] and [`BucketError::Credentials`].
+    pub fn set_cache_control(&self, object: &str, value: &str) -> Result<(), BucketError> {
+        self.patch(&self.object_url(object), &json!({ "cacheControl": value }))
+    }
+
+    /// Returns name and `Cache-Control` of all objects.
+    ///
+    /// # Errors
+    /// [`BucketError::Http`] and [`BucketError::Credentials`].
+    pub fn objects(&self) -> Result<Vec<(String, String)>, BucketError> {
+        let mut objects = Vec::new();
+        let mut page = String::new();
+        loop {
+            let url = format!("{}/o?maxResults=1000&pageToken={page}", self.bucket_url());
+            let Some(response) = self.get(&url)? else { return Ok(objects) };
+            let text = http::text(&url, response, MAX_LIST_BYTES)?;
+            let list: Value = serde_json::from_str(&text).unwrap_or_default();
+            let text =
+                |object: &Value, name: &str| object[name].as_str().unwrap_or_default().to_owned();
+            let items = list["items"].as_array().into_iter().flatten();
+            objects.extend(items.map(|item| (text(item, "name"), text(item, "cacheControl"))));
+            match list["nextPageToken"].as_str() {
+                Some(next) if !next.is_empty() => {
+                    page = utf8_percent_encode(next, ESCAPED).to_string();
+                }
+                _ => return Ok(objects),
+            }
+        }
+    }
+
+    fn patch(&self, url: &str, change: &Value) -> Result<(), BucketError> {
+        let mut request = self.agent.patch(url).content_type("application/json; charset=UTF-8");
+        if let Some(token) = self.credentials.token(&self.agent)? {
+            request = request.header("Authorization", format!("Bearer {token}"));
+        }
+        let response = request.send(change.to_string()).map_err(of_url(url))?;
+        http::accepted(url, response)?;
+        Ok(())
+    }
+
+    /// Removes an object if it still has this generation.
+    ///
+    /// # Errors
+    /// [`BucketError::Http`] and [`BucketError::Credentials`].
+    pub fn remove(&self, object: &str, generation: &Generation) -> Result<(), BucketError> {
+        let url = format!("{}?ifGenerationMatch={}", self.object_url(object), generation.0);
+        let mut request = self.agent.delete(&url);
+        if let Some(token) = self.credentials.token(&self.agent)? {
+            request = request.header("Authorization", format!("Bearer {token}"));
+        }
+        let response = request.call().map_err(of_url(&url))?;
+        match response.status().as_u16() {
+            404 | 412 => Ok(()),
+            _ => Ok(http::accepted(&url, response).map(drop)?),
+        }
+    }
+
+    /// Writes an object in place of the generation that it names, and checks the fingerprint of
+    /// what the bucket stored.
+    ///
+    /// # Errors
+    /// [`BucketError::Changed`] when the object has another generation;
+    /// [`BucketError::StoredOtherwise`] when the stored bytes are not those of the fingerprint: the
+    /// file changed since it was hashed, or the bucket stored other bytes. All other variants too.
+    pub fn write(&self, object: &Object<'_>, content: impl Read + Seek) -> Result<(), BucketError> {
+        let stored = if object.fingerprint.size > PART {
+            self.write_in_parts(object, content)
         } else {
-            self.write_at_once(&metadata, content, expected.size, media_type)?
+            self.write_at_once(object, content)
         };
-        if stored == Some(expected) {
+        let stored = stored.map_err(|error| match error {
+            BucketError::Http(HttpError::Status { status: 412, .. }) => {
+                BucketError::Changed(object.name.to_owned())
+            }
+            error => error,
+        })?;
+        if stored == Some(object.fingerprint) {
             Ok(())
         } else {
-            Err(BucketError::StoredOtherwise(object.to_owned()))
+            Err(BucketError::StoredOtherwise(object.name.to_owned()))
         }
+    }
+
+    fn upload_url(&self, kind: &str, over: &Generation) -> String {
+        format!(
+            "{}/upload/storage/v1/b/{}/o?uploadType={kind}&ifGenerationMatch={}",
+            self.endpoint, self.name, over.0
+        )
     }
 
     fn write_at_once(
         &self,
-        metadata: &Value,
+        object: &Object<'_>,
         content: impl Read,
-        size: u64,
-        media_type: &str,
     ) -> Result<Option<Fingerprint>, BucketError> {
-        let url =
-            format!("{}/upload/storage/v1/b/{}/o?uploadType=multipart", self.endpoint, self.name);
+        let url = self.upload_url("multipart", object.over);
         let head = |boundary: &str| {
             let json = "application/json; charset=UTF-8";
             format!(
-                "--{boundary}\r\nContent-Type: {json}\r\n\r\n{metadata}\r\n\
-                 --{boundary}\r\nContent-Type: {media_type}\r\n\r\n"
+                "--{boundary}\r\nContent-Type: {json}\r\n\r\n{}\r\n\
+                 --{boundary}\r\nContent-Type: {}\r\n\r\n",
+                object.metadata(),
+                object.media_type
             )
         };
-        let body = Framed::new(head, content, size)?;
+        let body = Framed::new(head, content, object.fingerprint.size)?;
         let token = self.credentials.token(&self.agent)?;
         let response = http::post(&self.agent, &url, token.as_deref(), "related", body)?;
-        Ok(fingerprint(&url, response)?)
+        Ok(fingerprint(&resource(&url, response)?))
     }
 
-    /// Uploads in parts. A part that fails is sent again, from the last byte that the bucket
-    /// confirmed (<https://cloud.google.com/storage/docs/performing-resumable-uploads>).
+    /// Uploads in parts, and goes on where an interrupted upload of the same content ended
+    /// (<https://cloud.google.com/storage/docs/performing-resumable-uploads>).
     fn write_in_parts(
         &self,
-        metadata: &Value,
-        mut content: impl Read,
-        size: u64,
-        media_type: &str,
+        object: &Object<'_>,
+        mut content: impl Read + Seek,
     ) -> Result<Option<Fingerprint>, BucketError> {
-        let session = self.session(metadata, size, media_type)?;
+        let target = format!("{}/{}/{}", self.endpoint, self.name, object.name);
+        let kept = self.sessions.entry(&target, object.fingerprint);
+        if let Some(session) = kept.read() {
+            // It may be too old, or for another generation.
+            if let Ok(Some(stored)) = self.send(object, &mut content, session, &kept)
+                && stored == object.fingerprint
+            {
+                return Ok(Some(stored));
+            }
+        }
+        let session = Session { url: self.session(object)?, stored: 0 };
+        self.send(object, &mut content, session, &kept)
+    }
+
+    /// Sends the parts of an upload. A part that fails is sent again, from the last byte that the
+    /// bucket confirmed.
+    fn send(
+        &self,
+        object: &Object<'_>,
+        content: &mut (impl Read + Seek),
+        mut session: Session,
+        kept: &sessions::Entry,
+    ) -> Result<Option<Fingerprint>, BucketError> {
+        let unread = |error| of_file("the file that is uploaded")(error);
+        let size = object.fingerprint.size;
         let mut part = vec![0; usize::try_from(PART).unwrap_or(usize::MAX)];
-        // The part in memory: its offset in the file, and its length.
-        let (mut start, mut length) = (0, 0);
-        // The number of bytes that the bucket confirmed.
-        let mut stored = 0;
         let mut failures = 0;
         loop {
-            if stored >= start + length as u64 {
-                start = stored;
-                length =
-                    fill(&mut content, &mut part).map_err(of_file("the file that is uploaded"))?;
-            }
+            kept.write(&session);
             // Confirmed bytes are not sent again. A file that became shorter ends here; its
             // fingerprint shows it.
-            let from =
-                usize::try_from(stored.saturating_sub(start)).unwrap_or(usize::MAX).min(length);
-            let end = start + length as u64;
-            let range = if from < length {
-                format!("bytes {stored}-{}/{size}", end.min(size) - 1)
+            let start = session.stored;
+            content.seek(SeekFrom::Start(start)).map_err(unread)?;
+            let length = fill(content, &mut part).map_err(unread)? as u64;
+            let end = (start + length).min(size);
+            let range = if end > start {
+                format!("bytes {start}-{}/{size}", end - 1)
             } else {
                 format!("bytes */{size}")
             };
-            let last = usize::try_from(end.min(size) - start).unwrap_or(usize::MAX);
-            match self.put(&session, &range, &part[from..last]) {
-                Ok(Progress::Stored(bytes)) if bytes > stored && bytes <= end => {
-                    failures = 0;
-                    stored = bytes;
+            let length = usize::try_from(end - start).unwrap_or(usize::MAX);
+            match self.put(&session.url, &range, &part[..length]) {
+                Ok(Progress::Done(response)) => {
+                    kept.remove();
+                    return Ok(fingerprint(&resource(&session.url, response)?));
                 }
-                Ok(Progress::Done(response)) => return Ok(fingerprint(&session, response)?),
-                // The bucket confirmed fewer bytes than before, no new ones, or ones not sent yet.
-                Ok(Progress::Stored(_)) => {
+                Ok(Progress::Stored(bytes)) if bytes > end => {
                     let problem = "a range that does not belong to this upload".into();
-                    return Err(HttpError::BadResponse { url: session, problem }.into());
+                    return Err(HttpError::BadResponse { url: session.url, problem }.into());
+                }
+                Ok(Progress::Stored(bytes)) if bytes > start => {
+                    failures = 0;
+                    session.stored = bytes;
+                }
+                // Nothing new was stored, or some of it was lost: send from there.
+                Ok(Progress::Stored(bytes)) if failures < RETRIES => session.stored = bytes,
+                Ok(Progress::Stored(bytes)) => {
+                    let problem = format!("{bytes} of {size} bytes stored, and no progress");
+                    return Err(HttpError::BadResponse { url: session.url, problem }.into());
                 }
                 Err(error) if failures >= RETRIES || !is_temporary(&error) => return Err(error),
-                // Send from the last confirmed byte; the bucket ignores bytes that it has already.
-                Err(_) => {
-                    sleep(Duration::from_millis(250 << failures));
-                    failures += 1;
-                }
+                Err(_) => {}
+            }
+            if session.stored <= start {
+                sleep(Duration::from_millis(250 << failures));
+                failures += 1;
             }
         }
     }
 
     /// Begins a resumable upload and returns the URL of its session.
-    fn session(
-        &self,
-        metadata: &Value,
-        size: u64,
-        media_type: &str,
-    ) -> Result<String, BucketError> {
-        let url =
-            format!("{}/upload/storage/v1/b/{}/o?uploadType=resumable", self.endpoint, self.name);
+    fn session(&self, object: &Object<'_>) -> Result<String, BucketError> {
+        let url = self.upload_url("resumable", object.over);
         let mut request = self.agent.post(&url).content_type("application/json; charset=UTF-8");
         if let Some(token) = self.credentials.token(&self.agent)? {
             request = request.header("Authorization", format!("Bearer {token}"));
         }
         request = request
-            .header("X-Upload-Content-Type", media_type)
-            .header("X-Upload-Content-Length", size.to_string());
-        let begun = request.send(metadata.to_string()).map_err(of_url(&url))?;
+            .header("X-Upload-Content-Type", object.media_type)
+            .header("X-Upload-Content-Length", object.fingerprint.size.to_string());
+        let begun = request.send(object.metadata().to_string()).map_err(of_url(&url))?;
         let begun = http::accepted(&url, begun)?;
         let location = begun.headers().get("Location").and_then(|value| value.to_str().ok());
         let session = location.ok_or_else(|| HttpError::BadResponse {
@@ -293,19 +458,17 @@ fn fill(source: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<usize> {
     Ok(filled)
 }
 
-/// Reads the object resource of a response; `None` when it has no size or no CRC32C.
-fn fingerprint(
-    url: &str,
-    response: ureq::http::Response<ureq::Body>,
-) -> Result<Option<Fingerprint>, HttpError> {
+/// Reads the resource in a response.
+fn resource(url: &str, response: ureq::http::Response<ureq::Body>) -> Result<Value, HttpError> {
     let text = http::text(url, response, MAX_MANIFEST_BYTES)?;
-    let read = || {
-        let object: Value = serde_json::from_str(&text).ok()?;
-        // The API writes 64-bit numbers as strings, and the checksum as the base64 of its
-        // big-endian bytes.
-        let size = object["size"].as_str()?.parse().ok()?;
-        let crc32c = Base64::decode_vec(object["crc32c"].as_str()?).ok()?.try_into().ok()?;
-        Some(Fingerprint { size, crc32c: u32::from_be_bytes(crc32c) })
-    };
-    Ok(read())
+    Ok(serde_json::from_str(&text).unwrap_or_default())
+}
+
+/// Returns the fingerprint in an object resource; `None` when it has no size or no CRC32C.
+fn fingerprint(object: &Value) -> Option<Fingerprint> {
+    // The API writes 64-bit numbers as strings, and the checksum as the base64 of its big-endian
+    // bytes.
+    let size = object["size"].as_str()?.parse().ok()?;
+    let crc32c = Base64::decode_vec(object["crc32c"].as_str()?).ok()?.try_into().ok()?;
+    Some(Fingerprint { size, crc32c: u32::from_be_bytes(crc32c) })
 }

@@ -16,8 +16,24 @@ use ureq::Agent;
 use crate::files::{FileError, of_file};
 use crate::http::{self, HttpError, of_url};
 
-/// The scope of a token: read and write objects.
-const SCOPE: &str = "https://www.googleapis.com/auth/devstorage.read_write";
+/// What a token of a service account is for. An account may have less rights than this.
+#[derive(Clone, Copy)]
+pub enum Scope {
+    /// Reading and writing objects.
+    Objects,
+    /// Also the configuration of buckets.
+    Buckets,
+}
+
+impl Scope {
+    const fn url(self) -> &'static str {
+        match self {
+            Self::Objects => "https://www.googleapis.com/auth/devstorage.read_write",
+            Self::Buckets => "https://www.googleapis.com/auth/devstorage.full_control",
+        }
+    }
+}
+
 /// URL of the token service, unless the key file names another one.
 const TOKEN_URI: &str = "https://oauth2.googleapis.com/token";
 /// The shortest remaining lifetime of a token that is used for a request.
@@ -57,6 +73,8 @@ pub enum Credentials {
         path: PathBuf,
         /// Its JSON.
         key: Box<Value>,
+        /// What the tokens are for.
+        scope: Scope,
         /// The latest token, and the end of its lifetime.
         latest: RefCell<Option<(String, SystemTime)>>,
     },
@@ -67,7 +85,7 @@ impl Credentials {
     ///
     /// # Errors
     /// [`CredentialsError::File`] and [`CredentialsError::Unusable`].
-    pub fn of_environment() -> Result<Self, CredentialsError> {
+    pub fn of_environment(scope: Scope) -> Result<Self, CredentialsError> {
         if let Ok(token) = env::var("GOOGLE_OAUTH_ACCESS_TOKEN") {
             return Ok(Self::Token(token));
         }
@@ -77,7 +95,7 @@ impl Credentials {
         let text = fs::read_to_string(&path).map_err(of_file(&path))?;
         let key: Value =
             serde_json::from_str(&text).map_err(|error| unusable(&path, error.to_string()))?;
-        Ok(Self::File { path, key: Box::new(key), latest: RefCell::default() })
+        Ok(Self::File { path, key: Box::new(key), scope, latest: RefCell::default() })
     }
 
     /// Returns a token that is valid for at least five minutes; `None` when requests need no token.
@@ -85,10 +103,10 @@ impl Credentials {
     /// # Errors
     /// [`CredentialsError`].
     pub fn token(&self, agent: &Agent) -> Result<Option<String>, CredentialsError> {
-        let (path, key, latest) = match self {
+        let (path, key, scope, latest) = match self {
             Self::None => return Ok(None),
             Self::Token(token) => return Ok(Some(token.clone())),
-            Self::File { path, key, latest } => (path, key, latest),
+            Self::File { path, key, scope, latest } => (path, key, *scope, latest),
         };
         let now = SystemTime::now();
         if let Some((token, until)) = latest.borrow().as_ref()
@@ -97,7 +115,7 @@ impl Credentials {
             return Ok(Some(token.clone()));
         }
         let uri = key["token_uri"].as_str().unwrap_or(TOKEN_URI);
-        let fields = token_request(path, key, uri, now)?;
+        let fields = token_request(path, key, (uri, scope), now)?;
         let response = agent.post(uri).send_form(fields).map_err(of_url(uri))?;
         let text = http::text(uri, http::accepted(uri, response)?, 64 << 10)?;
         let answer: Value = serde_json::from_str(&text).unwrap_or_default();
@@ -119,7 +137,7 @@ fn unusable(path: &Path, problem: String) -> CredentialsError {
 fn token_request(
     path: &Path,
     key: &Value,
-    uri: &str,
+    (uri, scope): (&str, Scope),
     now: SystemTime,
 ) -> Result<Vec<(&'static str, String)>, CredentialsError> {
     let field = |name: &str| {
@@ -129,7 +147,7 @@ fn token_request(
     match key["type"].as_str() {
         Some("service_account") => Ok(vec![
             ("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer".into()),
-            ("assertion", assertion(path, key, uri, now)?),
+            ("assertion", assertion(path, key, (uri, scope), now)?),
         ]),
         // Written by `gcloud auth application-default login`.
         Some("authorized_user") => Ok(vec![
@@ -151,7 +169,7 @@ fn token_request(
 fn assertion(
     path: &Path,
     key: &Value,
-    uri: &str,
+    (uri, scope): (&str, Scope),
     now: SystemTime,
 ) -> Result<String, CredentialsError> {
     let account = ServiceAccount::parse(&key.to_string())
@@ -166,7 +184,7 @@ fn assertion(
     }
     let claims = json!({
         "iss": account.client_email,
-        "scope": SCOPE,
+        "scope": scope.url(),
         "aud": uri,
         "iat": issued,
         "exp": issued + 3600,

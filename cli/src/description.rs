@@ -9,6 +9,7 @@ use edge_net_core::trust::manifest::{ManifestError, is_id, signable};
 use semver::Version;
 use serde_json::{Map, Value};
 
+use crate::context::Context;
 use crate::document::string_member;
 use crate::facts::Facts;
 use crate::files::{FileError, of_file};
@@ -25,10 +26,16 @@ pub enum DescriptionError {
     File(#[from] FileError),
     /// The model type is unknown.
     #[error(
-        "the files in {0} do not tell the model's type; give --type: text-generation, embedding, \
-         vision"
+        "the files in {path} do not tell the model's type; give --type: text-generation, \
+         embedding, vision{}",
+        .unread.as_ref().map_or(String::new(), |unread| format!(" ({unread})"))
     )]
-    NoType(PathBuf),
+    NoType {
+        /// The folder.
+        path: PathBuf,
+        /// What could not be read.
+        unread: Option<String>,
+    },
     /// The name has no characters that an identifier can have.
     #[error("no identifier can be made from {0:?}; give --id, of a-z, 0-9, '.', '_', '-'")]
     NoId(String),
@@ -115,6 +122,7 @@ impl Description {
         &self,
         path: &Path,
         pieces: &[Piece],
+        context: &Context,
     ) -> Result<Map<String, Value>, DescriptionError> {
         let facts = Facts::of(pieces);
         let mut document = match &self.describe {
@@ -130,7 +138,13 @@ impl Description {
             .clone()
             .or_else(|| facts.kind.map(str::to_owned))
             .or_else(|| string_member(&document, "type"));
-        let kind = kind.ok_or_else(|| DescriptionError::NoType(path.to_owned()))?;
+        let kind = kind.ok_or_else(|| DescriptionError::NoType {
+            path: path.to_owned(),
+            unread: facts.unread.clone(),
+        })?;
+        if let Some(unread) = &facts.unread {
+            context.note(&format!("warning: {unread}"));
+        }
         let name = self
             .name
             .clone()

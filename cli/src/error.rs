@@ -10,6 +10,7 @@ use edge_net_core::trust::signature::{PinnedKeysError, Refusal};
 use crate::accepted::AcceptedError;
 use crate::bucket::BucketError;
 use crate::cache::CacheError;
+use crate::claim::ClaimError;
 use crate::config::ConfigError;
 use crate::credentials::CredentialsError;
 use crate::delivery::DeliveryError;
@@ -60,6 +61,9 @@ pub enum Error {
     /// A bucket cannot be read or written.
     #[error(transparent)]
     Bucket(#[from] BucketError),
+    /// Another publisher has claimed the version.
+    #[error(transparent)]
+    Claim(#[from] ClaimError),
     /// A file cannot be published on IPFS.
     #[error(transparent)]
     Ipfs(#[from] IpfsError),

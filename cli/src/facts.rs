@@ -18,6 +18,8 @@ pub struct Facts {
     pub quantization: Option<&'static str>,
     /// The licence, an SPDX expression.
     pub license: Option<String>,
+    /// What could not be read, as a sentence.
+    pub unread: Option<String>,
 }
 
 impl Facts {
@@ -28,8 +30,10 @@ impl Facts {
             .iter()
             .find(|piece| piece.role == "config")
             .and_then(|piece| fs::read(&piece.path).ok());
-        let config: Value =
-            config.and_then(|config| serde_json::from_slice(&config).ok()).unwrap_or_default();
+        let (config, unread) = match config.map(|config| configuration(&config)).transpose() {
+            Ok(config) => (config.unwrap_or_default(), None),
+            Err(error) => (Value::Null, Some(format!("config.json is not read: {error}"))),
+        };
         let is_onnx =
             |piece: &&Piece| piece.path.extension().is_some_and(|extension| extension == "onnx");
         // The file with the role `model`, or else the first one.
@@ -52,6 +56,7 @@ impl Facts {
         let mut architecture: Map<String, Value> = names
             .iter()
             .filter_map(|(ours, theirs)| Some(((*ours).to_owned(), config.get(theirs)?.clone())))
+            .filter(|(_, value)| !value.is_null())
             .collect();
         if let Some(opset) = onnx.as_ref().and_then(|onnx| onnx.opset) {
             architecture.insert("opset".into(), opset.into());
@@ -71,8 +76,34 @@ impl Facts {
             architecture,
             quantization,
             license,
+            unread,
         }
     }
+}
+
+/// Parses a `config.json` as Python's readers do: with a byte order mark, and with numbers that
+/// JSON does not have, which count as missing here.
+fn configuration(bytes: &[u8]) -> serde_json::Result<Value> {
+    let text = String::from_utf8_lossy(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes));
+    serde_json::from_str(&text)
+        .or_else(|error| serde_json::from_str(&without_numbers_of_python(&text)).map_err(|_| error))
+}
+
+/// Replaces `NaN`, `Infinity` and `-Infinity` outside of strings.
+fn without_numbers_of_python(text: &str) -> String {
+    let mut parts: Vec<String> = text.split('"').map(str::to_owned).collect();
+    let mut in_string = false;
+    for part in &mut parts {
+        let escapes = part.len() - part.trim_end_matches('\\').len();
+        if !in_string {
+            for number in ["-Infinity", "Infinity", "NaN"] {
+                *part = part.replace(number, "null");
+            }
+        }
+        // A quotation mark after an odd number of backslashes does not end a string.
+        in_string = if in_string { escapes % 2 == 1 } else { true };
+    }
+    parts.join("\"")
 }
 
 /// Returns the model type: from the model card, the configuration or the outputs of the graph.

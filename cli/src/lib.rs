@@ -8,7 +8,8 @@
 //! - `config`, then `context`: the settings, and the options of all commands;
 //! - `places`, `delivery`, `accepted`, `staging`, `cache`, `registry`, `catalog`, `check`: reading
 //!   models;
-//! - `key`, `onnx`, `model`, `facts`, `description`, `credentials`, `bucket`, `ipfs`: publishing;
+//! - `key`, `onnx`, `model`, `facts`, `description`, `credentials`, `sessions`,
+//!   `bucket`, `claim`, `ipfs`: publishing;
 //! - `error`: the errors of all of these;
 //! - `retrieval`: downloading models;
 //! - `commands`: one module for each command.
@@ -21,6 +22,7 @@ mod bucket;
 mod cache;
 mod catalog;
 mod check;
+mod claim;
 mod commands;
 mod config;
 mod context;
@@ -43,6 +45,7 @@ mod places;
 mod proxy;
 mod registry;
 mod retrieval;
+mod sessions;
 mod staging;
 pub mod yaml;
 

@@ -22,6 +22,9 @@ pub enum ModelError {
     /// A file or folder cannot be read.
     #[error(transparent)]
     File(#[from] FileError),
+    /// It is a pipe, a socket or a device.
+    #[error("{0} is a pipe, a socket or a device; only files can be published")]
+    NotAFile(PathBuf),
     /// The folder has no files.
     #[error("{0} has no files to publish")]
     NoFiles(PathBuf),
@@ -47,16 +50,55 @@ pub struct Piece {
     pub fingerprint: Fingerprint,
 }
 
-/// Files of git and of the hub's tools, which are no part of a model.
-const LEFTOVERS: [&str; 5] = [".git", ".gitattributes", ".gitignore", ".cache", ".DS_Store"];
+/// The files of a model.
+pub struct Model {
+    /// Those to publish, ordered by role.
+    pub pieces: Vec<Piece>,
+    /// The names of those that are no part of the model.
+    pub left_out: Vec<String>,
+}
 
-/// Hashes a file, or all files below a folder. The result is ordered by role.
+/// Files of version control, of the hub's tools, of notebooks, editors and systems, which are no
+/// part of a model.
+const LEFTOVERS: [&str; 21] = [
+    ".git",
+    ".gitattributes",
+    ".gitignore",
+    ".gitkeep",
+    ".gitmodules",
+    ".github",
+    ".lfsconfig",
+    ".hg",
+    ".hgignore",
+    ".svn",
+    ".dvc",
+    ".dvcignore",
+    ".cache",
+    ".huggingface",
+    ".locks",
+    ".ipynb_checkpoints",
+    "__pycache__",
+    ".idea",
+    ".vscode",
+    ".DS_Store",
+    "Thumbs.db",
+];
+
+/// Hashes a file, or all files below a folder.
 ///
 /// # Errors
 /// [`ModelError`].
-pub fn read(path: &Path, context: &Context) -> Result<Vec<Piece>, ModelError> {
+pub fn read(path: &Path, context: &Context) -> Result<Model, ModelError> {
     let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
-    let mut files = if path.is_dir() { files_below(path)? } else { vec![path.to_owned()] };
+    let mut left_out = Vec::new();
+    let mut files =
+        if path.is_dir() { files_below(path, &mut left_out)? } else { vec![path.to_owned()] };
+    // Reading a pipe would wait for ever.
+    for file in &files {
+        if !fs::metadata(file).map_err(of_file(file))?.is_file() {
+            return Err(ModelError::NotAFile(file.clone()));
+        }
+    }
     // Files in subfolders describe parts of the model. They come last, so that they do not take a
     // role from a file that describes all of it.
     files.sort_by_cached_key(|path| (path.components().count(), path.clone()));
@@ -64,8 +106,12 @@ pub fn read(path: &Path, context: &Context) -> Result<Vec<Piece>, ModelError> {
     for path in files {
         let filename =
             path.strip_prefix(folder).unwrap_or(&path).to_string_lossy().replace('\\', "/");
+        if filename == MANIFEST {
+            left_out.push(format!("{MANIFEST} (publish writes its own)"));
+            continue;
+        }
         // Written by an earlier --out.
-        if filename == MANIFEST || filename.ends_with(".leaves") {
+        if filename.ends_with(".leaves") {
             continue;
         }
         if !is_filename(&filename) {
@@ -84,19 +130,23 @@ pub fn read(path: &Path, context: &Context) -> Result<Vec<Piece>, ModelError> {
     if pieces.is_empty() {
         return Err(ModelError::NoFiles(path.to_owned()));
     }
-    Ok(pieces.into_values().collect())
+    left_out.sort();
+    Ok(Model { pieces: pieces.into_values().collect(), left_out })
 }
 
-fn files_below(folder: &Path) -> Result<Vec<PathBuf>, FileError> {
+/// Lists the files below a folder. The leftovers are added to `left_out`.
+fn files_below(folder: &Path, left_out: &mut Vec<String>) -> Result<Vec<PathBuf>, FileError> {
     let mut folders = vec![folder.to_owned()];
     let mut files = Vec::new();
     while let Some(next) = folders.pop() {
         for entry in fs::read_dir(&next).map_err(of_file(&next))? {
             let entry = entry.map_err(of_file(&next))?;
+            let path = entry.path();
             if LEFTOVERS.iter().any(|leftover| entry.file_name() == *leftover) {
+                let name = path.strip_prefix(folder).unwrap_or(&path);
+                left_out.push(name.to_string_lossy().into_owned());
                 continue;
             }
-            let path = entry.path();
             if path.is_dir() { folders.push(path) } else { files.push(path) }
         }
     }

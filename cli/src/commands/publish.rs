@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::fs::File;
+use std::io::{Cursor, Read, Seek};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -20,9 +21,10 @@ use edge_net_core::trust::signature::{PinnedKeys, VerifiedManifest, sign};
 use semver::Version;
 use serde_json::{Map, Value, json};
 
-use crate::bucket::Bucket;
+use crate::bucket::{Bucket, BucketError, Generation, Object};
+use crate::claim::{Claim, ClaimError};
 use crate::context::Context;
-use crate::credentials::Credentials;
+use crate::credentials::{Credentials, Scope};
 use crate::description::Description;
 use crate::digest::Fingerprint;
 use crate::document::{MANIFEST, string_member, text_of};
@@ -31,7 +33,7 @@ use crate::files::{of_file, replace};
 use crate::http::{self, HttpError};
 use crate::ipfs;
 use crate::key::{Signer, public};
-use crate::model::{self, Piece};
+use crate::model::{self, Model, Piece};
 use crate::registry::Registry;
 
 /// `publish`
@@ -70,7 +72,13 @@ pub struct Publish {
     /// Upload nothing
     #[arg(long)]
     dry_run: bool,
+    /// Publish a version that another publisher began to publish and gave up
+    #[arg(long)]
+    take_over: bool,
 }
+
+/// The number of times that a publication begins again because another one was faster.
+const ATTEMPTS: u32 = 5;
 
 /// The relation of a version to the one that is already in the bucket.
 enum Standing {
@@ -78,8 +86,9 @@ enum Standing {
     New,
     /// The version exists with the same manifest.
     Same,
-    /// The version exists and is signed again: with another expiry, endorsements or key.
-    Renewed,
+    /// The version exists and is signed again: with another expiry, endorsements or key. The
+    /// manifest of this generation is replaced.
+    Renewed(Generation),
 }
 
 impl Publish {
@@ -89,48 +98,100 @@ impl Publish {
     /// [`Error::Published`] when the version exists with other content; any other variant that is
     /// not about downloads.
     pub fn run(self, context: &Context) -> Result<(), Error> {
-        let (signing, key_id) = self.signer.key(context)?;
-        let pieces = model::read(&self.path, context)?;
-        let credentials =
-            if self.dry_run { Credentials::None } else { Credentials::of_environment()? };
+        let key = self.signer.key(context)?;
+        let Model { pieces, left_out } = model::read(&self.path, context)?;
+        let credentials = if self.dry_run {
+            Credentials::None
+        } else {
+            Credentials::of_environment(Scope::Objects)?
+        };
         let bucket = Bucket::new(&self.gcs_endpoint, self.bucket.clone(), credentials);
-        let mut document = self.description.document(&self.path, &pieces)?;
+        let mut document = self.description.document(&self.path, &pieces, context)?;
         let id = string_member(&document, "id").unwrap_or_default();
-        let version = &self.description.version;
-        let folder = format!("{id}/v{version}");
+        let folder = format!("{id}/v{}", self.description.version);
         document.insert("distribution".into(), self.distribution(&bucket, &folder));
-
-        let keys = known_keys(context, &key_id, &signing)?;
+        if !left_out.is_empty() {
+            context.note(&format!("left out: {}", left_out.join(", ")));
+        }
         let target = Target { context, bucket: &bucket, folder: &folder };
+        let job = Job { target, key, pieces: &pieces, id: &id };
+        let mut attempts = 1;
+        let text = loop {
+            match self.attempt(&job, document.clone()) {
+                Err(
+                    Error::Bucket(BucketError::Changed(_))
+                    | Error::Claim(ClaimError::Bucket(BucketError::Changed(_))),
+                ) if attempts < ATTEMPTS => attempts += 1,
+                text => break text?,
+            }
+        };
+        out!("{text}");
+        Ok(())
+    }
+
+    /// Publishes the version once, and returns its manifest.
+    fn attempt(&self, job: &Job<'_>, mut document: Map<String, Value>) -> Result<String, Error> {
+        let Job { target, key: (signing, key_id), pieces, id } = job;
+        let version = &self.description.version;
+        let keys = known_keys(target.context, key_id, signing)?;
+        let sign = |document| Ok::<_, Error>(text_of(&sign(document, key_id, signing)?));
         let existing = if self.dry_run { None } else { target.existing(&keys)? };
         let (text, standing) = match existing {
-            None => (text_of(&sign(document, &key_id, &signing)?), Standing::New),
-            Some((_, existing)) if content(existing.document()) != content(&document) => {
-                return Err(Error::Published { id, version: version.to_string() });
+            None => (sign(document.clone())?, Standing::New),
+            Some((_, existing, _)) if content(existing.document()) != content(&document) => {
+                return Err(self.published(id));
             }
-            Some((_, existing))
+            Some((_, existing, generation))
                 if renew(&mut document, &existing) || existing.key_id() != key_id =>
             {
-                (text_of(&sign(document, &key_id, &signing)?), Standing::Renewed)
+                (sign(document.clone())?, Standing::Renewed(generation))
             }
-            Some((text, _)) => (text, Standing::Same),
+            Some((text, ..)) => (text, Standing::Same),
         };
         if let Some(folder) = &self.out {
-            write_locally(folder, &pieces, &text)?;
+            write_locally(folder, pieces, &text)?;
         }
         if let Some(folder) = &self.car {
-            for Piece { filename, path, digests, .. } in &pieces {
+            for Piece { filename, path, digests, .. } in *pieces {
                 ipfs::write_car(path, digests, &folder.join(format!("{filename}.car")))?;
             }
         }
-        if !self.dry_run {
-            target.upload(&pieces)?;
-            self.add_to_ipfs(context, &pieces)?;
-            target.announce(&id, version, &text, &standing, &keys)?;
-            self.register(&id, version, &text)?;
+        if self.dry_run {
+            return Ok(text);
         }
-        out!("{text}");
-        Ok(())
+        let claim = match standing {
+            Standing::New => Some(self.claim(target, &keys, &document)?),
+            Standing::Same | Standing::Renewed(_) => {
+                Claim::clear(target.bucket, target.folder)?;
+                None
+            }
+        };
+        target.upload(pieces)?;
+        self.add_to_ipfs(target.context, pieces)?;
+        target.announce(id, version, &text, &standing, &keys)?;
+        claim.map_or(Ok(()), Claim::release)?;
+        self.register(id, version, &text)?;
+        Ok(text)
+    }
+
+    /// Claims a version that is new.
+    fn claim<'a>(
+        &self,
+        target: &Target<'a>,
+        keys: &PinnedKeys,
+        document: &Map<String, Value>,
+    ) -> Result<Claim<'a>, Error> {
+        let claim = Claim::take(target.bucket, target.folder, &content(document), self.take_over)?;
+        // Another publisher may have finished before the claim.
+        if target.existing(keys)?.is_some() {
+            claim.release()?;
+            return Err(BucketError::Changed(target.folder.to_owned()).into());
+        }
+        Ok(claim)
+    }
+
+    fn published(&self, id: &str) -> Error {
+        Error::Published { id: id.to_owned(), version: self.description.version.to_string() }
     }
 
     /// Builds the member `distribution` of the manifest.
@@ -206,6 +267,15 @@ fn known_keys(context: &Context, key_id: &str, signing: &SigningKey) -> Result<P
         .try_fold(PinnedKeys::default(), |pinned, (id, key)| pinned.pin(id, &key))?)
 }
 
+/// A version to publish.
+struct Job<'a> {
+    target: Target<'a>,
+    /// The key to sign with, and its name.
+    key: (SigningKey, String),
+    pieces: &'a [Piece],
+    id: &'a str,
+}
+
 /// The folder of a version in a bucket.
 struct Target<'a> {
     context: &'a Context,
@@ -215,46 +285,50 @@ struct Target<'a> {
 
 impl Target<'_> {
     /// Reads the manifest of the version, as text and verified; `None` when the version is new.
-    fn existing(&self, keys: &PinnedKeys) -> Result<Option<(String, VerifiedManifest)>, Error> {
+    fn existing(
+        &self,
+        keys: &PinnedKeys,
+    ) -> Result<Option<(String, VerifiedManifest, Generation)>, Error> {
         let object = format!("{}/{MANIFEST}", self.folder);
-        let Some(text) = self.bucket.read(&object)? else { return Ok(None) };
+        let Some((text, generation)) = self.bucket.read(&object)? else { return Ok(None) };
         let manifest = VerifiedManifest::verify(&text, keys).map_err(|refusal| Error::Refused {
             path: format!("{}/{object}", self.bucket.base_url()),
             refusal,
         })?;
-        Ok(Some((text, manifest)))
+        Ok(Some((text, manifest, generation)))
     }
 
     /// Uploads the files and leaf tables whose fingerprint in the bucket is missing or different.
     fn upload(&self, pieces: &[Piece]) -> Result<(), Error> {
-        let immutable = Freshness::Immutable.cache_control();
         for Piece { filename, path, digests, fingerprint, .. } in pieces {
-            let object = format!("{}/{filename}", self.folder);
-            if self.bucket.stored(&object)? != Some(*fingerprint) {
+            let name = format!("{}/{filename}", self.folder);
+            self.bring(&name, *fingerprint, media_type(filename), || {
                 let bar = self.context.bar("uploading", filename, digests.size);
-                let file = File::open(path).map_err(of_file(path))?;
-                self.bucket.write(
-                    &object,
-                    bar.wrap_read(file),
-                    *fingerprint,
-                    media_type(filename),
-                    immutable,
-                )?;
-                bar.finish_and_clear();
-            }
+                Ok(bar.wrap_read(File::open(path).map_err(of_file(path))?))
+            })?;
             let table: Vec<u8> = digests.leaves.iter().flat_map(|leaf| leaf.0).collect();
-            let object = format!("{object}.leaves");
-            if self.bucket.stored(&object)? != Some(Fingerprint::of(&table)) {
-                self.bucket.write(
-                    &object,
-                    &*table,
-                    Fingerprint::of(&table),
-                    "application/octet-stream",
-                    immutable,
-                )?;
-            }
+            let (name, fingerprint) = (format!("{name}.leaves"), Fingerprint::of(&table));
+            self.bring(&name, fingerprint, "application/octet-stream", || Ok(Cursor::new(table)))?;
         }
         Ok(())
+    }
+
+    /// Writes an object of the version, unless the bucket has it.
+    fn bring<R: Read + Seek>(
+        &self,
+        name: &str,
+        fingerprint: Fingerprint,
+        media_type: &str,
+        content: impl FnOnce() -> Result<R, Error>,
+    ) -> Result<(), Error> {
+        let stored = self.bucket.stored(name)?;
+        let (stored, over) = stored.unwrap_or_else(|| (None, Generation::none()));
+        if stored == Some(fingerprint) {
+            return Ok(());
+        }
+        let cache_control = Freshness::Immutable.cache_control();
+        let object = Object { name, fingerprint, media_type, cache_control, over: &over };
+        Ok(self.bucket.write(&object, content()?)?)
     }
 
     /// Writes the manifest of the version, then the one of the newest version. Files come first, so
@@ -267,34 +341,47 @@ impl Target<'_> {
         standing: &Standing,
         keys: &PinnedKeys,
     ) -> Result<(), Error> {
-        let write = |object: &str, freshness: Freshness| {
-            let fingerprint = Fingerprint::of(text.as_bytes());
-            self.bucket.write(
-                object,
-                text.as_bytes(),
-                fingerprint,
-                "application/json",
-                freshness.cache_control(),
-            )
+        let write = |name: &str, freshness: Freshness, over: &Generation| {
+            let object = Object {
+                name,
+                fingerprint: Fingerprint::of(text.as_bytes()),
+                media_type: "application/json",
+                cache_control: freshness.cache_control(),
+                over,
+            };
+            self.bucket.write(&object, Cursor::new(text))
         };
+        let own = format!("{}/{MANIFEST}", self.folder);
         match standing {
             Standing::Same => {}
-            Standing::New | Standing::Renewed => {
-                write(&format!("{}/{MANIFEST}", self.folder), Freshness::Immutable)?;
+            Standing::New => write(&own, Freshness::Immutable, &Generation::none())?,
+            Standing::Renewed(generation) => write(&own, Freshness::Immutable, generation)?,
+        }
+        let (newest, ours) = (format!("{id}/{MANIFEST}"), Manifest::parse(text)?);
+        for _ in 0..ATTEMPTS {
+            let over = match self.bucket.read(&newest)? {
+                None => Generation::none(),
+                Some((current, _)) if current == text => return Ok(()),
+                // A newer version stays the newest, and so does a later signature. A manifest that
+                // does not verify is replaced.
+                Some((current, generation)) => match VerifiedManifest::verify(&current, keys) {
+                    Ok(newest)
+                        if is_newer(&newest.version, version)
+                            || (newest.version == *version
+                                && newest.timestamp > ours.timestamp) =>
+                    {
+                        return Ok(());
+                    }
+                    _ => generation,
+                },
+            };
+            match write(&newest, Freshness::Latest, &over) {
+                // Another publisher was faster. Compare with its version.
+                Err(BucketError::Changed(_)) => {}
+                written => return Ok(written?),
             }
         }
-        let newest = format!("{id}/{MANIFEST}");
-        match self.bucket.read(&newest)? {
-            Some(current) if current == text => Ok(()),
-            // A newer version stays the newest. A manifest that does not verify is replaced.
-            Some(current)
-                if VerifiedManifest::verify(&current, keys)
-                    .is_ok_and(|newest| is_newer(&newest.version, version)) =>
-            {
-                Ok(())
-            }
-            _ => Ok(write(&newest, Freshness::Latest)?),
-        }
+        Err(BucketError::Changed(newest).into())
     }
 }
 

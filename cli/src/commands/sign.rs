@@ -75,7 +75,7 @@ impl Sign {
 
     /// Builds the manifest of a file. Returns it with the path that it is written to.
     fn file(self, path: &Path, context: &Context) -> Result<(Map<String, Value>, PathBuf), Error> {
-        let pieces = model::read(path, context)?;
+        let pieces = model::read(path, context)?.pieces;
         let kind =
             self.kind.unwrap_or_else(|| Facts::of(&pieces).kind.unwrap_or("model").to_owned());
         let description = Description {
@@ -88,7 +88,7 @@ impl Sign {
             term: self.term,
         };
         Ok((
-            description.document(path, &pieces)?,
+            description.document(path, &pieces, context)?,
             PathBuf::from(format!("{}{BESIDE}", path.display())),
         ))
     }
