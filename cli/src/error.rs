@@ -124,6 +124,9 @@ pub enum Error {
          lists the cached models"
     )]
     NothingToVerify(String),
+    /// `doctor` found faults; they are printed.
+    #[error("{0} problems; see above")]
+    Unhealthy(usize),
     /// Files differ from their manifest; the differences are printed.
     #[error("{0} of {1} files differ from the manifest")]
     NotVerified(usize, usize),

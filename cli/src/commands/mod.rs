@@ -1,8 +1,10 @@
 //! The command line: its options, its commands, and the exit status.
 
+mod bucket;
 mod cache;
 mod cid;
 mod config;
+mod doctor;
 mod embed;
 mod info;
 mod keys;
@@ -51,6 +53,10 @@ enum Command {
     Config(config::Config),
     /// Sign files as a version of a model, and upload them
     Publish(Box<publish::Publish>),
+    /// Configure a bucket for browsers and caches
+    Bucket(bucket::Bucket),
+    /// Ask edge, bucket, gateways and registry what a browser would ask, and say what is wrong
+    Doctor(doctor::Doctor),
     /// Sign a manifest again, or a single file
     Sign(sign::Sign),
     /// Withdraw a version: the registry no longer offers it as the newest, but still serves it
@@ -92,6 +98,8 @@ pub fn run() -> ExitCode {
         Command::Cache(command) => command.run(&context),
         Command::Config(command) => command.run(&context),
         Command::Publish(command) => command.run(&context),
+        Command::Bucket(command) => command.run(&context),
+        Command::Doctor(command) => command.run(&context),
         Command::Sign(command) => command.run(&context),
         Command::Yank(command) => command.run(&context),
         Command::Keygen(command) => command.run(),
