@@ -7,12 +7,13 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use machine::{Gcs, TOOL, succeeds, text, tool};
+use machine::{Gcs, TOOL, authority, succeeds, text, tool};
 use snapbox::{Assert, Data, Redactions};
 use tempfile::TempDir;
 
-/// Runs the commands of a page in a folder, and returns the page with their output.
-fn replay(page: &str, folder: &Path, bucket: &str) -> String {
+/// Runs the commands of a page in a folder, and returns the page with their output. Placeholders
+/// stand for URLs.
+fn replay(page: &str, folder: &Path, urls: &[(&'static str, String)]) -> String {
     let mut replayed = String::new();
     let (mut in_console, mut is_output) = (false, false);
     for line in page.lines() {
@@ -27,10 +28,10 @@ fn replay(page: &str, folder: &Path, bucket: &str) -> String {
             replayed.push('\n');
         }
         let Some(command) = command else { continue };
+        let named = |command: String, (name, url): &(&str, String)| command.replace(name, url);
+        let command = urls.iter().fold(command.to_owned(), named);
         let mut shell = Command::new("sh");
-        shell
-            .args(["-c", &format!("{{ {}\n}} 2>&1", command.replace("[BUCKET]", bucket))])
-            .current_dir(folder);
+        shell.args(["-c", &format!("{{ {command}\n}} 2>&1")]).current_dir(folder);
         for (name, value) in tool(folder).get_envs() {
             match value {
                 Some(value) => shell.env(name, value),
@@ -79,10 +80,16 @@ fn folder() -> TempDir {
 
 /// Compares a page with the output of its commands.
 fn check(name: &str, folder: &Path, gcs: &Gcs) {
+    check_with(name, folder, &[("[BUCKET]", gcs.endpoint.clone())]);
+}
+
+fn check_with(name: &str, folder: &Path, urls: &[(&'static str, String)]) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("transcripts").join(name);
-    let replayed = replay(&fs::read_to_string(&path).unwrap(), folder, &gcs.endpoint);
+    let replayed = replay(&fs::read_to_string(&path).unwrap(), folder, urls);
     let mut redactions = Redactions::new();
-    redactions.insert("[BUCKET]", gcs.endpoint.clone()).unwrap();
+    for (name, url) in urls {
+        redactions.insert(name, url.clone()).unwrap();
+    }
     redactions.insert("[HOME]", text(folder).to_owned()).unwrap();
     redactions.insert("[VERSION]", env!("CARGO_PKG_VERSION")).unwrap();
     Assert::new()
@@ -114,6 +121,37 @@ cdn:
 ";
     fs::write(folder.path().join(".edge-net/models.yaml"), file).unwrap();
     check("settings.md", folder.path(), &gcs);
+}
+
+#[test]
+fn fresh_shells() {
+    let (folder, gcs) = (folder(), Gcs::start());
+    let at = |name: &str| text(&folder.path().join(name)).to_owned();
+    let keys = succeeds(&["keygen", "--key-id", "my-team", "--out", &at("my-team.pem")]);
+    let signed =
+        ["--key", &at("my-team.pem"), "--key-id", "my-team", "--gcs-endpoint", &gcs.endpoint];
+    succeeds(&[&["publish", &at("my-model")][..], &signed].concat());
+    let key: serde_json::Value = serde_json::from_str(&keys).unwrap();
+    let settings = format!(
+        "keys:\n  my-team: {}\ncdn:\n  endpoint: {}/edge-net-models\nipfs:\n  gateways: []\n",
+        key["my-team"], gcs.endpoint
+    );
+    fs::create_dir(at(".edge-net")).unwrap();
+    fs::write(at(".edge-net/models.yaml"), settings).unwrap();
+    assert!(tool(folder.path()).args(["pull", "my-model"]).output().unwrap().status.success());
+    authority(folder.path());
+    let (certificate, key) = (at("server.pem"), at("server.key"));
+    let (mut server, endpoint) = gcs.with_tls(Path::new(&certificate), Path::new(&key));
+    // Stands in for a file system without locks.
+    let shim = "#include <errno.h>\nint flock(int f, int o) { errno = ENOLCK; return -1; }\n";
+    fs::write(at("no-locks.c"), shim).unwrap();
+    let (library, source) = (at("no-locks.so"), at("no-locks.c"));
+    let built = Command::new("cc").args(["-shared", "-fPIC", "-o", &library, &source]).status();
+    assert!(built.unwrap().success());
+    let urls = [("[BUCKET]", gcs.endpoint.clone()), ("[TLS]", endpoint)];
+    check_with("fresh-shells.md", folder.path(), &urls);
+    server.kill().unwrap();
+    server.wait().unwrap();
 }
 
 #[test]
