@@ -27,10 +27,13 @@ const PACK = 16;
 const key = (cid, name) => `https://edge-net.invalid/${cid}/${name}`;
 const segmentsOf = (size) => Math.max(1, Math.ceil(size / SEGMENT));
 
-/** The wait for the database to open, in milliseconds: another tab may keep an older one open. */
-const OPENING = 3_000;
+/** The wait for the database to open, in milliseconds. */
+const OPENING = 10_000;
+/** The same while another tab keeps an older one open, in milliseconds. */
+const BLOCKED = 3_000;
+const KEPT = 'it does not open; close other tabs of this site';
 /** The limit of a transaction, in milliseconds: another context may hold a long one. */
-const TRANSACTION = 5_000;
+const TRANSACTION = 10_000;
 /** The same after one that reached the limit, until one ends in time, in milliseconds. */
 const SHORT_TRANSACTION = 250;
 
@@ -47,8 +50,8 @@ function unstored(what, error) {
   channel.close();
 }
 
-/** Opens the database. */
-function openDatabase() {
+/** Opens the database. `blocked` is called when another tab keeps an older one open. */
+function openDatabase(blocked) {
   return new Promise((resolve, reject) => {
     const request = indexedDB.open(DATABASE, 2);
     request.onupgradeneeded = ({ oldVersion }) => {
@@ -62,6 +65,7 @@ function openDatabase() {
       }
       request.result.createObjectStore('artifacts', { keyPath: 'cid' });
     };
+    request.onblocked = blocked;
     request.onerror = () => reject(request.error);
     request.onsuccess = () => {
       const forget = () => (usable = undefined);
@@ -81,8 +85,12 @@ let usable;
  */
 function database() {
   if (usable) return usable;
-  const opening = openDatabase();
-  const limited = limit(opening, OPENING, 'it does not open; close other tabs of this site');
+  let opening;
+  const unblocked = new Promise((resolve, reject) => {
+    opening = openDatabase(() => setTimeout(() => reject(new Error(KEPT)), BLOCKED));
+    opening.then(resolve, reject);
+  });
+  const limited = limit(unblocked, OPENING, KEPT);
   usable = limited;
   opening.then(
     () => (usable = opening),
