@@ -3,6 +3,7 @@
 //! The manifest is written last. A folder without a manifest is an incomplete download.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -233,7 +234,9 @@ fn seconds(time: SystemTime) -> u64 {
 fn folders(folder: &Path) -> Result<Vec<(String, PathBuf)>, FileError> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(Vec::new());
+        }
         Err(error) => return Err(of_file(folder)(error)),
     };
     let mut found = Vec::new();
@@ -255,7 +258,7 @@ fn measure(folder: &Path, bytes: &mut u64, used: &mut SystemTime) -> Result<(), 
     let listed = match fs::read_dir(folder) {
         Ok(listed) => listed,
         // Another user's.
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => return Ok(()),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => return Ok(()),
         Err(error) => return Err(of_file(folder)(error)),
     };
     for entry in listed {
@@ -263,7 +266,7 @@ fn measure(folder: &Path, bytes: &mut u64, used: &mut SystemTime) -> Result<(), 
         let metadata = match entry.metadata() {
             Ok(metadata) => metadata,
             // A running download renames its files.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
             Err(error) => return Err(of_file(entry.path())(error)),
         };
         if metadata.is_dir() {

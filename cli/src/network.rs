@@ -60,8 +60,8 @@ pub fn message(url: &str, error: &Error) -> String {
     if text.contains("UnknownIssuer") {
         text += "; this machine does not trust the authority of the server's certificate: set \
                  SSL_CERT_FILE to a PEM file that has the authority's certificate";
-        for problem in &ROOTS.problems {
-            text += &format!(" ({problem})");
+        if !ROOTS.problems.is_empty() {
+            text = format!("{text} ({})", ROOTS.problems.join("; "));
         }
     }
     text

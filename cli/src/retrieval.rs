@@ -101,8 +101,8 @@ pub struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Brings the folder to the version, and returns a report for each file. Calls `room` before
-    /// bytes are fetched. When files of another version have to be replaced, that version stays
+    /// Brings the folder to the version, and returns a report for each file. Calls `room` first, to
+    /// make room for it. When files of another version have to be replaced, that version stays
     /// whole until this one is.
     ///
     /// # Errors
@@ -114,10 +114,8 @@ impl Job<'_> {
         room: impl FnOnce() -> Result<(), Error>,
     ) -> Result<Vec<Value>, Error> {
         staging::finish(self.folder)?;
+        room()?;
         let standings = self.standings()?;
-        if standings.iter().any(|standing| *standing != Standing::Good) {
-            room()?;
-        }
         self.introduce();
         let apart = self.needs_staging(&standings);
         let staging = apart.then(|| Staging::open(self.folder, self.text)).transpose()?;

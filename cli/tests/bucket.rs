@@ -25,8 +25,8 @@ fn publish(published: &Published, home: &str, model: &Path, id: &str, version: &
     let key = published.path("team.pem");
     command
         .args(["publish", text(model), "--id", id, "--version", version, "--type", "embedding"])
-        .args(["--key", text(&key), "--key-id", "team", "--gcs-endpoint"])
-        .arg(&published.gcs.endpoint);
+        .args(["--key", text(&key), "--key-id", "team"])
+        .env("STORAGE_EMULATOR_HOST", &published.gcs.endpoint);
     command
 }
 
@@ -127,7 +127,7 @@ fn a_publication_that_was_given_up_is_taken_over() {
     wire.up_rate.store(20_000_000, Ordering::SeqCst);
     let mut child = publish(&published, "home", &first, "own", "1.0.0");
     let mut child = start_at(&mut child, &wire);
-    let until = Instant::now() + Duration::from_secs(60);
+    let until = Instant::now() + Duration::from_mins(1);
     while published.gcs.get("own/v1.0.0/.publishing").is_none() {
         assert!(Instant::now() < until && child.try_wait().unwrap().is_none());
         sleep(Duration::from_millis(5));
@@ -140,7 +140,7 @@ fn a_publication_that_was_given_up_is_taken_over() {
 
 /// Starts a publication through a wire.
 fn start_at(command: &mut Command, wire: &Wire) -> Child {
-    command.args(["--gcs-endpoint", &wire.endpoint]);
+    command.env("STORAGE_EMULATOR_HOST", &wire.endpoint);
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
@@ -160,7 +160,7 @@ fn a_killed_upload_goes_on_inside_the_file() {
         let session: Value = serde_json::from_slice(&fs::read(file.path()).ok()?).ok()?;
         session["stored"].as_u64()
     };
-    let until = Instant::now() + Duration::from_secs(60);
+    let until = Instant::now() + Duration::from_mins(1);
     while confirmed().unwrap_or_default() < 24 << 20 {
         assert!(Instant::now() < until && child.try_wait().unwrap().is_none());
         sleep(Duration::from_millis(5));
@@ -171,21 +171,21 @@ fn a_killed_upload_goes_on_inside_the_file() {
     sleep(Duration::from_millis(200));
     let before = wire.up.load(Ordering::SeqCst);
     let mut again = command();
-    succeeded(&again.args(["--gcs-endpoint", &wire.endpoint]).output().unwrap());
+    succeeded(&again.env("STORAGE_EMULATOR_HOST", &wire.endpoint).output().unwrap());
     let sent = wire.up.load(Ordering::SeqCst) - before;
     assert!(sent < (25 << 20), "{sent} bytes were sent again");
     assert!(published.gcs.get("killed/v1.0.0/onnx/model.onnx").unwrap() == published.bytes);
     assert!(confirmed().is_none(), "the session is forgotten");
 }
 
-/// A bucket that stores uploads in memory, and answers the first parts of an upload as `odd` says.
+/// A bucket that stores uploads in memory, and admits only to some bytes of the first parts.
 #[derive(Default)]
 struct Odd {
-    /// Size, checksum and content of each object.
+    /// The content of each object.
     objects: BTreeMap<String, Vec<u8>>,
     session: Option<(String, Vec<u8>)>,
     /// The bytes to admit to of each part in turn; `None` for no `Range` at all.
-    odd: Vec<Option<usize>>,
+    admitted: Vec<Option<usize>>,
     parts: usize,
 }
 
@@ -242,7 +242,7 @@ impl Odd {
         assert!(start <= stored.len(), "a gap: {range} after {} bytes", stored.len());
         stored.truncate(start);
         stored.extend(body);
-        if let Some(odd) = self.odd.get(self.parts) {
+        if let Some(odd) = self.admitted.get(self.parts) {
             self.parts += 1;
             stored.truncate(odd.unwrap_or(0));
             let range = odd.map(|bytes| format!("Range: bytes=0-{}\r\n", bytes - 1));
@@ -258,10 +258,10 @@ impl Odd {
 }
 
 /// Starts an odd bucket.
-fn odd_bucket(odd: Vec<Option<usize>>) -> (String, Arc<Mutex<Odd>>) {
+fn odd_bucket(admitted: Vec<Option<usize>>) -> (String, Arc<Mutex<Odd>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let host = listener.local_addr().unwrap().to_string();
-    let bucket = Arc::new(Mutex::new(Odd { odd, ..Odd::default() }));
+    let bucket = Arc::new(Mutex::new(Odd { admitted, ..Odd::default() }));
     let (own, shared) = (host.clone(), Arc::clone(&bucket));
     thread::spawn(move || {
         for client in listener.incoming() {
@@ -307,7 +307,7 @@ fn parts_without_progress_are_sent_again_from_what_is_stored() {
     let run = |odd: Vec<Option<usize>>| {
         let (endpoint, bucket) = odd_bucket(odd);
         let mut command = publish(&published, "home", &model, "odd", "1.0.0");
-        let output = command.args(["--gcs-endpoint", &endpoint]).output().unwrap();
+        let output = command.env("STORAGE_EMULATOR_HOST", &endpoint).output().unwrap();
         let stored = bucket.lock().unwrap().objects.get("odd/v1.0.0/a.bin").cloned();
         (output, stored)
     };
