@@ -18,7 +18,7 @@ node_modules/.bin/esbuild worker-sw/js/edge-net-sw.js --bundle --minify --format
   --target=es2022 --define:import.meta.url='""' --loader:.wasm=base64 --log-level=warning \
   --log-override:duplicate-object-key=silent --outfile=web/dist/edge-net-sw.js
 
-size=$(node --print "zlib.gzipSync(fs.readFileSync('$wasm'), { level: 9 }).length")
+size=$(gzip -9 --stdout "$wasm" | wc -c)
 limit=170000
 echo "service worker: WASM $(wc -c < "$wasm") bytes, $size gzipped (limit $limit);" \
   "script $(gzip -9 --stdout web/dist/edge-net-sw.js | wc -c) gzipped"

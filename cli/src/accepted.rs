@@ -83,8 +83,7 @@ impl AcceptedVersions {
     ) -> Result<(), AcceptedError> {
         match floor {
             Some(floor) if before != Some(floor) => {
-                replace(&self.path(id), floor.to_json().to_string().as_bytes())
-                    .map_err(AcceptedError::Unusable)
+                replace(&self.path(id), floor.to_json().as_bytes()).map_err(AcceptedError::Unusable)
             }
             _ => Ok(()),
         }

@@ -6,10 +6,10 @@ use edge_net_core::dag::car::Extent;
 use edge_net_core::dag::cid::cid_text;
 use edge_net_core::http::gateway::{Asked, Format, Refused, Scope};
 use edge_net_core::trust::manifest::MAX_SIZE;
-use http::{HeaderMap, StatusCode};
 use http::header::{
     CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_TYPE, ETAG, IF_NONE_MATCH,
 };
+use http::{HeaderMap, StatusCode};
 
 /// Input: four lines, of which the last three may be absent: what follows `/ipfs/`, the query, the
 /// value of `Accept` (none where it is empty), and the size of the file.

@@ -73,7 +73,9 @@ pub fn answer(
     let set = response.headers_mut();
     put(set, X_MODEL_CHECKSUM, &artifact.sha256.to_hex());
     put(set, REPR_DIGEST, &format!("sha-256=:{}:", Base64::encode_string(&artifact.sha256.0)));
-    set.extend(model_fields(manifest));
+    for (name, value) in &model_fields(manifest) {
+        set.insert(name, value.clone());
+    }
     response
 }
 

@@ -16,9 +16,10 @@ use std::borrow::Borrow;
 use std::time::Duration;
 
 use semver::Version;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::time::UnixTime;
+use crate::trust::manifest::object;
 use crate::trust::signature::{Floor, PinnedKeys, Refusal, VerifiedManifest};
 
 /// How far after a client's own time a manifest may be signed. Clocks that were set by hand are off
@@ -179,18 +180,20 @@ impl Floor {
 
     /// The JSON form in which clients store it.
     #[must_use]
-    pub fn to_json(&self) -> Value {
-        json!({
+    pub fn to_json(&self) -> String {
+        let record = json!({
             "version": self.version.to_string(),
             "timestamp": self.timestamp.as_millis(),
             "replaced": self.replaced,
-        })
+        });
+        // The writer of signed documents: another one would make the service worker larger.
+        serde_json_canonicalizer::to_string(&record).unwrap_or_default()
     }
 
     /// Reads the JSON form; `None` if it is damaged.
     #[must_use]
     pub fn from_json(text: &str) -> Option<Self> {
-        let value: Value = serde_json::from_str(text).ok()?;
+        let value = object(text).ok()?;
         let replaced = value.get("replaced")?.as_array()?.iter();
         let replaced = replaced.map(|key| key.as_str().map(str::to_owned));
         Some(Self {

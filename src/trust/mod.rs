@@ -6,3 +6,4 @@ mod names;
 pub mod newest;
 mod numbers;
 pub mod signature;
+mod unambiguous;

@@ -15,7 +15,7 @@ pub fn rank(version: &Version) -> impl Ord + use<'_> {
 /// Whether `version` is newer than `other`.
 #[must_use]
 pub fn is_newer(version: &Version, other: &Version) -> bool {
-    rank(version) > rank(other)
+    rank(version).cmp(&rank(other)).is_gt()
 }
 
 /// The newest of some versions, none of them yanked.

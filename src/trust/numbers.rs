@@ -7,6 +7,8 @@
 
 use serde_json::{Number, Value};
 
+use crate::trust::unambiguous::Unambiguous;
+
 /// Integers from here on are not exact.
 const BEYOND: f64 = 9_007_199_254_740_992.0;
 
@@ -67,9 +69,10 @@ const fn is_of_number(byte: u8) -> bool {
 }
 
 fn is_exact(text: &str) -> bool {
-    let Ok(number) = serde_json::from_str::<Number>(text) else { return false };
-    let canonical =
-        number.as_f64().and_then(|double| serde_json_canonicalizer::to_string(&double).ok());
+    let Ok(Unambiguous(Value::Number(number))) = serde_json::from_str(text) else { return false };
+    let canonical = number
+        .as_f64()
+        .and_then(|double| serde_json_canonicalizer::to_string(&Value::from(double)).ok());
     is_kept(&number) && canonical.is_some_and(|canonical| decimal(&canonical) == decimal(text))
 }
 

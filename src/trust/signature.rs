@@ -16,8 +16,9 @@ use semver::Version;
 use serde_json::{Map, Value, json};
 
 use crate::time::UnixTime;
-use crate::trust::manifest::{Manifest, ManifestError, Unambiguous};
+use crate::trust::manifest::{Manifest, ManifestError};
 use crate::trust::newest::is_newer;
+use crate::trust::unambiguous::Unambiguous;
 
 /// Public keys that the deployer trusts, by key id.
 #[derive(Debug, Clone, Default)]
@@ -355,7 +356,8 @@ impl VerifiedManifest {
     /// than a prerelease of a higher version, which was the newest while no release was there.
     #[must_use]
     pub fn is_behind(&self, floor: &Floor) -> bool {
-        let lower = self.version < floor.version && !is_newer(&self.version, &floor.version);
+        let lower =
+            self.version.cmp(&floor.version).is_lt() && !is_newer(&self.version, &floor.version);
         lower || self.timestamp < floor.timestamp
     }
 

@@ -115,7 +115,7 @@ impl Manifests {
     async fn keep_floor(&self, id: &str, floor: Option<Floor>, before: Option<&Floor>) {
         let Some(floor) = floor else { return };
         let changed = before != Some(&floor);
-        let text = floor.to_json().to_string();
+        let text = floor.to_json();
         let mut floors = self.floors.borrow_mut();
         floors.retain(|(of, _)| of != id);
         floors.push((id.to_owned(), floor));

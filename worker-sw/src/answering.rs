@@ -78,7 +78,9 @@ impl Responder {
             let freshness = path.freshness();
             let (mut head, bytes) =
                 semantics::document(&method, &fields, media_type, freshness, body).into_parts();
-            head.headers.extend(semantics::model_fields(manifest));
+            for (name, value) in &semantics::model_fields(manifest) {
+                head.headers.insert(name, value.clone());
+            }
             let body = bytes.map(|bytes| Uint8Array::from(semantics::part(body, bytes)));
             let body = body.map_or(JsValue::NULL, JsValue::from);
             respond(head.status, &head.headers, &body).map_err(thrown)
