@@ -1,13 +1,15 @@
 //! Paths below `/models/`.
 
 use edge_net_core::http::answer::{Freshness, ModelPath, Resource};
+use edge_net_core::http::path::decoded;
 use edge_net_core::trust::manifest::{is_filename, is_id};
 
 /// Input: a path.
 ///
 /// - A path that is read names a valid id and a valid file name, so it never climbs or hides.
 /// - The plain path of what was read is read as the same, where it is not of the hub's form.
-/// - Whatever is not of the hub's form was its own plain path: nothing was decoded or dropped.
+/// - Whatever is not of the hub's form was its own plain path once percent-decoded: nothing was
+///   dropped.
 ///
 /// # Panics
 /// When a property does not hold.
@@ -28,7 +30,8 @@ pub fn model_path(data: &[u8]) {
         Resource::LeafTable(file) | Resource::Artifact(file) => assert!(is_filename(file)),
     }
     assert!(file.split('/').all(|piece| !piece.is_empty() && !piece.starts_with('.')));
-    assert!(text.is_ascii() && !text.contains(['%', '\\', '\0', '?', '#', ' ']));
+    let decoded = decoded(text).expect("it is UTF-8");
+    assert!(decoded.is_ascii() && !decoded.contains(['%', '\\', '\0', '?', '#', ' ']));
     assert_eq!(path.freshness() == Freshness::Immutable, path.version.is_some());
 
     let version = path.version.as_ref().map_or_else(String::new, |version| format!("v{version}/"));
@@ -37,6 +40,6 @@ pub fn model_path(data: &[u8]) {
         assert_eq!(ModelPath::parse(&plain), Some(path));
     }
     if ModelPath::parse_hub(text).is_none() {
-        assert_eq!(plain, text);
+        assert_eq!(plain, decoded);
     }
 }
