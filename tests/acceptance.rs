@@ -158,7 +158,7 @@ fn a_replaced_key_stays_replaced() {
     let floor = acceptance.raise(&later.manifest).unwrap();
     assert_eq!((floor.version.to_string().as_str(), &*floor.replaced), ("1.2.0", &[name(1)][..]));
     assert!(newest_of(&keys, Some(&floor)).offered(by_old).is_err());
-    let stored = Floor::from_json(&floor.to_json().to_string());
+    let stored = Floor::from_json(&floor.to_json());
     assert_eq!(stored, Some(floor));
 }
 

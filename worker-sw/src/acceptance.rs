@@ -111,15 +111,19 @@ impl Manifests {
         Floor::from_json(&store::get(MANIFESTS, &record(id)).await.as_string()?)
     }
 
+    /// Keeps the floor of a model in memory.
+    fn hold(&self, id: &str, floor: Floor) {
+        let mut floors = self.floors.borrow_mut();
+        floors.retain(|(of, _)| of != id);
+        floors.push((id.to_owned(), floor));
+    }
+
     /// Keeps the floor of a model, if it is another than `before`.
     async fn keep_floor(&self, id: &str, floor: Option<Floor>, before: Option<&Floor>) {
         let Some(floor) = floor else { return };
         let changed = before != Some(&floor);
         let text = floor.to_json();
-        let mut floors = self.floors.borrow_mut();
-        floors.retain(|(of, _)| of != id);
-        floors.push((id.to_owned(), floor));
-        drop(floors);
+        self.hold(id, floor);
         if changed {
             store::put(MANIFESTS, &record(id), &text.into()).await;
         }

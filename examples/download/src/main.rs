@@ -107,7 +107,7 @@ fn download(
     let now = || Instant::since_epoch(start.elapsed());
     // One request at a time, made in this thread. A driver with threads has more lanes.
     let config = Config { lanes: 1, store: false, stall: PATIENCE, ..Config::default() };
-    let mut machine = Download::<Arc<[u8]>>::new(table, vec!["edge".to_owned()], config);
+    let mut machine = Download::<Arc<[u8]>>::new(table, vec!["edge".to_owned()], config)?;
     machine.handle(now(), Event::Opened { reader: READER, bytes: 0..artifact.size });
     machine.handle(now(), Event::Pulled(READER));
     loop {
