@@ -79,8 +79,14 @@ describe('a download in Chromium', () => {
   const doors = () =>
     Promise.all(
       [stack.urls.edge, stack.urls.gcs, stack.urls.ipfs].map(async (base) => {
-        const { origin, pathname } = new URL(base);
-        const server = createServer(faultyProxy(origin)).listen(0, '127.0.0.1');
+        const { origin, host, pathname } = new URL(base);
+        const proxy = faultyProxy(origin);
+        // The bucket's emulator knows its own host only.
+        const listener = (request, response) => {
+          request.headers.host = host;
+          proxy(request, response);
+        };
+        const server = createServer(listener).listen(0, '127.0.0.1');
         await once(server, 'listening');
         const url = `http://127.0.0.1:${server.address().port}`;
         return { server, base: url + pathname, fault: `${url}/__fault` };
@@ -123,18 +129,16 @@ describe('a download in Chromium', () => {
   test('all at once, if wanted: bucket and gateways send some', async () => {
     const { sent } = await load({ sources: 'all' });
     assert.ok(
-      sent.every((bytes) => bytes > 0),
+      sent.every((bytes) => bytes > MODEL.length / 100),
       `${sent}`,
     );
   });
 
-  test('in order: a slow edge costs at most half again', async () => {
-    // The bucket has a rate, so that the speed of this machine matters less.
-    const quick = { mode: 'slow', rate: 5_000_000 };
-    const alone = await load({}, [{ mode: 'error', match: '' }, quick, COUNT]);
-    const { ms, sent } = await load({}, [{ mode: 'slow', rate: 1_000_000 }, quick, COUNT]);
-    assert.ok(ms <= 1.5 * alone.ms, `${ms} ms, alone ${alone.ms} ms, sent ${sent}`);
-    assert.ok(sent[1] >= 0.9 * MODEL.length && sent[2] === 0, `${sent}`);
+  test('in order: the bucket takes over from a slow edge', async () => {
+    const slow = { mode: 'slow', rate: 1_000_000 };
+    const { sent } = await load({}, [slow, { mode: 'slow', rate: 5_000_000 }, COUNT]);
+    assert.ok(sent[1] > sent[0], `${sent}`);
+    assert.ok(sent[2] < 2 << 20, `a gateway was tried at most: ${sent}`);
   });
 
   test('a cancelled reader stops the requests', async () => {

@@ -162,19 +162,18 @@ impl Reasons {
         !self.is_not_found() && self.0.iter().all(|(_, reason)| matches!(reason, Reason::Failed(_)))
     }
 
-    /// Why there is no manifest.
+    /// Why there is no manifest of the model `id`.
     #[must_use]
-    pub fn no_manifest(&self) -> NoManifest {
+    pub fn no_manifest(&self, id: &str) -> NoManifest {
         let refused = || self.0.iter().filter(|(_, reason)| matches!(reason, Reason::Refused(_)));
         let is_older =
             |reason: &Reason| matches!(reason, Reason::Refused(Refusal::Rollback { .. }));
         if refused().next().is_none() {
-            let why = self.to_string();
-            return if self.is_not_found() {
-                NoManifest::NotFound(why)
-            } else {
-                NoManifest::Unreachable(why)
-            };
+            if !self.is_not_found() {
+                return NoManifest::Unreachable(self.to_string());
+            }
+            let absent = |(name, _): &(String, Reason)| format!("{name} has no manifest of {id}");
+            return NoManifest::NotFound(self.0.iter().map(absent).collect::<Vec<_>>().join("; "));
         }
         let why = list(refused());
         if refused().all(|(_, reason)| is_older(reason)) {

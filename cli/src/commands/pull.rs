@@ -192,7 +192,7 @@ impl Pull {
             Err(PlacesError::NoManifest { wanted, reasons }) => {
                 let expired =
                     cached.as_ref().and_then(|cached| acceptance.holds(&cached.manifest).err());
-                match (acceptance.settle(Err(reasons.no_manifest()), cached), expired) {
+                match (acceptance.settle(Err(reasons.no_manifest(&self.id)), cached), expired) {
                     (Ok((cached, _)), _) => {
                         let reasons = reasons.to_string();
                         let reasons = printable(&reasons);

@@ -124,7 +124,7 @@ pub async fn manifest(
             Ok(acceptance.offered(String::from_utf8_lossy(&bytes).into_owned())?)
         }))
     });
-    found.await.map_err(|reasons| reasons.no_manifest())
+    found.await.map_err(|reasons| reasons.no_manifest(id))
 }
 
 /// No source has a leaf table that belongs to the signed CID.
