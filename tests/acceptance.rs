@@ -245,16 +245,16 @@ fn sources_are_asked_in_order_and_again_if_that_may_help() {
     assert_eq!(reasons.to_string(), "edge: status 503; gcs: status 503");
     let (asked, reasons) = run(2, &|source, _| status(if source == 0 { 404 } else { 503 }));
     assert_eq!(asked, [0, 1, 1, 1]);
-    assert!(matches!(reasons.no_manifest(), NoManifest::Unreachable(_)));
+    assert!(matches!(reasons.no_manifest("demo"), NoManifest::Unreachable(_)));
     let (_, reasons) = run(3, &|_, _| status(404));
     assert!(reasons.is_not_found() && !reasons.is_unreachable());
-    assert!(matches!(reasons.no_manifest(), NoManifest::NotFound(_)));
+    assert!(matches!(reasons.no_manifest("demo"), NoManifest::NotFound(_)));
     let older = || Reason::Refused(Refusal::Rollback { got: "1".into(), floor: "2".into() });
     let (_, reasons) = run(1, &|source, _| if source == 0 { status(500) } else { older() });
-    assert!(matches!(reasons.no_manifest(), NoManifest::Older(_)));
+    assert!(matches!(reasons.no_manifest("demo"), NoManifest::Older(_)));
     let forged = || Reason::Refused(Refusal::BadSignature("a".into()));
     let (_, reasons) = run(1, &|source, _| if source == 0 { forged() } else { older() });
-    assert!(matches!(reasons.no_manifest(), NoManifest::Refused(_)));
+    assert!(matches!(reasons.no_manifest("demo"), NoManifest::Refused(_)));
 }
 
 /// SplitMix64.
@@ -367,7 +367,7 @@ fn simulate(seed: u64, tally: &mut Tally) {
                 },
             }
         }
-        let found = found.ok_or_else(|| lookup.reasons().no_manifest());
+        let found = found.ok_or_else(|| lookup.reasons().no_manifest("demo"));
         let fresh = found.is_ok();
         let before = kept.take().filter(|kept| acceptance.keeps(&kept.manifest));
         let still = before.clone();
