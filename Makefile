@@ -44,7 +44,7 @@ serve: build
 test: export BUILD_CLI := test --no-run
 test: browsers lint build example test-wasm
 	cargo test --locked --release
-	node --test --test-concurrency=2 tests/*.test.mjs
+	node --test tests/*.test.mjs
 
 test-wasm: .tools/bin/wasm-bindgen-test-runner
 	CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=$(CURDIR)/.tools/bin/wasm-bindgen-test-runner \
