@@ -81,7 +81,7 @@ describe('the registry', () => {
     assert.equal((await fetch(api(), { headers: { 'if-none-match': etag } })).status, 304);
   });
 
-  test('replays and other content are refused; a hotfix of an older line is not the newest', async () => {
+  test('replays and other content are refused; a hotfix is not the newest', async () => {
     const old = await publish({ id: 'steps', version: '1.0.0' });
     const manifest = await publish({ id: 'steps', version: '1.1.0' });
     const refused = async (manifest, status, detail) => {
