@@ -7,14 +7,14 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use base64ct::{Base64, Encoding as _};
-use machine::{Published, Wire, text, tool};
+use machine::{Published, Wire, error_of, filenames, succeeded, text, tool};
 use serde_json::{Value, json};
 
 /// Returns a command that publishes `model` as a version of `id`, as the user of a home folder.
@@ -32,16 +32,6 @@ fn publish(published: &Published, home: &str, model: &Path, id: &str, version: &
 
 fn start(mut command: Command) -> Child {
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
-}
-
-fn error_of(output: &Output) -> String {
-    assert!(!output.status.success(), "it must fail");
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-fn succeeded(output: &Output) -> String {
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 fn folder_with(published: &Published, name: &str, files: &[(&str, &[u8])]) -> PathBuf {
@@ -365,13 +355,7 @@ fn what_is_no_part_of_a_model_is_left_out_and_said_once() {
         || publish(&published, "home", &model, "messy", "1.0.0").arg("--dry-run").output().unwrap();
     let output = dry();
     let manifest: Value = serde_json::from_str(&succeeded(&output)).unwrap();
-    let files: Vec<&str> = manifest["artifacts"]
-        .as_object()
-        .unwrap()
-        .values()
-        .map(|file| file["filename"].as_str().unwrap())
-        .collect();
-    assert_eq!(files, ["a.bin", "sub/b.bin"]);
+    assert_eq!(filenames(&manifest), ["a.bin", "sub/b.bin"]);
     assert_eq!(
         String::from_utf8_lossy(&output.stderr),
         "left out: .git, .huggingface, .ipynb_checkpoints, __pycache__, \

@@ -9,21 +9,11 @@ use std::process::Output;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use machine::{Published, authority, text};
+use machine::{Published, authority, error_of, succeeded, text};
 
 fn pull(published: &Published, endpoint: &str, variables: &[(&str, &str)]) -> Output {
     let mut tool = published.tool(endpoint, &["pull", "tiny", "--set", "cdn.retries=0"]);
     tool.envs(variables.iter().copied()).output().unwrap()
-}
-
-fn said(output: &Output) -> String {
-    assert!(!output.status.success(), "it must fail");
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-fn succeeded(output: &Output) -> String {
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 #[test]
@@ -34,12 +24,12 @@ fn a_private_authority_is_trusted_by_a_variable() {
     authority(&folder);
     let key = folder.join("server.key");
     let (mut server, endpoint) = published.gcs.with_tls(&folder.join("server.pem"), &key);
-    let refused = said(&pull(&published, &endpoint, &[]));
+    let refused = error_of(&pull(&published, &endpoint, &[]));
     assert!(
         refused.contains("UnknownIssuer") && refused.contains("set SSL_CERT_FILE"),
         "{refused}"
     );
-    let missing = said(&pull(&published, &endpoint, &[("SSL_CERT_FILE", "/no/such.pem")]));
+    let missing = error_of(&pull(&published, &endpoint, &[("SSL_CERT_FILE", "/no/such.pem")]));
     assert!(missing.contains("/no/such.pem"), "{missing}");
     let ca = folder.join("ca.pem");
     succeeded(&pull(&published, &endpoint, &[("SSL_CERT_FILE", text(&ca))]));
@@ -147,7 +137,7 @@ fn http_servers_are_reached_through_a_proxy() {
     // Errors name the proxy, and keep the password.
     let named = |variables: &[(&str, &str)], cause: &str| {
         let _ = fs::remove_dir_all(published.path("home/.edge-net/models"));
-        let said = said(&pull(&published, &endpoint, variables));
+        let said = error_of(&pull(&published, &endpoint, variables));
         assert!(said.contains(cause) && !said.contains("secret"), "{said}");
     };
     named(

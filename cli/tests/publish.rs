@@ -12,7 +12,7 @@ use std::thread::{self, sleep};
 use std::time::Duration;
 
 use base64ct::{Base64, Base64UrlUnpadded, Encoding as _};
-use machine::{Gcs, Published, Wire, fails, openssl, run, succeeds, text, tool};
+use machine::{Gcs, Published, Wire, fails, filenames, openssl, run, succeeds, text, tool};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -109,13 +109,10 @@ fn a_folder_of_the_hub_is_published_unchanged() {
         (&manifest["family"], &manifest["requirements"]["minMemory"]),
         (&json!("minilm"), &json!(100_000_000))
     );
-    let files: Vec<&str> = manifest["artifacts"]
-        .as_object()
-        .unwrap()
-        .values()
-        .map(|file| file["filename"].as_str().unwrap())
-        .collect();
-    assert_eq!(files, ["README.md", "config.json", "onnx/model_quantized.onnx", "tokenizer.json"]);
+    assert_eq!(
+        filenames(&manifest),
+        ["README.md", "config.json", "onnx/model_quantized.onnx", "tokenizer.json"]
+    );
 
     fs::write(&described, r#"{"artifacts": {}}"#).unwrap();
     assert!(fails(&publish).contains("more.json: artifacts is not allowed here"));

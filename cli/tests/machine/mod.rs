@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 /// Path of the tool.
@@ -62,6 +63,24 @@ pub fn fails(arguments: &[&str]) -> String {
     assert!(!success, "{arguments:?} must fail");
     assert!(stderr.starts_with("error: ") && stderr.trim_end().lines().count() == 1, "{stderr}");
     stderr
+}
+
+/// The output of a command that succeeded.
+pub fn succeeded(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// The messages of a command that failed.
+pub fn error_of(output: &Output) -> String {
+    assert!(!output.status.success(), "it must fail");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// The names of the files in a manifest.
+pub fn filenames(manifest: &Value) -> Vec<&str> {
+    let artifacts = manifest["artifacts"].as_object().unwrap();
+    artifacts.values().map(|file| file["filename"].as_str().unwrap()).collect()
 }
 
 pub fn openssl(arguments: &[&str]) -> Vec<u8> {
