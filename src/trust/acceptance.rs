@@ -123,6 +123,20 @@ impl Acceptance<'_> {
         }
     }
 
+    /// Whether a manifest that was verified before still counts: it has not expired, and is not
+    /// below what was accepted since.
+    #[must_use]
+    pub fn is_valid(&self, manifest: &VerifiedManifest) -> bool {
+        self.holds(manifest).is_ok() && self.keeps(manifest)
+    }
+
+    /// The floor for what sources offer. A kept manifest is a floor too: the record of the floor
+    /// may be lost.
+    #[must_use]
+    pub fn floor_above(&self, kept: Option<&VerifiedManifest>) -> Option<Floor> {
+        kept.map_or_else(|| self.floor.cloned(), |kept| self.raise(kept))
+    }
+
     /// The manifest that holds after the sources were asked, and why it is the kept one. It is, if
     /// it has not expired and no source could be reached, none has a manifest, or all are older. A
     /// manifest that is refused for another reason is an error: somebody may be forging.

@@ -11,6 +11,7 @@ use edge_net_core::dag::blocks::Blocks;
 use edge_net_core::dag::cid::cid_text;
 use edge_net_core::dag::verify::LeafTable;
 use edge_net_core::time::UnixTime;
+use edge_net_core::trust::acceptance::Acceptance;
 use edge_net_core::trust::manifest::{Artifact, Manifest};
 use edge_net_core::trust::newest::{is_newer, rank};
 use edge_net_core::trust::signature::{Floor, Refusal, VerifiedManifest};
@@ -91,11 +92,8 @@ pub fn recall(config: &Config, id: &str, version: Option<&Version>) -> Recalled 
         let known = known.get(&key).filter(|known| version.is_some() || now < known.fresh_until);
         known.map(|known| Rc::clone(&known.accepted))
     });
-    let floor = floor(id);
-    let acceptance = lookup::acceptance(&config.keys, id, version, floor.as_ref());
     if let Some(known) = known
-        && acceptance.holds(&known.manifest).is_ok()
-        && acceptance.keeps(&known.manifest)
+        && judge(config, id, version, |acceptance| acceptance.is_valid(&known.manifest))
     {
         return Recalled::Manifest(known);
     }
@@ -106,19 +104,29 @@ pub fn recall(config: &Config, id: &str, version: Option<&Version>) -> Recalled 
 /// A manifest that was accepted before, however long ago, or is bundled. It may have expired.
 fn held(config: &Config, id: &str, version: Option<&Version>) -> Option<Rc<Accepted>> {
     let key = (id.to_owned(), version.cloned());
-    let floor = floor(id);
-    let acceptance = lookup::acceptance(&config.keys, id, version, floor.as_ref());
     MANIFESTS
         .with_borrow(|known| known.get(&key).map(|known| Rc::clone(&known.accepted)))
         .or_else(|| bundled(config, id, version))
-        .filter(|kept| acceptance.keeps(&kept.manifest))
+        .filter(|kept| judge(config, id, version, |acceptance| acceptance.keeps(&kept.manifest)))
 }
 
 /// The manifest that [`manifest`] returns while no source can be asked.
 pub fn valid(config: &Config, id: &str, version: Option<&Version>) -> Option<Rc<Accepted>> {
-    let floor = floor(id);
-    let acceptance = lookup::acceptance(&config.keys, id, version, floor.as_ref());
-    held(config, id, version).filter(|held| acceptance.holds(&held.manifest).is_ok())
+    held(config, id, version).filter(|held| {
+        judge(config, id, version, |acceptance| acceptance.holds(&held.manifest).is_ok())
+    })
+}
+
+/// Asks the rules of acceptance, with the floor that is in memory.
+fn judge(
+    config: &Config,
+    id: &str,
+    version: Option<&Version>,
+    judgement: impl FnOnce(&Acceptance) -> bool,
+) -> bool {
+    FLOORS.with_borrow(|floors| {
+        judgement(&lookup::acceptance(&config.keys, id, version, floors.get(id)))
+    })
 }
 
 /// The manifest of a model, from memory, the bucket, or the bundle, in this order.
@@ -140,10 +148,7 @@ pub async fn manifest(
     let floor = floor(id);
     let acceptance = lookup::acceptance(&config.keys, id, version, floor.as_ref());
     let kept = held(config, id, version);
-    let lowest = match &kept {
-        Some(kept) => acceptance.raise(&kept.manifest),
-        None => floor.clone(),
-    };
+    let lowest = acceptance.floor_above(kept.as_deref().map(|kept| &kept.manifest));
     let init = Object::new();
     let places = config.places(&init);
     let found = lookup::manifest(&places, &config.keys, id, version, lowest.as_ref()).await;

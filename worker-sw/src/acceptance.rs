@@ -63,8 +63,7 @@ impl Manifests {
         let known = self.known(&name);
         if let Some((accepted, until)) = &known
             && now < *until
-            && acceptance.holds(&accepted.manifest).is_ok()
-            && acceptance.keeps(&accepted.manifest)
+            && acceptance.is_valid(&accepted.manifest)
         {
             return Ok(Rc::clone(accepted));
         }
@@ -79,11 +78,7 @@ impl Manifests {
             // The manifest of a version never changes.
             (Some(kept), Some(_)) => kept,
             (kept, _) => {
-                // A kept manifest is a floor too: the store may have lost the record.
-                let floor = match &kept {
-                    Some(kept) => acceptance.raise(&kept.manifest),
-                    None => floor.clone(),
-                };
+                let floor = acceptance.floor_above(kept.as_deref().map(|kept| &kept.manifest));
                 self.look_up(&name, id, version, kept, floor.as_ref()).await?
             }
         };
@@ -121,10 +116,9 @@ impl Manifests {
     /// Keeps the floor of a model, if it is another than `before`.
     async fn keep_floor(&self, id: &str, floor: Option<Floor>, before: Option<&Floor>) {
         let Some(floor) = floor else { return };
-        let changed = before != Some(&floor);
-        let text = floor.to_json();
+        let changed = (before != Some(&floor)).then(|| floor.to_json());
         self.hold(id, floor);
-        if changed {
+        if let Some(text) = changed {
             store::put(MANIFESTS, &record(id), &text.into()).await;
         }
     }
