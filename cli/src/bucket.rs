@@ -93,6 +93,8 @@ const PART: u64 = 8 << 20;
 const MAX_LIST_BYTES: u64 = 16 << 20;
 /// The number of retries for a part.
 const RETRIES: u32 = 5;
+/// How often another request is repeated: an error is shown within two seconds.
+const REPEATS: u32 = 3;
 
 impl Bucket {
     /// Returns the bucket `name` at `endpoint`.
@@ -123,6 +125,10 @@ impl Bucket {
     }
 
     fn get(&self, url: &str) -> Result<Option<ureq::http::Response<ureq::Body>>, BucketError> {
+        patiently(|_| self.get_once(url))
+    }
+
+    fn get_once(&self, url: &str) -> Result<Option<ureq::http::Response<ureq::Body>>, BucketError> {
         let mut request = self.agent.get(url);
         if let Some(token) = self.credentials.token(&self.agent)? {
             request = request.header("Authorization", format!("Bearer {token}"));
@@ -191,7 +197,7 @@ impl Bucket {
     /// # Errors
     /// [`BucketError::Http`] and [`BucketError::Credentials`].
     pub fn set_cors(&self, rules: &[Value]) -> Result<Vec<Value>, BucketError> {
-        self.patch(&self.bucket_url(), &json!({ "cors": rules }))?;
+        patiently(|_| self.patch(&self.bucket_url(), &json!({ "cors": rules })))?;
         self.cors()
     }
 
@@ -200,7 +206,7 @@ impl Bucket {
     /// # Errors
     /// [`BucketError::Http`] and [`BucketError::Credentials`].
     pub fn set_cache_control(&self, object: &str, value: &str) -> Result<(), BucketError> {
-        self.patch(&self.object_url(object), &json!({ "cacheControl": value }))
+        patiently(|_| self.patch(&self.object_url(object), &json!({ "cacheControl": value })))
     }
 
     /// Returns name and `Cache-Control` of all objects.
@@ -243,6 +249,10 @@ impl Bucket {
     /// # Errors
     /// [`BucketError::Http`] and [`BucketError::Credentials`].
     pub fn remove(&self, object: &str, generation: &Generation) -> Result<(), BucketError> {
+        patiently(|_| self.remove_once(object, generation))
+    }
+
+    fn remove_once(&self, object: &str, generation: &Generation) -> Result<(), BucketError> {
         let url = format!("{}?ifGenerationMatch={}", self.object_url(object), generation.0);
         let mut request = self.agent.delete(&url);
         if let Some(token) = self.credentials.token(&self.agent)? {
@@ -262,17 +272,26 @@ impl Bucket {
     /// [`BucketError::Changed`] when the object has another generation;
     /// [`BucketError::StoredOtherwise`] when the stored bytes are not those of the fingerprint: the
     /// file changed since it was hashed, or the bucket stored other bytes. All other variants too.
-    pub fn write(&self, object: &Object<'_>, content: impl Read + Seek) -> Result<(), BucketError> {
+    pub fn write(
+        &self,
+        object: &Object<'_>,
+        mut content: impl Read + Seek,
+    ) -> Result<(), BucketError> {
         let stored = if object.fingerprint.size > PART {
             self.write_in_parts(object, content)
         } else {
-            self.write_at_once(object, content)
+            patiently(|failures| match self.write_at_once(object, &mut content) {
+                // The response to an earlier attempt may have been lost.
+                Err(error) if failures > 0 && is_precondition(&error) => {
+                    let stored = self.stored(object.name)?.and_then(|(stored, _)| stored);
+                    stored.filter(|stored| *stored == object.fingerprint).ok_or(error).map(Some)
+                }
+                stored => stored,
+            })
         };
-        let stored = stored.map_err(|error| match error {
-            BucketError::Http(HttpError::Status { status: 412, .. }) => {
-                BucketError::Changed(object.name.to_owned())
-            }
-            error => error,
+        let stored = stored.map_err(|error| {
+            let is_changed = is_precondition(&error);
+            if is_changed { BucketError::Changed(object.name.to_owned()) } else { error }
         })?;
         if stored == Some(object.fingerprint) {
             Ok(())
@@ -291,8 +310,9 @@ impl Bucket {
     fn write_at_once(
         &self,
         object: &Object<'_>,
-        content: impl Read,
+        content: &mut (impl Read + Seek),
     ) -> Result<Option<Fingerprint>, BucketError> {
+        content.rewind().map_err(of_file("the file that is uploaded"))?;
         let url = self.upload_url("multipart", object.over);
         let head = |boundary: &str| {
             let json = "application/json; charset=UTF-8";
@@ -326,7 +346,7 @@ impl Bucket {
                 return Ok(Some(stored));
             }
         }
-        let session = Session { url: self.session(object)?, stored: 0 };
+        let session = Session { url: patiently(|_| self.session(object))?, stored: 0 };
         self.send(object, &mut content, session, &kept)
     }
 
@@ -429,6 +449,25 @@ enum Progress {
     Stored(u64),
     /// The upload is complete.
     Done(ureq::http::Response<ureq::Body>),
+}
+
+/// Repeats a request that may succeed a little later; it gets the number of failures before.
+fn patiently<T>(mut request: impl FnMut(u32) -> Result<T, BucketError>) -> Result<T, BucketError> {
+    let mut failures = 0;
+    loop {
+        match request(failures) {
+            Err(error) if failures < REPEATS && is_temporary(&error) => {
+                sleep(Duration::from_millis(250 << failures));
+                failures += 1;
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Returns whether the object did not have the generation that the request named.
+const fn is_precondition(error: &BucketError) -> bool {
+    matches!(error, BucketError::Http(HttpError::Status { status: 412, .. }))
 }
 
 /// Returns whether the same request may succeed a little later.

@@ -177,6 +177,15 @@ struct Odd {
     /// The bytes to admit to of each part in turn; `None` for no `Range` at all.
     admitted: Vec<Option<usize>>,
     parts: usize,
+    /// The connections to lose: before a request is read, or after it is carried out.
+    lost: Vec<Option<Lost>>,
+}
+
+/// When a connection is lost.
+#[derive(Clone, Copy, PartialEq)]
+enum Lost {
+    Before,
+    After,
 }
 
 impl Odd {
@@ -196,6 +205,9 @@ impl Odd {
             let content = body.windows(4).enumerate().filter(|(_, it)| *it == b"\r\n\r\n").nth(1);
             let start = content.unwrap().0 + 4;
             let end = body.windows(4).rposition(|it| it == b"\r\n--").unwrap();
+            if self.objects.contains_key(&name) && target.contains("ifGenerationMatch=0") {
+                return (412, String::new(), Vec::new());
+            }
             self.objects.insert(name.clone(), body[start..end].to_vec());
             return (200, String::new(), self.resource(&name));
         }
@@ -262,6 +274,10 @@ fn odd_bucket(admitted: Vec<Option<usize>>) -> (String, Arc<Mutex<Odd>>) {
 }
 
 fn serve(mut client: TcpStream, bucket: &Mutex<Odd>, host: &str) -> std::io::Result<()> {
+    let lost = bucket.lock().unwrap().lost.pop().flatten();
+    if lost == Some(Lost::Before) {
+        return Ok(());
+    }
     let mut reader = BufReader::new(client.try_clone()?);
     let mut lines = Vec::new();
     loop {
@@ -280,6 +296,9 @@ fn serve(mut client: TcpStream, bucket: &Mutex<Odd>, host: &str) -> std::io::Res
     reader.read_exact(&mut body)?;
     let (status, fields, content) =
         bucket.lock().unwrap().answer(&lines[0], &field("content-range:"), &body);
+    if lost == Some(Lost::After) {
+        return Ok(());
+    }
     let fields = fields.replace("HOST", host);
     let length = content.len();
     write!(
@@ -310,6 +329,24 @@ fn parts_without_progress_are_sent_again_from_what_is_stored() {
     let said = error_of(&output);
     assert!(said.contains("0 of 20000000 bytes stored, and no progress"), "{said}");
     assert!(stored.is_none());
+}
+
+#[test]
+fn a_lost_connection_costs_another_request() {
+    let published = Published::new(1000);
+    let model = folder_with(&published, "small", &[("a.bin", b"a small file")]);
+    for lost in [Lost::Before, Lost::After] {
+        let (endpoint, bucket) = odd_bucket(Vec::new());
+        // Every other connection: the first attempt of each request.
+        bucket.lock().unwrap().lost = [None, Some(lost)].repeat(50);
+        let mut command = publish(&published, "home", &model, "lost", "1.0.0");
+        succeeded(&command.env("STORAGE_EMULATOR_HOST", &endpoint).output().unwrap());
+        let bucket = bucket.lock().unwrap();
+        assert!(bucket.lost.len() < 90, "connections were lost");
+        assert_eq!(bucket.objects["lost/v1.0.0/a.bin"], b"a small file");
+        let claims = bucket.objects.keys().filter(|name| name.ends_with(".publishing"));
+        assert_eq!(claims.count(), 0, "the claim is removed");
+    }
 }
 
 #[test]
