@@ -20,8 +20,8 @@ use crate::transfer::health::Pace;
 
 /// How long a source may take to respond.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How long the bytes of a response may stay away, at least: connections start slowly. Twice the
-/// time until the response, if that is longer.
+/// How long the bytes of a response may stay away, at least: connections start slowly. As long as
+/// the response itself took, if that is longer.
 const START: Duration = Duration::from_millis(50);
 /// How long a fetch of a source whose pace is known may take, besides three times that.
 const DELAY: Duration = Duration::from_millis(500);
@@ -71,7 +71,7 @@ impl<B: Bytes> Download<B> {
             (None, _) => fetch.started + PATIENCE,
             (Some(_), Some(expected)) => fetch.started + DELAY.saturating_add(expected * 3),
             (Some(answered), None) => {
-                let start = START.max(answered.duration_since(fetch.started) * 2);
+                let start = START.max(answered.duration_since(fetch.started));
                 let all = fetch.got.saturating_mul(fetch.beside).saturating_mul(1000);
                 let sent = all.checked_div(self.config.enough).unwrap_or(u64::MAX);
                 answered + start + Duration::from_millis(sent)
@@ -164,7 +164,8 @@ impl<B: Bytes> Download<B> {
     }
 
     /// The fetch that measures the next source while one lags: a segment, a few leaves of a late
-    /// fetch, and the source. There is one at a time, and it has a lane of its own.
+    /// fetch, and the source. There is one at a time, and it has a lane of its own. Sources after
+    /// one that is known to be much quicker are not measured.
     pub(super) fn next_comparison(&self) -> Option<(u64, Range<u64>, SourceId)> {
         let unknown = |source: SourceId| self.pace(source).is_none();
         if !self.compares()
@@ -175,8 +176,12 @@ impl<B: Bytes> Download<B> {
         }
         self.in_order().into_iter().filter_map(|index| self.segment(index)).find_map(|segment| {
             let fetch = segment.alone().filter(|fetch| fetch.late)?;
+            if self.source_ids().any(|source| self.outdoes(source, fetch.source)) {
+                return None;
+            }
             let leaves = segment.gap(&fetch.leaves, &[])?;
-            let end = leaves.end.min(leaves.start + self.config.probe);
+            // Half a probe: the late fetch goes on, so these bytes may arrive twice.
+            let end = leaves.end.min(leaves.start + self.config.probe.div_ceil(2));
             let other = self
                 .source_ids()
                 .find(|source| unknown(*source) && self.may_ask(segment, *source))?;
