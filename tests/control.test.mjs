@@ -106,9 +106,11 @@ const read = (page, url = NOTES, way = 'edgeNet') =>
     { url, way },
   );
 
+/** The models that are stored, once all that arrived is stored. */
 const list = (page) =>
   inPage(page, async () => {
     try {
+      await edgeNet.idle();
       return (await edgeNet.list()).map(({ model }) => model);
     } catch (error) {
       return error.message;
