@@ -1,7 +1,7 @@
 //! The fills of the isolate: a segment that the cache lacks is downloaded by one request, and the
 //! requests that want it meanwhile wait for it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -19,8 +19,11 @@ const FAILED_FOR: u64 = 2_000;
 const MAX_REMEMBERED: usize = 4096;
 /// Shortest and longest pause of a request that waits, in milliseconds.
 const PAUSES: (u64, u64) = (5, 100);
-/// How long a request waits for a fill, in milliseconds: long enough to see that one expired.
+/// How long a request waits while no fill makes progress, in milliseconds: long enough to see that
+/// one expired.
 const PATIENCE: u64 = EXPIRY + 5_000;
+/// How long a request waits for a fill at all, in milliseconds.
+const LONGEST: u64 = 100_000;
 
 thread_local! {
     static OF_ISOLATE: Fills = Fills::new();
@@ -41,6 +44,8 @@ struct Fills {
     leases: Leases<String>,
     /// How often a segment was filled.
     counts: RefCell<HashMap<String, u32>>,
+    /// When a fill was begun, renewed or ended.
+    progressed: Cell<u64>,
 }
 
 impl Fills {
@@ -50,7 +55,7 @@ impl Fills {
             max_leases: MAX_FILLS,
             max_failures: MAX_REMEMBERED,
         });
-        Self { leases, counts: RefCell::default() }
+        Self { leases, counts: RefCell::default(), progressed: Cell::default() }
     }
 
     fn count(&self, segment: &str) -> u32 {
@@ -60,10 +65,21 @@ impl Fills {
     /// Tries to take a fill. `None` if the segment was filled since `seen` was its count.
     fn attempt(&self, segment: &str, seen: Option<u32>, now: u64) -> Option<Attempt<String>> {
         let is_filled = seen.is_some_and(|seen| seen != self.count(segment));
-        (!is_filled).then(|| self.leases.attempt(segment, now))
+        let attempt = (!is_filled).then(|| self.leases.attempt(segment, now));
+        if let Some(Attempt::Granted(_)) = attempt {
+            self.progressed.set(now);
+        }
+        attempt
+    }
+
+    /// Whether a request that waits since `started` waits in vain. While fills make progress it
+    /// must not read on its own: a thousand that wait would all ask the source.
+    fn is_stuck(&self, started: u64, now: u64) -> bool {
+        now >= started.max(self.progressed.get()) + PATIENCE
     }
 
     fn end(&self, segment: &str, fill: Fill, result: Result<(), String>, now: u64) {
+        self.progressed.set(now);
         match result {
             Ok(()) => {
                 let _ = fill.succeed(); // Another fill of the segment does no harm.
@@ -93,6 +109,7 @@ impl OwnFills {
     pub fn renew(&self) {
         let now = host::now();
         self.0.borrow().values().for_each(|renew| renew(now));
+        OF_ISOLATE.with(|fills| fills.progressed.set(now));
     }
 
     /// Ends the fill of a segment.
@@ -108,7 +125,7 @@ pub enum Turn {
     Fill(Fill),
     /// Another request filled it meanwhile.
     Filled,
-    /// Nothing, for too long.
+    /// Nothing, for too long, and no fill makes progress.
     Late,
 }
 
@@ -118,22 +135,26 @@ pub fn count(segment: &str) -> u32 {
 }
 
 /// Waits for the right to fill a segment, until another request filled it since `seen` was its
-/// count, or for [`PATIENCE`].
+/// count, or until [`PATIENCE`] passed without progress.
 ///
 /// # Errors
-/// [`Failed`] if another request failed to fill it.
+/// [`Failed`] if another request failed to fill it, or after [`LONGEST`].
 pub async fn acquire(segment: &str, seen: Option<u32>) -> Result<Turn, Failed> {
     let (shortest, longest) = PAUSES;
-    let mut pauses = Pauses::new(shortest, longest, host::now() + PATIENCE);
+    let started = host::now();
+    let mut pauses = Pauses::new(shortest, longest, started + LONGEST);
     loop {
         let now = host::now();
         match OF_ISOLATE.with(|fills| fills.attempt(segment, seen, now)) {
             None => return Ok(Turn::Filled),
             Some(Attempt::Granted(fill)) => return Ok(Turn::Fill(fill)),
             Some(Attempt::Failed(error)) => return Err(Failed(error)),
+            Some(Attempt::Wait) if OF_ISOLATE.with(|fills| fills.is_stuck(started, now)) => {
+                return Ok(Turn::Late);
+            }
             Some(Attempt::Wait) => match pauses.next(now) {
                 Some(pause) => host::sleep(pause).await,
-                None => return Ok(Turn::Late),
+                None => return Err(Failed("too many segments are wanted at once".into())),
             },
         }
     }
@@ -181,6 +202,17 @@ mod tests {
         assert!(matches!(fills.attempt("other/0", Some(0), 0), Some(Attempt::Wait)));
         drop(held);
         drop(granted(&fills, "other/0", Some(0), 0));
+    }
+
+    #[test]
+    fn requests_wait_on_while_some_fill_makes_progress() {
+        let fills = Fills::new();
+        let _fill = granted(&fills, "cid/0", Some(0), 0);
+        assert!(!fills.is_stuck(5, PATIENCE));
+        assert!(fills.is_stuck(5, 5 + PATIENCE));
+        fills.end("cid/1", granted(&fills, "cid/1", Some(0), 40_000), Ok(()), 50_000);
+        assert!(!fills.is_stuck(5, 49_999 + PATIENCE));
+        assert!(fills.is_stuck(5, 50_000 + PATIENCE));
     }
 
     #[test]
