@@ -181,6 +181,23 @@ describe('the edge in operation', () => {
     }
   });
 
+  test('what nobody has is looked up once, not at each request', async () => {
+    const client = '198.51.100.200';
+    for (const path of [
+      '/models/absent/model.onnx',
+      `/models/${DEMO.id}/v9.9.9/model.onnx`,
+      `/ipfs/${leafOf('absent')}?format=raw`,
+    ]) {
+      // Each look-up counts, and so many would be refused.
+      for (let i = 0; i < 2 * LIMIT + 1; i++) {
+        const { status } = await fetch(`${stack.urls.edge}${path}`, {
+          headers: { 'cf-connecting-ip': client },
+        });
+        assert.equal(status, 404, `${path}, request ${i}`);
+      }
+    }
+  });
+
   describe('the log', () => {
     test('a refused segment is one JSON object with model, segment and source', async () => {
       await setFault(stack.urls.gcsFault, { mode: 'error' });

@@ -437,3 +437,26 @@ fn tabled(artifact: &Artifact) -> Option<Arc<Blocks>> {
         ))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn in_a_full_table_one_floor_makes_room_for_another() {
+        let floor = |at: usize| Floor {
+            version: Version::new(1, 0, 0),
+            timestamp: UnixTime::from_millis(at as u64),
+            replaced: Vec::new(),
+        };
+        for at in 0..MAX_FLOORS {
+            raise(&format!("model-{at}"), floor(at));
+        }
+        raise("model-7", floor(7));
+        assert_eq!(super::floor("model-0"), Some(floor(0)), "a known model needs no room");
+        raise("another", floor(1));
+        let left = FLOORS.with_borrow(BTreeMap::len);
+        assert_eq!((left, super::floor("model-0")), (MAX_FLOORS, None), "the oldest one goes");
+        assert!(super::floor("another").is_some() && super::floor("model-1").is_some());
+    }
+}
