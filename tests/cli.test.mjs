@@ -96,6 +96,15 @@ describe('the command line tool with edge, bucket and IPFS node', () => {
     assert.deepEqual(await pulled(), new Set(['ipfs']));
   });
 
+  test('a gateway that refuses ranges is asked for the leaves', async () => {
+    for (const part of ['gcs', 'edge'])
+      await setFault(stack.urls[`${part}Fault`], { mode: 'error', match: 'model\\.onnx$' });
+    await setFault(stack.urls.ipfsFault, { mode: 'no-range', match: '^/ipfs/' });
+    assert.deepEqual(await pulled(), new Set(['ipfs']));
+    const { sent } = await (await fetch(stack.urls.ipfsFault)).json();
+    assert.ok(sent > 22_000_000, `${sent} bytes of leaves`);
+  });
+
   test('list, info, and ambiguous names', async () => {
     const listed = JSON.parse(await run('list', '--json'));
     assert.deepEqual(

@@ -5,7 +5,7 @@
 //! The file is its own journal. When a download is resumed, the bytes in the file are verified
 //! again; bytes beyond its end were never written.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::ops::Range;
@@ -140,6 +140,7 @@ pub fn complete(
         donor: donor.map(Arc::new),
         turn: Arc::default(),
         buffers: Buffers::default(),
+        by_leaf: Arc::default(),
         sender,
     };
     let mut run = Run {
@@ -317,8 +318,13 @@ struct Host {
     /// others spin.
     turn: Arc<Mutex<()>>,
     buffers: Buffers,
+    /// The URLs of gateways that refused a range, and are asked for single leaves.
+    by_leaf: Arc<Mutex<HashSet<String>>>,
     sender: Sender<Message>,
 }
+
+/// What a gateway answers that refuses ranges of large files.
+const REFUSES_RANGES: Failure = Failure::Status(501);
 
 /// The failure of a request.
 enum Trouble {
@@ -391,6 +397,26 @@ impl Host {
         rest: &mut Option<Duration>,
         progressed: impl Fn(u64),
     ) -> Result<(Vec<Digest>, String), Trouble> {
+        let by_leaf = || self.by_leaf.lock().unwrap_or_else(PoisonError::into_inner);
+        if !by_leaf().contains(&location.url) {
+            match self.range(location, bytes, stop, rest, &progressed) {
+                Err(Trouble::Source(REFUSES_RANGES)) => by_leaf().insert(location.url.clone()),
+                result => return result,
+            };
+        }
+        let digests = self.leaves(location, bytes, stop, progressed)?;
+        Ok((digests, location.name.clone()))
+    }
+
+    /// The same with one request.
+    fn range(
+        &self,
+        location: &Location,
+        bytes: &Range<u64>,
+        stop: &AtomicBool,
+        rest: &mut Option<Duration>,
+        progressed: impl Fn(u64),
+    ) -> Result<(Vec<Digest>, String), Trouble> {
         let size = self.table.layout().size();
         let mut request = location.agent.get(&location.url);
         if let Some(range) = range_field(bytes, size) {
@@ -403,43 +429,50 @@ impl Host {
         let origin = source::origin(&location.name, field("Server-Timing"));
         progressed(0);
 
-        let mut body = response.into_body().into_with_config().limit(u64::MAX).reader();
+        let want = bytes.end - bytes.start;
+        let mut incoming = Incoming::new(&location.url, response, want, stop);
         let mut whole = self.buffers.take();
-        let (mut told, mut digests) = (Instant::now(), Vec::new());
+        let mut digests = Vec::new();
         for stride in strides(bytes) {
             let buffer = &mut whole[..length(stride.end - stride.start)];
-            let mut got = 0;
-            while got < buffer.len() {
-                if stop.load(Ordering::Relaxed) {
-                    return Err(Failure::Stalled.into());
-                }
-                let so_far = stride.start - bytes.start + got as u64;
-                got += match read(&location.url, &mut body, &mut buffer[got..])? {
-                    0 => {
-                        return Err(Failure::WrongLength {
-                            got: so_far,
-                            want: bytes.end - bytes.start,
-                        }
-                        .into());
-                    }
-                    read => read,
-                };
-                if told.elapsed() > TELL_EVERY {
-                    told = Instant::now();
-                    progressed(so_far);
-                }
-            }
+            incoming.fill(buffer, &progressed)?;
             digests.extend(self.keep(&stride, buffer).map_err(Trouble::File)?);
         }
-        // Read the body to its end, so that the next request reuses the connection: a new one
-        // starts slowly.
-        let want = bytes.end - bytes.start;
-        if read(&location.url, &mut body, &mut [0])? != 0 {
-            return Err(Failure::WrongLength { got: want + 1, want }.into());
-        }
+        incoming.end()?;
         self.buffers.give(whole);
         progressed(want);
         Ok((digests, origin))
+    }
+
+    /// Fetches leaves one after the other, as raw blocks of a gateway, and writes the good ones.
+    fn leaves(
+        &self,
+        location: &Location,
+        bytes: &Range<u64>,
+        stop: &AtomicBool,
+        progressed: impl Fn(u64),
+    ) -> Result<Vec<Digest>, Trouble> {
+        let mut whole = self.buffers.take();
+        let mut digests = Vec::new();
+        for start in (bytes.start..bytes.end).step_by(length(LEAF_SIZE)) {
+            let leaf = start..(start + LEAF_SIZE).min(bytes.end);
+            let digest = self.table.digests().get(length(start / LEAF_SIZE));
+            let url = digest.and_then(|digest| source::leaf_url(&location.url, digest));
+            let url = url.ok_or(REFUSES_RANGES)?;
+            let response =
+                location.agent.get(&url).call().map_err(|error| failure_of(&url, &error))?;
+            if response.status() != 200 {
+                return Err(Failure::Status(response.status().as_u16()).into());
+            }
+            let mut incoming = Incoming::new(&url, response, leaf.end - leaf.start, stop);
+            let buffer = &mut whole[..length(leaf.end - leaf.start)];
+            incoming.fill(buffer, |got| progressed(start - bytes.start + got))?;
+            incoming.end()?;
+            digests.extend(self.keep(&leaf, buffer).map_err(Trouble::File)?);
+        }
+        self.buffers.give(whole);
+        progressed(bytes.end - bytes.start);
+        Ok(digests)
     }
 
     /// Writes the good leaves of a stride. Returns the digests of all its leaves.
@@ -495,11 +528,66 @@ fn strides(bytes: &Range<u64>) -> impl Iterator<Item = Range<u64>> + use<> {
     (bytes.start..end).step_by(length(STRIDE)).map(move |start| start..(start + STRIDE).min(end))
 }
 
-fn read(url: &str, body: &mut impl Read, buffer: &mut [u8]) -> Result<usize, Failure> {
-    loop {
-        match body.read(buffer) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            read => return read.map_err(|error| failure_of(url, &ureq::Error::from(error))),
+/// The body of a response.
+struct Incoming<'a> {
+    url: &'a str,
+    body: ureq::BodyReader<'static>,
+    got: u64,
+    want: u64,
+    told: Instant,
+    stop: &'a AtomicBool,
+}
+
+impl<'a> Incoming<'a> {
+    /// The body of `want` bytes; `stop` ends it early.
+    fn new(
+        url: &'a str,
+        response: ureq::http::Response<ureq::Body>,
+        want: u64,
+        stop: &'a AtomicBool,
+    ) -> Self {
+        let body = response.into_body().into_with_config().limit(u64::MAX).reader();
+        Self { url, body, got: 0, want, told: Instant::now(), stop }
+    }
+
+    /// Reads until the buffer is full. `progressed` is told the bytes of the body so far.
+    fn fill(&mut self, buffer: &mut [u8], progressed: impl Fn(u64)) -> Result<(), Failure> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(Failure::Stalled);
+            }
+            let read = self.read(&mut buffer[filled..])?;
+            if read == 0 {
+                return Err(Failure::WrongLength { got: self.got, want: self.want });
+            }
+            filled += read;
+            self.got += read as u64;
+            if self.told.elapsed() > TELL_EVERY {
+                self.told = Instant::now();
+                progressed(self.got);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the body to its end, so that the next request reuses the connection: a new one starts
+    /// slowly.
+    fn end(mut self) -> Result<(), Failure> {
+        match self.read(&mut [0])? {
+            0 => Ok(()),
+            _ => Err(Failure::WrongLength { got: self.want + 1, want: self.want }),
+        }
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Failure> {
+        loop {
+            match self.body.read(buffer) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                read => {
+                    return read.map_err(|error| failure_of(self.url, &ureq::Error::from(error)));
+                }
+            }
         }
     }
 }
