@@ -30,8 +30,9 @@ pub enum ModelError {
     NoFiles(PathBuf),
     /// The filename is not allowed in a manifest.
     #[error(
-        "{0} cannot be published under this name; use letters, digits, '.', '_', '-', no leading \
-         '.' and no ending .leaves"
+        "{0} cannot be published under this name; use letters, digits, '.', '_', '-', at most 200 \
+         bytes, no '.' at either end, and no reserved name: *.leaves, manifest.json, folders such \
+         as v1.0.0, devices of Windows such as con and aux"
     )]
     BadFilename(PathBuf),
 }
@@ -104,8 +105,7 @@ pub fn read(path: &Path, context: &Context) -> Result<Model, ModelError> {
     files.sort_by_cached_key(|path| (path.components().count(), path.clone()));
     let mut pieces: BTreeMap<String, Piece> = BTreeMap::new();
     for path in files {
-        let filename =
-            path.strip_prefix(folder).unwrap_or(&path).to_string_lossy().replace('\\', "/");
+        let filename = path.strip_prefix(folder).unwrap_or(&path).to_string_lossy().into_owned();
         if filename == MANIFEST {
             left_out.push(format!("{MANIFEST} (publish writes its own)"));
             continue;

@@ -387,6 +387,14 @@ fn the_error_names_a_file_that_cannot_be_published() {
     fs::write(&hidden, "").unwrap();
     assert!(fails(&as_strs(&dry(&[]))).contains(".hidden cannot be published under this name"));
     fs::remove_file(&hidden).unwrap();
+    // A backslash is no separator: this is not the file `a/b`.
+    for (name, why) in [("a\\b", "use letters"), ("con.txt", "devices of Windows such as con")] {
+        let odd = model.path("model").join(name);
+        fs::write(&odd, "").unwrap();
+        let said = fails(&as_strs(&dry(&[])));
+        assert!(said.contains(name) && said.contains(why), "{said}");
+        fs::remove_file(&odd).unwrap();
+    }
     assert!(
         fails(&as_strs(&dry(&["--timestamp", "yesterday"])))
             .contains("manifest field `timestamp` is \"yesterday\"")

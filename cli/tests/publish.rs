@@ -387,6 +387,19 @@ fn a_pinning_service_pins_and_is_polled() {
 }
 
 #[test]
+fn a_manifest_that_cannot_be_read_is_not_signed_as_a_file() {
+    let (folder, pem) = key();
+    let path = folder.path().join("odd.json");
+    for text in ["{\"artifacts\": {}, \"size\": 1e400}", "\n{\"artifacts\": {},"] {
+        fs::write(&path, text).unwrap();
+        let said = fails(&["sign", path.to_str().unwrap(), "--key", &pem, "--key-id", "team"]);
+        assert!(said.contains("manifest"), "{said}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        assert!(!folder.path().join("odd.json.manifest.json").exists());
+    }
+}
+
+#[test]
 fn openssl_verifies_the_signature_of_a_single_file() {
     let (folder, pem) = key();
     let at = |name: &str| folder.path().join(name);

@@ -99,7 +99,14 @@ fn is_manifest(path: &Path) -> Result<bool, FileError> {
     if fs::metadata(path).map_err(of_file(path))?.len() > MAX_MANIFEST_BYTES {
         return Ok(false);
     }
-    let content: Value =
-        serde_json::from_slice(&fs::read(path).map_err(of_file(path))?).unwrap_or_default();
-    Ok(content.get("artifacts").is_some())
+    let content = fs::read(path).map_err(of_file(path))?;
+    // A manifest that cannot be read is an error, and not a file to sign as it is.
+    Ok(serde_json::from_slice(&content).map_or_else(
+        |_| content.trim_ascii_start().starts_with(b"{") && contains(&content, b"\"artifacts\""),
+        |document: Value| document.get("artifacts").is_some(),
+    ))
+}
+
+fn contains(content: &[u8], wanted: &[u8]) -> bool {
+    content.windows(wanted.len()).any(|window| window == wanted)
 }
