@@ -25,6 +25,7 @@ import { ipfsNode } from '../dev/ipfs-gateway.mjs';
 import { KEY, KEYS } from '../dev/stack.mjs';
 import { median } from './median.mjs';
 import { serveFolders } from './origin.mjs';
+import { ofTree } from './processor.mjs';
 
 const { values } = parseArgs({
   options: {
@@ -128,7 +129,11 @@ async function open(context, way, options) {
 const times = {};
 const note = (what, way, ms) => ((times[what] ??= {})[way] ??= []).push(ms);
 
+/** CPU time of all processes of the browser by `what`, then by way, in milliseconds. */
+const costs = {};
+
 async function compare(context, artifact, data, ways, options, label) {
+  const browser = context.process().pid;
   const pages = [];
   for (const way of ways)
     pages.push(await open(context, way, { edge: data, keys: KEYS, ...options }));
@@ -143,9 +148,13 @@ async function compare(context, artifact, data, ways, options, label) {
       await ask('clear');
       await new Promise((resolve) => setTimeout(resolve, REST));
       if (way !== 'cache.match') {
+        const before = ofTree(browser);
         const { read, stored } = await ask('cold', target);
+        // What it does later is part of the price.
+        await new Promise((resolve) => setTimeout(resolve, REST));
         note(`cold, read${label}`, way, read);
         note(`cold, read and kept${label}`, way, stored);
+        ((costs[`cold, read and kept${label}`] ??= {})[way] ??= []).push(ofTree(browser) - before);
       }
       if (label || way === 'native' || way === 'helia') continue;
       await ask('fill', target);
@@ -167,7 +176,7 @@ async function compare(context, artifact, data, ways, options, label) {
   }
 }
 
-/** A table: medians in ms and MB/s, and the ratio of speeds. */
+/** A table: medians in ms, MB/s and CPU time, and the ratio of speeds. */
 function table(artifact) {
   for (const [what, byWay] of Object.entries(times)) {
     const bytes = what.includes('1 MiB') ? 1_048_576 : artifact.size;
@@ -175,10 +184,13 @@ function table(artifact) {
     for (const [way, all] of Object.entries(byWay)) {
       const ratio = way === 'ours' ? '' : `${(median(all) / ours).toFixed(2)}×`;
       const ms = median(all);
-      const cells = [ms.toFixed(0), (bytes / ms / 1000).toFixed(0), ratio].join(' | ');
+      const cost = costs[what]?.[way];
+      const cpu = cost ? (median(cost) / (bytes / MB)).toFixed(2) : '';
+      const cells = [ms.toFixed(0), (bytes / ms / 1000).toFixed(0), cpu, ratio].join(' | ');
       console.log(`| ${(artifact.size / MB).toFixed(0)} MB | ${what} | ${way} | ${cells} |`);
     }
     delete times[what];
+    delete costs[what];
   }
 }
 
@@ -291,7 +303,8 @@ try {
     `${await browser.version()}, Node ${process.version}, ${cpus().length} × ${cpus()[0].model}, ` +
       `${ROUNDS} rounds\n`,
   );
-  console.log('| artifact | what | way | median, ms | MB/s | ours is |\n|---|---|---|---|---|---|');
+  console.log('| artifact | what | way | median, ms | MB/s | CPU, ms a MB | ours is |');
+  console.log('|---|---|---|---|---|---|---|');
   const only = (ways) =>
     ways.filter((way) => way === 'ours' || !values.only || values.only.split(',').includes(way));
   for (const artifact of artifacts) {

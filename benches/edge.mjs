@@ -10,7 +10,6 @@ import {
   mkdtempSync,
   openSync,
   readFileSync,
-  readdirSync,
   rmSync,
   writeFileSync,
   writeSync,
@@ -22,6 +21,7 @@ import { startIsolate } from '../dev/isolate.mjs';
 import { startProgram } from '../dev/program.mjs';
 import { KEYS, freePort, startStack } from '../dev/stack.mjs';
 import { median } from './median.mjs';
+import { ofGroup } from './processor.mjs';
 
 const { values } = parseArgs({
   options: {
@@ -54,25 +54,6 @@ const run = promisify(execFile);
 const folder = mkdtempSync(join(tmpdir(), 'edge-net-bench-'));
 const stops = [() => rmSync(folder, { recursive: true, force: true })];
 
-/**
- * The CPU time of a process group, in milliseconds (proc_pid_stat(5), fields 5, 14 and 15; ticks of
- * 10 ms).
- */
-function processor(group) {
-  let ticks = 0;
-  for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
-    try {
-      const fields = readFileSync(`/proc/${pid}/stat`, 'utf8')
-        .split(') ')
-        .at(-1)
-        .split(' ')
-        .map(Number);
-      if (fields[2] === group) ticks += fields[11] + fields[12];
-    } catch {} // it has exited
-  }
-  return ticks * 10;
-}
-
 const REPORT =
   'done = function(s, l, r) io.write(string.format("FIGURES %d %d %d %d %d %d\\n", ' +
   's.requests, s.duration, l:percentile(50), l:percentile(99), ' +
@@ -87,7 +68,7 @@ const ranges = (length) =>
 async function hits(way, script) {
   const lua = join(folder, 'load.lua');
   writeFileSync(lua, `${script}\n${REPORT}\n`);
-  const before = processor(way.pid);
+  const before = ofGroup(way.pid);
   const { stdout } = await run('wrk', [
     '-t1',
     `-c${values.connections}`,
@@ -98,7 +79,7 @@ async function hits(way, script) {
     lua,
     `${way.url}bench/v1.0.0/model.bin`,
   ]);
-  const used = processor(way.pid) - before;
+  const used = ofGroup(way.pid) - before;
   const [requests, duration, p50, p99, errors] = /FIGURES (.*)/
     .exec(stdout)[1]
     .split(' ')
@@ -114,7 +95,7 @@ async function hits(way, script) {
 
 /** Measures misses: a range of 64 KiB in each of many segments that were not requested before. */
 async function misses(way, _, round) {
-  const before = processor(way.pid);
+  const before = ofGroup(way.pid);
   const began = performance.now();
   const times = [];
   let next = round * MISSES;
@@ -138,7 +119,7 @@ async function misses(way, _, round) {
     rate: MISSES / seconds,
     p50: median(times),
     p99: times[Math.floor(times.length * 0.99)],
-    cpu: (processor(way.pid) - before) / MISSES,
+    cpu: (ofGroup(way.pid) - before) / MISSES,
   };
 }
 
