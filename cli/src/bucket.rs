@@ -197,7 +197,7 @@ impl Bucket {
     /// # Errors
     /// [`BucketError::Http`] and [`BucketError::Credentials`].
     pub fn set_cors(&self, rules: &[Value]) -> Result<Vec<Value>, BucketError> {
-        patiently(|_| self.patch(&self.bucket_url(), &json!({ "cors": rules })))?;
+        self.patch(&self.bucket_url(), &json!({ "cors": rules }))?;
         self.cors()
     }
 
@@ -206,7 +206,7 @@ impl Bucket {
     /// # Errors
     /// [`BucketError::Http`] and [`BucketError::Credentials`].
     pub fn set_cache_control(&self, object: &str, value: &str) -> Result<(), BucketError> {
-        patiently(|_| self.patch(&self.object_url(object), &json!({ "cacheControl": value })))
+        self.patch(&self.object_url(object), &json!({ "cacheControl": value }))
     }
 
     /// Returns name and `Cache-Control` of all objects.
@@ -235,6 +235,10 @@ impl Bucket {
     }
 
     fn patch(&self, url: &str, change: &Value) -> Result<(), BucketError> {
+        patiently(|_| self.patch_once(url, change))
+    }
+
+    fn patch_once(&self, url: &str, change: &Value) -> Result<(), BucketError> {
         let mut request = self.agent.patch(url).content_type("application/json; charset=UTF-8");
         if let Some(token) = self.credentials.token(&self.agent)? {
             request = request.header("Authorization", format!("Bearer {token}"));
