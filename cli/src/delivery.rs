@@ -24,7 +24,7 @@ use edge_net_core::time;
 use edge_net_core::transfer::download::{
     Action, BadConfig, Config, Download, DownloadError, Event, FetchId, ReaderId, Report, SourceId,
 };
-use edge_net_core::transfer::source::{self, Failure, check_head, range_field};
+use edge_net_core::transfer::source::{self, Failure, REFUSES_RANGES, check_head, range_field};
 
 use crate::files::{FileError, of_file};
 use crate::places::{Place, failure_of, retry_after};
@@ -322,9 +322,6 @@ struct Host {
     by_leaf: Arc<Mutex<HashSet<String>>>,
     sender: Sender<Message>,
 }
-
-/// What a gateway answers that refuses ranges of large files.
-const REFUSES_RANGES: Failure = Failure::Status(501);
 
 /// The failure of a request.
 enum Trouble {

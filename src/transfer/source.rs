@@ -138,6 +138,10 @@ pub fn range_field(bytes: &Range<u64>, size: u64) -> Option<String> {
         .then(|| format!("bytes={}-{}", bytes.start, bytes.end - 1))
 }
 
+/// The failure of a source that serves no ranges of this artifact, as gateways do above some size.
+/// It is asked for single leaves ([`leaf_url`]).
+pub const REFUSES_RANGES: Failure = Failure::Status(501);
+
 /// The URL of a leaf as a raw block, at the gateway that has the artifact at `url`: for gateways
 /// that refuse ranges of large files with status 501. `None` for other sources, whose URLs do not
 /// end in a CID.

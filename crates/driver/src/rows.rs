@@ -8,12 +8,12 @@ use std::rc::Rc;
 use edge_net_core::dag::layout::SEGMENT_SIZE;
 use edge_net_core::dag::verify::Hashed;
 use edge_net_core::transfer::download::{Event, FetchId, SourceId};
-use edge_net_core::transfer::source::Failure;
+use edge_net_core::transfer::source::{Failure, REFUSES_RANGES};
 use js_sys::Uint8Array;
 use web_sys::AbortController;
 
 use crate::host::{self, ByteBody, HostBytes};
-use crate::session::{Fetched, REFUSES_RANGES, Rest, SegmentStore, Session};
+use crate::session::{Fetched, Rest, SegmentStore, Session};
 
 /// Counts the requests and the hashing of a session.
 pub trait Ledger: 'static {

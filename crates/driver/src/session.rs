@@ -14,7 +14,7 @@ use edge_net_core::transfer::download::{
     Action, BadConfig, Config, Download, DownloadError, Event, FetchId, Pace, ReaderId, Report,
     SourceId,
 };
-use edge_net_core::transfer::source::{self, Failure, check_head, range_field};
+use edge_net_core::transfer::source::{self, Failure, REFUSES_RANGES, check_head, range_field};
 use futures::StreamExt;
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use js_sys::{Object, Uint8Array};
@@ -67,9 +67,6 @@ pub struct Location {
     /// URL of the artifact at the source.
     pub url: String,
 }
-
-/// The failure of a source that serves no ranges of this artifact, as gateways do above some size.
-pub(crate) const REFUSES_RANGES: Failure = Failure::Status(501);
 
 /// What a reader receives.
 type Delivery = Result<HostBytes, DownloadError>;
