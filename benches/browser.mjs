@@ -2,29 +2,17 @@
 // benches/README.md. Each round runs every way once, in another order; a figure is the median of
 // the rounds, a ratio the median of the rounds' ratios.
 
-import { execFileSync } from 'node:child_process';
-import { randomFillSync } from 'node:crypto';
-import {
-  closeSync,
-  mkdirSync,
-  mkdtempSync,
-  openSync,
-  renameSync,
-  rmSync,
-  writeSync,
-  readFileSync,
-  copyFileSync,
-} from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import http from 'node:http';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { build } from 'esbuild';
-import puppeteer from 'puppeteer-core';
 import { ipfsNode } from '../dev/ipfs-gateway.mjs';
-import { KEY, KEYS } from '../dev/stack.mjs';
+import { KEYS } from '../dev/stack.mjs';
+import { publish } from './artifact.mjs';
 import { median } from './median.mjs';
 import { serveFolders } from './origin.mjs';
+import { bundle, launch, open } from './pages.mjs';
 import { ofTree } from './processor.mjs';
 
 const { values } = parseArgs({
@@ -37,7 +25,6 @@ const { values } = parseArgs({
 const ROUNDS = Number(values.rounds);
 const SIZES = values.sizes.split(',').map(Number);
 const GIGABIT = 125_000_000;
-const CLI = 'target/release/edge-net-models';
 const MB = 1_000_000;
 /**
  * The wait before each cold load, in milliseconds, so that earlier work is done: artifacts are
@@ -47,49 +34,6 @@ const REST = 3000;
 
 const folder = mkdtempSync(join(tmpdir(), 'edge-net-bench-'));
 const stops = [() => rmSync(folder, { recursive: true, force: true })];
-
-/** Writes an artifact of random bytes and its signed manifest. */
-function publish(size) {
-  const id = `random-${size}`;
-  const [draft, version] = [join(folder, 'draft', id), join(folder, 'data/models', id, 'v1.0.0')];
-  for (const dir of [draft, version]) mkdirSync(dir, { recursive: true });
-  const file = openSync(join(draft, 'model.bin'), 'w');
-  const bytes = size === 23 ? 22_928_619 : size * 1_048_576;
-  const block = Buffer.alloc(8 * 1_048_576);
-  for (let left = bytes; left > 0; left -= block.length)
-    writeSync(file, randomFillSync(block), 0, Math.min(left, block.length));
-  closeSync(file);
-  const flags = {
-    id,
-    version: '1.0.0',
-    type: 'embedding',
-    key: KEY.pem,
-    'key-id': KEY.id,
-    out: version,
-  };
-  execFileSync(
-    CLI,
-    [
-      'publish',
-      draft,
-      '--dry-run',
-      ...Object.entries(flags).map(([name, value]) => `--${name}=${value}`),
-    ],
-    { stdio: ['ignore', 'ignore', 'inherit'] },
-  );
-  renameSync(join(draft, 'model.bin'), join(version, 'model.bin'));
-  copyFileSync(join(version, 'manifest.json'), join(version, '../manifest.json'));
-  const { cid } = Object.values(
-    JSON.parse(readFileSync(join(version, 'manifest.json'), 'utf8')).artifacts,
-  )[0];
-  return {
-    id,
-    size: bytes,
-    cid,
-    path: `/models/${id}/v1.0.0/model.bin`,
-    file: join(version, 'model.bin'),
-  };
-}
 
 /** Serves the block store that Helia reads. */
 async function gateway(file) {
@@ -107,24 +51,6 @@ async function gateway(file) {
   return url;
 }
 
-/** A page with its own origin for each way, so that they share no storage. */
-async function open(context, way, options) {
-  const origin = await serveFolders(['benches/pages', `${folder}/built`, 'web', 'web/dist']);
-  stops.push(origin.stop);
-  const page = await context.newPage();
-  page.on('pageerror', (error) => console.error(`${way}: ${error.message}`));
-  await page.goto(`${origin.url}/index.html`);
-  await page.waitForFunction(() => 'bench' in globalThis);
-  await page.evaluate(([way, options]) => bench.start(way, options), [way, options]);
-  const endWorker = async () => {
-    const session = await page.createCDPSession();
-    await session.send('ServiceWorker.enable');
-    await session.send('ServiceWorker.stopAllWorkers');
-    await session.detach();
-  };
-  return { way, page, endWorker };
-}
-
 /** Times by `what`, then by way, one number for each round. */
 const times = {};
 const note = (what, way, ms) => ((times[what] ??= {})[way] ??= []).push(ms);
@@ -136,15 +62,13 @@ async function compare(context, artifact, data, ways, options, label) {
   const browser = context.process().pid;
   const pages = [];
   for (const way of ways)
-    pages.push(await open(context, way, { edge: data, keys: KEYS, ...options }));
+    pages.push(await open(context, folder, way, { edge: data, keys: KEYS, ...options }));
   const target = { ...artifact, url: `${data}${artifact.path}` };
   for (let round = 0; round < ROUNDS; round++) {
     for (let turn = 0; turn < pages.length; turn++) {
-      const { way, page, endWorker } = pages[(turn + round) % pages.length];
+      const { way, page, ask, endWorker } = pages[(turn + round) % pages.length];
       // In the foreground, as for a waiting user: browsers throttle background pages.
       await page.bringToFront();
-      const ask = (what, ...rest) =>
-        page.evaluate(([what, rest]) => bench[what](...rest), [what, rest]);
       await ask('clear');
       await new Promise((resolve) => setTimeout(resolve, REST));
       if (way !== 'cache.match') {
@@ -170,9 +94,9 @@ async function compare(context, artifact, data, ways, options, label) {
       }
     }
   }
-  for (const { page } of pages) {
-    await page.evaluate(() => bench.clear());
-    await page.close();
+  for (const { ask, close } of pages) {
+    await ask('clear');
+    await close();
   }
 }
 
@@ -196,7 +120,7 @@ function table(artifact) {
 
 /** The largest heaps of page and worker while an artifact is streamed, in MB. */
 async function heap(context, artifact, data) {
-  const { page } = await open(context, 'ours', { edge: data, keys: KEYS });
+  const { page, ask, close } = await open(context, folder, 'ours', { edge: data, keys: KEYS });
   const cdp = await context.target().createCDPSession();
   const peak = {};
   let watching = true;
@@ -240,12 +164,10 @@ async function heap(context, artifact, data) {
     );
   sessions.push(['worker', { send }]);
   const watches = sessions.map(([name, session]) => watch(name, session));
-  await page.evaluate((target) => bench.cold(target), {
-    ...artifact,
-    url: `${data}${artifact.path}`,
-  });
+  await ask('cold', { ...artifact, url: `${data}${artifact.path}` });
   watching = false;
   await Promise.all(watches);
+  await close();
   for (const [what, bytes] of Object.entries(peak))
     console.log(
       `| ${(artifact.size / MB).toFixed(0)} MB | ${what} | ${(bytes / MB).toFixed(0)} MB |`,
@@ -253,17 +175,9 @@ async function heap(context, artifact, data) {
 }
 
 try {
-  const bundle = (entry, outfile) =>
-    build({
-      ...entry,
-      bundle: true,
-      minify: true,
-      outfile: `${folder}/built/${outfile}`,
-      logLevel: 'error',
-      define: { 'process.env.NODE_ENV': '"production"' },
-    });
-  await bundle({ entryPoints: ['benches/workbox.js'], format: 'iife' }, 'workbox.js');
+  await bundle(folder, { entryPoints: ['benches/workbox.js'], format: 'iife' }, 'workbox.js');
   await bundle(
+    folder,
     {
       stdin: {
         contents: `export { createVerifiedFetch } from '@helia/verified-fetch'`,
@@ -274,30 +188,11 @@ try {
     },
     'helia.js',
   );
-  const artifacts = SIZES.map(publish);
+  const artifacts = SIZES.map((size) => publish(folder, size));
   const fast = await serveFolders([`${folder}/data`]);
   const shaped = await serveFolders([`${folder}/data`], GIGABIT);
   stops.push(fast.stop, shaped.stop);
-  const executablePath = execFileSync('sh', ['-c', 'command -v chromium'], {
-    encoding: 'utf8',
-  }).trim();
-  // Without network instrumentation: reporting each packet to a debugger costs more than some of
-  // the work measured.
-  const args = [
-    '--no-sandbox',
-    '--disable-gpu',
-    '--no-first-run',
-    '--disable-background-networking',
-    '--disable-sync',
-  ];
-  const browser = await puppeteer.launch({
-    executablePath,
-    headless: true,
-    networkEnabled: false,
-    userDataDir: join(folder, 'profile'),
-    protocolTimeout: 600_000,
-    args,
-  });
+  const browser = await launch(folder);
   stops.push(() => browser.close());
   console.log(
     `${await browser.version()}, Node ${process.version}, ${cpus().length} × ${cpus()[0].model}, ` +

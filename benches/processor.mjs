@@ -15,16 +15,36 @@ function processes() {
   return found;
 }
 
+/** What a process of Chromium does: `renderer`, `network.mojom.NetworkService`, `browser`. */
+function roleOf(pid) {
+  try {
+    const command = readFileSync(`/proc/${pid}/cmdline`, 'utf8');
+    return /--(?:utility-sub-)?type=(?!utility)([\w.-]+)/.exec(command)?.[1] ?? 'browser';
+  } catch {
+    return 'exited';
+  }
+}
+
 /** The CPU time of a process group, in milliseconds. @param {number} group */
 export const ofGroup = (group) =>
   [...processes().values()].reduce((sum, it) => sum + (it.group === group ? it.ms : 0), 0);
 
 /**
- * The CPU time of a process and its descendants, in milliseconds: all processes of a browser.
+ * The CPU time of a process of Chromium and its descendants, in milliseconds, by what they do.
  * @param {number} root process id
+ * @returns {Record<string, number>}
  */
-export function ofTree(root) {
+export function byRole(root) {
   const all = processes();
   const belongs = (pid) => pid === root || (all.has(pid) && belongs(all.get(pid).parent));
-  return [...all].reduce((sum, [pid, { ms }]) => sum + (belongs(pid) ? ms : 0), 0);
+  const sums = {};
+  for (const [pid, { ms }] of all)
+    if (belongs(pid)) sums[roleOf(pid)] = (sums[roleOf(pid)] ?? 0) + ms;
+  return sums;
 }
+
+/**
+ * The same of all together: all processes of a browser.
+ * @param {number} root process id
+ */
+export const ofTree = (root) => Object.values(byRole(root)).reduce((sum, ms) => sum + ms, 0);
