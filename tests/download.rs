@@ -4,13 +4,14 @@
 
 use std::cell::RefCell;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use edge_net_core::dag::digest::Digest;
+use edge_net_core::dag::hasher::FileHasher;
 use edge_net_core::dag::layout::{LEAF_SIZE, LEAVES_PER_SEGMENT, Layout, SEGMENT_SIZE};
 use edge_net_core::dag::unixfs;
 use edge_net_core::dag::verify::{Bytes, Hashed, LeafTable, VerifiedLeaves};
@@ -398,6 +399,7 @@ impl<'a> Simulation<'a> {
         }
         let config = Config {
             lanes: random.pick(&[1, 2, 4, 6]),
+            near: random.pick(&[1, 2, 4]),
             held: random.pick(&[1, 2, 4, 8]),
             attempts: random.pick(&[1, 2, 4]),
             stall: Duration::from_millis(random.within(5_000..20_000)),
@@ -1157,6 +1159,48 @@ fn pieces_that_fail_together_are_one_attempt() {
     assert_eq!(rounds, 3);
 }
 
+/// The fewer share a link, the sooner the first one is complete; its first bytes come sooner still.
+#[test]
+fn a_quick_source_is_asked_for_two_segments_at_once_and_for_small_pieces_of_the_first() {
+    let size = 6 * SEGMENT_SIZE;
+    let mut hasher = FileHasher::default();
+    hasher.update(&vec![0; usize::try_from(size).unwrap()]);
+    let file = hasher.finish();
+    let table = LeafTable::from_digests(file.leaves, size, &file.cid).unwrap();
+    let config = Config { store: false, ..Config::default() };
+    let mut download = Download::<Arc<[u8]>>::new(table, vec!["near".into()], config).unwrap();
+    let (mut now, mut open, mut asked) = (Instant::EPOCH, VecDeque::new(), Vec::new());
+    download.handle(now, Event::Opened { reader: READER, bytes: 0..size });
+    download.handle(now, Event::Pulled(READER));
+    while !download.is_idle() {
+        while let Some(action) = download.poll() {
+            if let Action::Fetch { fetch, bytes, .. } = action {
+                open.push_back((fetch, bytes.end - bytes.start));
+                asked.push((bytes.end - bytes.start, open.len()));
+            }
+        }
+        for (fetch, _) in &open {
+            download.handle(now, Event::Progressed { fetch: *fetch, bytes: 0 });
+        }
+        if let Some((fetch, length)) = open.pop_front() {
+            now = now + Duration::from_millis(10);
+            let bytes = vec![0; usize::try_from(length).unwrap()];
+            download.handle(
+                now,
+                Event::Fetched { fetch, hashed: Hashed::here(bytes.into()), origin: "near".into() },
+            );
+        }
+        download.handle(now, Event::Pulled(READER));
+    }
+    let (first, others) = asked.split_at(4);
+    assert_eq!(first, [(1 << 20, 1), (1 << 20, 2), (1 << 20, 3), (1 << 20, 4)]);
+    assert!(
+        others.iter().all(|(length, at_once)| *length == SEGMENT_SIZE && *at_once <= 2),
+        "{asked:?}"
+    );
+    assert!(others.iter().any(|(_, at_once)| *at_once == 2), "{asked:?}");
+}
+
 /// If told so, the machine stays with the source that delivers, even when a preferred source has
 /// recovered: an open response has the following bytes.
 #[test]
@@ -1396,6 +1440,7 @@ fn limits_that_let_nothing_happen_are_refused() {
     let good = Config::default;
     for (config, named) in [
         (Config { lanes: 0, ..good() }, "lanes"),
+        (Config { near: 0, ..good() }, "near"),
         (Config { held: 0, ..good() }, "held"),
         (Config { attempts: 0, ..good() }, "attempts"),
         (Config { probe: 0, ..good() }, "probe"),

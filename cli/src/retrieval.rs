@@ -322,9 +322,12 @@ impl Job<'_> {
         // The seed is only for jitter: a download without random bytes works too.
         let _ = getrandom::fill(&mut seed);
         let defaults = Config::default();
+        let lanes = if gateways { settings.ipfs_parallel.0.into() } else { defaults.lanes };
         Config {
             share: self.all,
-            lanes: if gateways { settings.ipfs_parallel.0.into() } else { defaults.lanes },
+            lanes,
+            // Bytes need not arrive in order.
+            near: lanes,
             attempts: u32::from(settings.cdn_retries) + 1,
             stall: timeout,
             seed: u64::from_ne_bytes(seed),

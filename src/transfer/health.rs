@@ -80,7 +80,7 @@ impl Health {
         }
     }
 
-    /// Whether several small fetches take hardly longer than a large one.
+    /// Whether its response time is at most a quarter of what a segment takes.
     pub(crate) fn is_near(&self) -> bool {
         self.pace.is_some_and(|pace| pace.latency * 4000 <= pace.leaf * LEAVES_PER_SEGMENT)
     }

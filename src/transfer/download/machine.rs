@@ -18,10 +18,8 @@ use crate::transfer::source::Failure;
 /// needs.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Segments before the end of a reader's range that are fetched in pieces. Whole segments share the
-/// link and arrive out of order: much is left to hand over when the last byte arrives, and nothing
-/// is left to wait for meanwhile.
-const LAST: u64 = 8;
+/// Bytes a second of a source that fills the link with [`Config::near`] fetches.
+const QUICK: u64 = 32 << 20;
 
 #[derive(Debug)]
 struct Reader {
@@ -32,6 +30,8 @@ struct Reader {
     wants: bool,
     /// It pulled at least once: nothing is fetched for a reader that never did.
     started: bool,
+    /// It has got bytes.
+    served: bool,
 }
 
 /// The download machine; see the [module](crate::transfer::download).
@@ -156,7 +156,7 @@ impl<B: Bytes> Download<B> {
             .iter()
             .filter(|source| waiting && !source.set_aside)
             .map(|source| source.retry_at);
-        let free = self.receiving().count() < self.config.lanes;
+        let free = self.receiving().count() < self.lanes();
         let lags = self.segments.iter().filter(|_| free).filter_map(|segment| {
             let fetch = segment.alone()?;
             Some(self.lags_from(fetch, self.choose(segment, &fetch.leaves)?))
@@ -180,7 +180,7 @@ impl<B: Bytes> Download<B> {
             return;
         }
         let left = bytes.start..bytes.end.min(size);
-        self.readers.push(Reader { id: reader, left, wants: false, started: false });
+        self.readers.push(Reader { id: reader, left, wants: false, started: false, served: false });
     }
 
     fn loaded(&mut self, index: u64, found: Option<Hashed<B>>) {
@@ -301,6 +301,7 @@ impl<B: Bytes> Download<B> {
                     {
                         reader.left.start += bytes.len();
                         reader.wants = false;
+                        reader.served = true;
                         self.actions.push_back(Action::Emit { reader: reader.id, bytes });
                     }
                 }
@@ -382,11 +383,11 @@ impl<B: Bytes> Download<B> {
             {
                 return self.give_up(index);
             }
-            if self.receiving().count() >= self.config.lanes {
+            if self.receiving().count() >= self.lanes() {
                 break;
             }
             let Some((mut leaves, source)) = self.next_of(segment) else { break };
-            if self.pace(source).is_none() || self.in_pieces(index, source) {
+            if self.pace(source).is_none() || self.is_first(index, source) {
                 leaves.end = leaves.end.min(leaves.start + self.config.probe);
             }
             self.fetch(index, leaves, source);
@@ -437,14 +438,24 @@ impl<B: Bytes> Download<B> {
         late.is_none_or(|fetch| self.lags(fetch, source)).then_some((leaves, source))
     }
 
-    /// Whether to fetch a segment in pieces: it is one of the last that a reader wants, and the
-    /// source is near.
-    fn in_pieces(&self, index: u64, source: SourceId) -> bool {
-        let is_last = |reader: &Reader| {
-            let wanted = self.table.layout().segments_of_bytes(&reader.left);
-            wanted.contains(&index) && wanted.end - index <= LAST
+    /// Whether a segment has the first bytes that a reader waits for, and the source is near: then
+    /// it is fetched in pieces, so that they come soon.
+    fn is_first(&self, index: u64, source: SourceId) -> bool {
+        let layout = self.table.layout();
+        let first = |reader: &Reader| layout.segments_of_bytes(&reader.left).start;
+        self.sources[source.0].is_near()
+            && self.readers.iter().any(|reader| !reader.served && first(reader) == index)
+    }
+
+    /// Fetches that may receive bytes at once. A slower source may limit each connection, so it
+    /// gets all lanes.
+    fn lanes(&self) -> usize {
+        let quick = |fetch: &Fetch| {
+            let rate = self.pace(fetch.source).map_or(0, |pace| pace.rate());
+            rate >= QUICK && self.sources[fetch.source.0].is_near()
         };
-        self.sources[source.0].is_near() && self.readers.iter().any(is_last)
+        let few = !self.config.share && self.receiving().all(quick);
+        self.config.lanes.min(if few { self.config.near } else { usize::MAX })
     }
 
     /// Whether a source may still deliver missing leaves of a segment.

@@ -18,8 +18,8 @@
 //! - Or all sources work at once ([`Config::share`]). A segment goes to the source that is expected
 //!   to deliver it first, judged by its earlier fetches. A source without earlier fetches gets a
 //!   few leaves as a probe.
-//! - The last segments that a reader wants are fetched in pieces, if the source is near, so that
-//!   their bytes arrive in order.
+//! - A quick and near source is asked for few segments at once ([`Config::near`]), so that bytes
+//!   arrive in order.
 //! - A fetch that takes far longer than another source would need is repeated at that source. The
 //!   first to deliver wins.
 //! - Bad leaves are fetched again, alone, from another source. The source that sent them gets no

@@ -12,6 +12,10 @@ pub struct Config {
     /// Fetches that receive bytes at once. A fetch whose bytes have all arrived, and are being
     /// verified, no longer counts. While a source lags, there may be one more: at another source.
     pub lanes: usize,
+    /// The same, in order, while the source is quick and near: its response time is far below what
+    /// a segment takes. Two fill the link, and the fewer share it, the sooner the first one is
+    /// complete.
+    pub near: usize,
     /// Segments in memory at once: being fetched, or waiting for their reader.
     pub held: usize,
     /// How often a source may fail with the same segment.
@@ -22,8 +26,7 @@ pub struct Config {
     pub backoff: Duration,
     /// How long a fetch is expected to take at a source that has delivered nothing yet.
     pub guess: Duration,
-    /// Leaves in the first fetch from a source, and in each piece of a segment that is fetched in
-    /// pieces.
+    /// Leaves in the first fetches from a source.
     pub probe: u64,
     /// Whether readers wait for whole segments; else they get the verified leaves of a segment as
     /// they arrive.
@@ -46,6 +49,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             lanes: 4,
+            near: 2,
             held: 8,
             // Six attempts outlast an outage of 4 s: their waits are at least 125 + … + 2,000 ms.
             attempts: 6,
@@ -75,6 +79,7 @@ impl Config {
     pub const fn check(&self) -> Result<(), BadConfig> {
         Err(BadConfig(match self {
             Self { lanes: 0, .. } => "lanes",
+            Self { near: 0, .. } => "near",
             Self { held: 0, .. } => "held",
             Self { attempts: 0, .. } => "attempts",
             Self { probe: 0, .. } => "probe",
