@@ -250,23 +250,66 @@ export async function pieces(cid, size, from, to) {
 }
 
 /**
- * Stores a segment.
+ * How long a segment waits for the others of its pack, in milliseconds: as much is lost when the
+ * browser ends.
+ */
+const WAIT = 2_000;
+
+/** Segments that wait for the others of their pack, by CID and pack. */
+const gathered = new Map();
+
+function gathering(name) {
+  const group = { blobs: new Map(), taken: false };
+  group.ended = new Promise((resolve) => {
+    group.end = (complete) => (gathered.delete(name), clearTimeout(timer), resolve(complete));
+  });
+  const timer = setTimeout(group.end, WAIT, false);
+  gathered.set(name, group);
+  return group;
+}
+
+/**
+ * Gathers segments that arrive soon after one another, so that they are written as a pack: what is
+ * written singly is read and written again, to be packed.
  * @param {Array<Uint8Array | Blob>} parts
+ * @returns {Promise<{first: number, count: number, blob: Blob} | undefined>} the entry that the
+ *   caller is to save; undefined when another caller saves the pack
+ */
+export async function gather(cid, size, segment, parts) {
+  const blob = new Blob(parts);
+  const pack = Math.floor(segment / PACK);
+  const name = `${cid}/${pack}`;
+  const all = segmentsOfPack(pack, size);
+  const group = gathered.get(name) ?? gathering(name);
+  group.blobs.set(segment, blob);
+  if (group.blobs.size === all.length) group.end(true);
+  if (!(await group.ended)) return { first: segment, count: 1, blob };
+  if (group.taken) return undefined;
+  group.taken = true;
+  const whole = new Blob(all.map((segment) => group.blobs.get(segment)));
+  return { first: all[0], count: all.length, blob: whole };
+}
+
+/**
+ * Stores an entry: a segment, or all segments of a pack.
  * @returns {Promise<boolean>} false when the quota is exceeded
  */
-export async function save(cid, size, segment, parts) {
+export async function save(cid, size, first, count, blob) {
+  const pack = first / PACK;
+  const packed =
+    size > SEGMENT && Number.isInteger(pack) && count === segmentsOfPack(pack, size).length;
   try {
     const cache = await caches.open(CACHE);
-    // The browser stores a blob without another copy.
-    const whole = parts.length === 1 && parts[0] instanceof Blob ? parts[0] : new Blob(parts);
-    await cache.put(key(cid, segment), new Response(whole));
+    const name = packed ? `pack-${pack}` : first;
+    await cache.put(key(cid, name), new Response(blob));
   } catch (error) {
     // The quota may be less than estimate() said. Eviction does not help against other failures, as
     // in a private window.
     if (error.name !== 'QuotaExceededError') unstored('the Cache API fails', error);
     return error.name !== 'QuotaExceededError';
   }
-  await note(cid, size, [segment], []);
+  const segments = Array.from({ length: count }, (_, at) => first + at);
+  await note(cid, size, segments, []);
   return true;
 }
 
@@ -300,6 +343,7 @@ export async function pack(cid, size) {
     const cache = await caches.open(CACHE);
     for (let pack = 0; size > SEGMENT && pack * PACK < segmentsOf(size); pack++) {
       const segments = segmentsOfPack(pack, size);
+      if (await cache.match(key(cid, `pack-${pack}`))) continue;
       const singles = await Promise.all(segments.map((segment) => cache.match(key(cid, segment))));
       if (!singles.every(Boolean)) continue;
       const blobs = await Promise.all(singles.map((single) => single.blob()));

@@ -7,16 +7,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use edge_net_core::dag::verify::LeafTable;
-use edge_net_driver::session::{SegmentStore, Session};
-use edge_net_driver::{HostBytes, hash_leaves, sleep};
+use edge_net_driver::host::bytes_of;
+use edge_net_driver::session::Session;
+use edge_net_driver::{hash_leaves, sleep};
 use futures::join;
 use futures::lock::Mutex;
-use js_sys::{Array, Uint8Array};
-use wasm_bindgen::prelude::*;
-use wasm_bindgen_futures::{JsFuture, spawn_local};
+use js_sys::Array;
+use wasm_bindgen_futures::spawn_local;
 use web_sys::Blob;
 
-use crate::store::{self, Budget, Piece, number};
+use crate::segments::Segments;
+use crate::store::{self, Piece, number};
 
 /// The wait before an artifact is packed, in milliseconds: the page that loaded it gets the CPU
 /// first.
@@ -35,11 +36,6 @@ pub struct Artifact {
     verified: RefCell<Vec<Piece>>,
     /// Held by the task that verifies; the others wait for its result.
     verifying: Mutex<()>,
-}
-
-/// Reads a blob's bytes out of the browser's storage.
-async fn bytes(blob: &Blob) -> Option<Uint8Array> {
-    Some(Uint8Array::new(&JsFuture::from(blob.array_buffer()).await.ok()?))
 }
 
 impl Artifact {
@@ -142,9 +138,8 @@ impl Artifact {
     async fn is_good(&self, piece: &Piece, segment: u64) -> bool {
         let layout = self.table.layout();
         let found = async {
-            let hashed = hash_leaves(bytes(&slice(piece, &self.table, segment)?).await?.into())
-                .await
-                .ok()?;
+            let blob = piece.slice(layout, segment)?;
+            let hashed = hash_leaves(bytes_of(&blob).await.ok()?.into()).await.ok()?;
             Some(
                 self.table.verify_leaves(layout.leaves_of_segment(segment), &hashed).bad.is_empty(),
             )
@@ -179,46 +174,5 @@ impl Artifact {
                 this.forget_verified();
             }
         });
-    }
-}
-
-/// The bytes of a segment, sliced out of the entry that holds it.
-fn slice(piece: &Piece, table: &LeafTable, segment: u64) -> Option<Blob> {
-    let layout = table.layout();
-    let start = layout.bytes_of_segment(piece.segments.start).start;
-    let bytes = layout.bytes_of_segment(segment);
-    piece.blob.slice_with_f64_and_f64(number(bytes.start - start), number(bytes.end - start)).ok()
-}
-
-/// The store of one artifact's segments, for its download.
-pub struct Segments {
-    /// CID of the artifact.
-    pub cid: String,
-    /// Its leaf table.
-    pub table: Arc<LeafTable>,
-    /// The storage budget, shared by all artifacts.
-    pub budget: Rc<Budget>,
-    /// Whether the artifact with this CID is in use; it is not evicted then.
-    pub in_use: Rc<dyn Fn(&str) -> bool>,
-}
-
-impl SegmentStore for Segments {
-    const BLOBS: bool = true;
-
-    async fn load(&self, segment: u64) -> Option<Uint8Array> {
-        let piece = Piece::holding(&self.cid, self.table.layout().size(), segment).await?;
-        bytes(&slice(&piece, &self.table, segment)?).await
-    }
-
-    async fn save(&self, segment: u64, parts: Vec<HostBytes>) {
-        let part = |part: HostBytes| part.blob.map_or_else(|| part.view.into(), JsValue::from);
-        let parts: Array = parts.into_iter().map(part).collect();
-        self.budget
-            .save(&self.cid, self.table.layout().size(), segment, &parts, &*self.in_use)
-            .await;
-    }
-
-    async fn forget(&self, segment: u64) {
-        store::forget(&self.cid, number(self.table.layout().size()), number(segment)).await;
     }
 }

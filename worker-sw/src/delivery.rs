@@ -13,10 +13,11 @@ use edge_net_driver::into_stream;
 use edge_net_driver::session::{Location, Session};
 use wasm_bindgen::prelude::*;
 
-use crate::artifact::{Artifact, Segments};
+use crate::artifact::Artifact;
 use crate::config::{Config, fetch_options};
 use crate::keeping::Artifacts;
 use crate::reports::{self, Teller};
+use crate::segments::Segments;
 
 /// Delivers verified bytes.
 pub struct Delivery {

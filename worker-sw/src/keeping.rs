@@ -13,9 +13,10 @@ use futures::lock::Mutex;
 use js_sys::{Array, Reflect, Uint8Array};
 use wasm_bindgen::prelude::*;
 
-use crate::artifact::{Artifact, Segments};
+use crate::artifact::Artifact;
 use crate::config::{Config, fetch_options};
 use crate::reports::object;
+use crate::segments::Segments;
 use crate::store::{self, Budget, LEAF_TABLES, number};
 use crate::turns::Turns;
 

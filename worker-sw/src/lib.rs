@@ -8,6 +8,7 @@ mod config;
 mod delivery;
 mod keeping;
 mod reports;
+mod segments;
 mod store;
 #[cfg(all(test, target_arch = "wasm32"))]
 mod tests;

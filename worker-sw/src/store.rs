@@ -22,7 +22,8 @@ extern "C" {
     pub async fn pin(cid: &str, size: f64, pinned: bool);
     async fn piece(cid: &str, size: f64, segment: f64) -> JsValue;
     async fn pieces(cid: &str, size: f64, from: f64, to: f64) -> JsValue;
-    async fn save(cid: &str, size: f64, segment: f64, parts: &Array) -> JsValue;
+    async fn gather(cid: &str, size: f64, segment: f64, parts: &Array) -> JsValue;
+    async fn save(cid: &str, size: f64, first: f64, count: f64, blob: &Blob) -> JsValue;
     pub async fn forget(cid: &str, size: f64, segment: f64);
     pub async fn pack(cid: &str, size: f64) -> JsValue;
     #[wasm_bindgen(js_name = drop)]
@@ -48,7 +49,8 @@ fn whole(value: &JsValue) -> u64 {
     value.as_f64().unwrap_or_default() as u64
 }
 
-fn member(object: &JsValue, name: &str) -> JsValue {
+/// A member of an object; undefined when it has none.
+pub fn member(object: &JsValue, name: &str) -> JsValue {
     Reflect::get(object, &name.into()).unwrap_or_default()
 }
 
@@ -107,6 +109,20 @@ impl Piece {
         Self::read(&piece(cid, number(size), number(segment)).await)
     }
 
+    /// The bytes of a segment, sliced out of the entry.
+    pub fn slice(&self, layout: Layout, segment: u64) -> Option<Blob> {
+        let start = layout.bytes_of_segment(self.segments.start).start;
+        let bytes = layout.bytes_of_segment(segment);
+        let (from, to) = (number(bytes.start - start), number(bytes.end - start));
+        self.blob.slice_with_f64_and_f64(from, to).ok()
+    }
+
+    /// The entry to save after a segment of verified `parts` arrived; `None` when it is saved with
+    /// others of its pack.
+    pub async fn gathered(cid: &str, size: u64, segment: u64, parts: &Array) -> Option<Self> {
+        Self::read(&gather(cid, number(size), number(segment), parts).await)
+    }
+
     /// The entries that hold these segments; `None` when one is missing.
     pub async fn all(cid: &str, size: u64, segments: &Range<u64>) -> Option<Vec<Self>> {
         let found = pieces(cid, number(size), number(segments.start), number(segments.end)).await;
@@ -118,25 +134,19 @@ impl Piece {
 pub struct Budget {
     /// Bytes; `None`: as many as the browser allows.
     pub limit: Option<u64>,
-    /// With a limit, held while a segment is written, since the index does not count it yet.
+    /// With a limit, held while an entry is written, since the index does not count it yet.
     /// Without, held while others are evicted.
     pub turn: Mutex<()>,
 }
 
 impl Budget {
-    /// Stores a segment of the artifact `cid` and evicts others when needed. Pinned artifacts and
-    /// those for which `in_use` is true are not evicted; when the rest does not suffice, the
-    /// segment is not stored.
-    pub async fn save(
-        &self,
-        cid: &str,
-        size: u64,
-        segment: u64,
-        parts: &Array,
-        in_use: impl Fn(&str) -> bool,
-    ) {
-        let bytes = Layout::new(size).bytes_of_segment(segment);
-        let (need, size) = (bytes.end - bytes.start, number(size));
+    /// Stores an entry of the artifact `cid` and evicts others when needed. Pinned artifacts and
+    /// those for which `in_use` is true are not evicted; when the rest does not suffice, nothing is
+    /// stored.
+    pub async fn save(&self, cid: &str, size: u64, piece: &Piece, in_use: impl Fn(&str) -> bool) {
+        let (layout, Range { start, end }) = (Layout::new(size), piece.segments.clone());
+        let need = layout.bytes_of_segment(end - 1).end - layout.bytes_of_segment(start).start;
+        let (size, start, count) = (number(size), number(start), number(end - start));
         let mut turn = None;
         if let Some(limit) = self.limit {
             turn = Some(self.turn.lock().await);
@@ -144,7 +154,7 @@ impl Budget {
                 return;
             }
         }
-        while !save(cid, size, number(segment), parts).await.is_truthy() {
+        while !save(cid, size, start, count, &piece.blob).await.is_truthy() {
             // The browser's quota is reached before the budget. The task that held the lock may
             // have made room already.
             if turn.is_none() {

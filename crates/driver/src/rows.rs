@@ -143,7 +143,7 @@ impl<L: Ledger> SegmentStore for InRows<L> {
         };
         let progressed = |bytes| session.step(Event::Progressed { fetch, bytes });
         let want = bytes.end - bytes.start;
-        let body = row.body.read(want, progressed).await?;
+        let body = row.body.read(want, &progressed).await?;
         let origin = row.origin.clone();
         row.left.start = bytes.end;
         if row.left.is_empty() {

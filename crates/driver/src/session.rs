@@ -317,7 +317,7 @@ impl<S: SegmentStore> Session<S> {
             let done = at - bytes.start;
             let progressed = |got| self.step(Event::Progressed { fetch, bytes: done + got });
             let length = LEAF_SIZE.min(bytes.end - at);
-            let body = host::read_exactly(&response, length, progressed).await?;
+            let body = host::read_exactly(&response, length, &progressed).await?;
             all.set(&body, small(done));
             at += length;
         }
@@ -363,9 +363,9 @@ impl<S: SegmentStore> Session<S> {
             .is_some_and(|length| length.parse() == Ok(want));
         let progressed = |bytes| self.step(Event::Progressed { fetch, bytes });
         let body = if S::BLOBS && quick && as_long {
-            host::read_at_once(&response, want, progressed).await?
+            host::read_at_once(&response, want, &progressed).await?
         } else {
-            host::read_exactly(&response, want, progressed).await?.into()
+            host::read_exactly(&response, want, &progressed).await?.into()
         };
         let origin = self.origin(source, &response);
         Ok((host::hash_leaves(body).await?, origin))

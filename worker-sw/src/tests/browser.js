@@ -41,6 +41,10 @@ globalThis.setCached = (suffix, bytes) => {
   }
 };
 
+// For tests of packs: the names of the entries, in the order in which they were written.
+globalThis.namesOfEntries = () =>
+  [...caches.values()].flatMap((cache) => [...cache.keys()].map((key) => key.split('/').at(-1)));
+
 // js/store.js keeps the database open over all tests, so it is emptied instead of replaced.
 globalThis.fakeStores ??= new Map();
 for (const { rows } of globalThis.fakeStores.values()) rows.clear();

@@ -8,12 +8,13 @@ use js_sys::{Function, Uint8Array};
 use serde_json::json;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_test::wasm_bindgen_test;
+use web_sys::Blob;
 
 use super::fake::publisher::{manifest, signed};
 use super::fake::{Artifact, Request};
-use super::{body, fresh_browser, from_js, get, idle, parts, serve, set_quota, worker};
+use super::{body, fresh_browser, from_js, get, get_with, idle, parts, serve, set_quota, worker};
 use crate::Models;
-use crate::store::{self, Budget, number};
+use crate::store::{self, Budget, Piece, number};
 
 /// Bytes of each artifact in the tests of the budget.
 const SIZE: usize = 1000;
@@ -26,7 +27,8 @@ fn budget(limit: Option<u64>) -> Budget {
 async fn save(budget: &Budget, cid: &str, in_use: &str) {
     edge_net_driver::sleep(2).await;
     let size = SIZE as u64;
-    budget.save(cid, size, 0, &parts(&[1; SIZE]), |cid: &str| cid == in_use).await;
+    let blob = Blob::new_with_u8_array_sequence(&parts(&[1; SIZE])).unwrap();
+    budget.save(cid, size, &Piece { segments: 0..1, blob }, |cid: &str| cid == in_use).await;
 }
 
 /// The artifacts that have stored bytes.
@@ -101,6 +103,37 @@ async fn stored(models: &Models) -> (Artifact, std::rc::Rc<std::cell::RefCell<Ve
     idle(models).await;
     requests.borrow_mut().clear();
     (artifact, requests)
+}
+
+fn names_of_entries() -> serde_json::Value {
+    let names = Function::new_no_args("return namesOfEntries()").call0(&JsValue::NULL).unwrap();
+    from_js(&names)
+}
+
+#[wasm_bindgen_test]
+async fn segments_that_arrive_together_are_written_once_as_a_pack() {
+    fresh_browser().await;
+    let (models, _) = worker(&json!({}));
+    let artifact = Artifact::of_equal_leaves(2 * 16 + 1);
+    serve(signed(&artifact, "1.0.0", 1), &artifact);
+    assert_eq!(body(&get(&models, "tiny/model.bin").await).await, artifact.bytes);
+    idle(&models).await;
+    assert_eq!(names_of_entries(), json!(["pack-0"]));
+    assert_eq!(kept().await.into_values().collect::<Vec<_>>(), [artifact.size()]);
+}
+
+#[wasm_bindgen_test]
+async fn a_segment_does_not_wait_for_ever_for_the_others_of_its_pack() {
+    fresh_browser().await;
+    let (models, _) = worker(&json!({}));
+    let artifact = Artifact::of_equal_leaves(2 * 16 + 1);
+    serve(signed(&artifact, "1.0.0", 1), &artifact);
+    let range = json!({ "headers": { "range": "bytes=0-4194303" } });
+    let response = get_with(&models, "tiny/model.bin", &range).await;
+    assert_eq!(body(&response).await, artifact.bytes[..4_194_304]);
+    idle(&models).await;
+    assert_eq!(names_of_entries(), json!(["0"]));
+    assert_eq!(kept().await.into_values().collect::<Vec<_>>(), [4_194_304]);
 }
 
 #[wasm_bindgen_test]
