@@ -62,4 +62,3 @@ export function publish(folder, size) {
     file: join(version, 'model.bin'),
   };
 }
-

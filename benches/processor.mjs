@@ -38,8 +38,11 @@ export function byRole(root) {
   const all = processes();
   const belongs = (pid) => pid === root || (all.has(pid) && belongs(all.get(pid).parent));
   const sums = {};
-  for (const [pid, { ms }] of all)
-    if (belongs(pid)) sums[roleOf(pid)] = (sums[roleOf(pid)] ?? 0) + ms;
+  for (const [pid, { ms }] of all) {
+    if (!belongs(pid)) continue;
+    const role = roleOf(pid);
+    sums[role] = (sums[role] ?? 0) + ms;
+  }
   return sums;
 }
 

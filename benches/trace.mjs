@@ -33,7 +33,8 @@ function costs(events) {
   const threads = new Map();
   for (const event of events.filter(({ ph, tdur }) => ph === 'X' && tdur !== undefined)) {
     const key = `${event.pid}/${event.tid}`;
-    threads.set(key, [...(threads.get(key) ?? []), event]);
+    if (!threads.has(key)) threads.set(key, []);
+    threads.get(key).push(event);
   }
   const found = new Map();
   for (const [key, all] of threads) {
@@ -56,7 +57,7 @@ const browser = await launch(folder);
 try {
   await bundle(folder, { entryPoints: ['benches/workbox.js'], format: 'iife' }, 'workbox.js');
   const options = { edge: data.url, keys: KEYS };
-  const { page, ask } = await open(browser, folder, values.way, options);
+  const { page, ask, close } = await open(browser, folder, values.way, options);
   await page.bringToFront();
   const target = { ...artifact, url: `${data.url}${artifact.path}` };
   // The first load compiles scripts.
@@ -69,6 +70,7 @@ try {
   await new Promise((resolve) => setTimeout(resolve, 3000));
   const after = byRole(browser.process().pid);
   const trace = Buffer.from(await page.tracing.stop());
+  await close();
   if (values.out) writeFileSync(values.out, trace);
   const { traceEvents } = JSON.parse(trace.toString());
   const [soon, late] = [read.toFixed(0), stored.toFixed(0)];
