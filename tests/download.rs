@@ -1119,7 +1119,7 @@ fn faulty_downloads_end_with_the_right_bytes_or_an_error() {
     }
 }
 
-/// The end of an artifact is fetched in pieces. When all pieces fail together, that is one attempt.
+/// A source that is not known yet is asked for pieces. When all fail together, that is one attempt.
 #[test]
 fn pieces_that_fail_together_are_one_attempt() {
     let layout = Layout::new(SEGMENT_SIZE);

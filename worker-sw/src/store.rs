@@ -49,8 +49,7 @@ fn whole(value: &JsValue) -> u64 {
     value.as_f64().unwrap_or_default() as u64
 }
 
-/// A member of an object; undefined when it has none.
-pub fn member(object: &JsValue, name: &str) -> JsValue {
+fn member(object: &JsValue, name: &str) -> JsValue {
     Reflect::get(object, &name.into()).unwrap_or_default()
 }
 

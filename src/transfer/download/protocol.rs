@@ -26,7 +26,8 @@ pub struct Config {
     pub backoff: Duration,
     /// How long a fetch is expected to take at a source that has delivered nothing yet.
     pub guess: Duration,
-    /// Leaves in the first fetches from a source.
+    /// Leaves in the first fetches from a source, and in each piece of a segment that is fetched in
+    /// pieces.
     pub probe: u64,
     /// Whether readers wait for whole segments; else they get the verified leaves of a segment as
     /// they arrive.

@@ -110,12 +110,17 @@ fn names_of_entries() -> serde_json::Value {
     from_js(&names)
 }
 
-#[wasm_bindgen_test]
-async fn segments_that_arrive_together_are_written_once_as_a_pack() {
+/// A worker without stored bytes, and an artifact of three segments that its sources serve.
+async fn three_segments() -> (Models, Artifact) {
     fresh_browser().await;
-    let (models, _) = worker(&json!({}));
     let artifact = Artifact::of_equal_leaves(2 * 16 + 1);
     serve(signed(&artifact, "1.0.0", 1), &artifact);
+    (worker(&json!({})).0, artifact)
+}
+
+#[wasm_bindgen_test]
+async fn segments_that_arrive_together_are_written_once_as_a_pack() {
+    let (models, artifact) = three_segments().await;
     assert_eq!(body(&get(&models, "tiny/model.bin").await).await, artifact.bytes);
     idle(&models).await;
     assert_eq!(names_of_entries(), json!(["pack-0"]));
@@ -124,10 +129,7 @@ async fn segments_that_arrive_together_are_written_once_as_a_pack() {
 
 #[wasm_bindgen_test]
 async fn a_segment_does_not_wait_for_ever_for_the_others_of_its_pack() {
-    fresh_browser().await;
-    let (models, _) = worker(&json!({}));
-    let artifact = Artifact::of_equal_leaves(2 * 16 + 1);
-    serve(signed(&artifact, "1.0.0", 1), &artifact);
+    let (models, artifact) = three_segments().await;
     let range = json!({ "headers": { "range": "bytes=0-4194303" } });
     let response = get_with(&models, "tiny/model.bin", &range).await;
     assert_eq!(body(&response).await, artifact.bytes[..4_194_304]);
