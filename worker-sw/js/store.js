@@ -168,8 +168,10 @@ export const manifests = async () => [
   ...((await transact('manifests', 'readonly', (of) => of.getAll())) ?? []),
 ];
 /** @returns {Promise<Row[]>} */
-export const rows = async () =>
-  (await transact('artifacts', 'readonly', (of) => of.getAll())) ?? [];
+export async function rows() {
+  await record();
+  return (await transact('artifacts', 'readonly', (of) => of.getAll())) ?? [];
+}
 
 /**
  * For each CID, the segments of its row as this context last saw it. The cache is not asked for
@@ -189,15 +191,46 @@ function change(cid, size, alter) {
   });
 }
 
-/**
- * Records a use of an artifact.
- * @returns {Promise<boolean>} whether the cache still exists: a user may clear it at any time
- */
-export async function use(cid, size) {
-  const intact = Promise.resolve()
+/** How long the cache is taken to exist after it was seen, in milliseconds. */
+const SEEN = 1_000;
+/** When it was seen last. */
+let seen = 0;
+
+/** Whether the cache exists: a user may clear it at any time. */
+async function exists() {
+  const now = Date.now();
+  if (now - seen < SEEN) return true;
+  const found = await Promise.resolve()
     .then(() => caches.has(CACHE))
     .catch(() => false);
-  await change(cid, size, (row) => ({ ...row, used: Date.now() }));
+  if (found) seen = now;
+  return found;
+}
+
+/** The wait before uses are recorded, in milliseconds: a write costs as much as a small read. */
+const LATER = 1_000;
+/** Uses that are not recorded yet: size and time by CID. */
+const uses = new Map();
+
+/** Records the uses, all at once. */
+async function record() {
+  const all = [...uses];
+  uses.clear();
+  await Promise.all(
+    all.map(([cid, { size, used }]) => change(cid, size, (row) => ({ ...row, used }))),
+  );
+}
+
+/**
+ * Notes a use of an artifact.
+ * @returns {Promise<boolean>} whether the cache still exists
+ */
+export async function use(cid, size) {
+  const intact = exists();
+  if (uses.size === 0) setTimeout(record, LATER);
+  uses.set(cid, { size, used: Date.now() });
+  // The first time, the row says which segments are stored.
+  if (!named.has(cid)) await record();
   return intact;
 }
 
@@ -368,6 +401,7 @@ export async function drop(cid, size) {
     }
   } catch {}
   named.delete(cid);
+  uses.delete(cid);
   await transact('artifacts', 'readwrite', (of) => of.delete(cid));
   await transact('leaf-tables', 'readwrite', (of) => of.delete(cid));
 }
@@ -378,6 +412,8 @@ export async function clear() {
     .then(() => caches.delete(CACHE))
     .catch(() => {});
   named.clear();
+  uses.clear();
+  seen = 0;
   for (const name of ['artifacts', 'leaf-tables'])
     await transact(name, 'readwrite', (of) => of.clear());
 }

@@ -7,15 +7,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use edge_net_core::dag::verify::LeafTable;
-use edge_net_driver::host::bytes_of;
 use edge_net_driver::session::Session;
-use edge_net_driver::{hash_leaves, sleep};
+use edge_net_driver::sleep;
 use futures::join;
 use futures::lock::Mutex;
 use js_sys::Array;
 use wasm_bindgen_futures::spawn_local;
 use web_sys::Blob;
 
+use crate::hash;
 use crate::segments::Segments;
 use crate::store::{self, Piece, number};
 
@@ -130,19 +130,17 @@ impl Artifact {
                 bad.borrow_mut().push(segment);
             }
         };
-        // Three lanes: one hashes while others wait for the disk.
-        join!(lane(), lane(), lane());
+        // Two lanes: one hashes while the other waits for the disk.
+        join!(lane(), lane());
         bad.into_inner()
     }
 
     async fn is_good(&self, piece: &Piece, segment: u64) -> bool {
         let layout = self.table.layout();
         let found = async {
-            let blob = piece.slice(layout, segment)?;
-            let hashed = hash_leaves(bytes_of(&blob).await.ok()?.into()).await.ok()?;
-            Some(
-                self.table.verify_leaves(layout.leaves_of_segment(segment), &hashed).bad.is_empty(),
-            )
+            let hashed = hash::leaves_of(piece.slice(layout, segment)?).await?;
+            let leaves = layout.leaves_of_segment(segment);
+            Some(self.table.verify_leaves(leaves, &hashed).bad.is_empty())
         };
         found.await.unwrap_or(false)
     }

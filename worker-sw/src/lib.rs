@@ -6,6 +6,7 @@ mod answering;
 mod artifact;
 mod config;
 mod delivery;
+mod hash;
 mod keeping;
 mod reports;
 mod segments;

@@ -43,14 +43,19 @@ pub const fn number(n: u64) -> f64 {
     n as f64
 }
 
-/// A JavaScript number as a count; 0 for other values.
+/// A JavaScript number as a count.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Saturates.
-fn whole(value: &JsValue) -> u64 {
-    value.as_f64().unwrap_or_default() as u64
+pub const fn whole(value: f64) -> u64 {
+    value as u64
 }
 
 fn member(object: &JsValue, name: &str) -> JsValue {
     Reflect::get(object, &name.into()).unwrap_or_default()
+}
+
+/// A member that is a count; 0 for other values.
+fn count(object: &JsValue, name: &str) -> u64 {
+    whole(member(object, name).as_f64().unwrap_or_default())
 }
 
 /// An artifact in the index.
@@ -70,17 +75,18 @@ pub struct Row {
 /// All artifacts in the index.
 pub async fn index() -> Vec<Row> {
     let read = |row: JsValue| {
-        let size = whole(&member(&row, "size"));
+        let size = count(&row, "size");
         let have = Array::from(&member(&row, "have"));
         let bytes = |segment: JsValue| {
-            let bytes = Layout::new(size).bytes_of_segment(whole(&segment));
+            let bytes =
+                Layout::new(size).bytes_of_segment(whole(segment.as_f64().unwrap_or_default()));
             bytes.end.saturating_sub(bytes.start)
         };
         Some(Row {
             cid: member(&row, "cid").as_string()?,
             size,
             bytes: have.iter().map(bytes).sum(),
-            used: whole(&member(&row, "used")),
+            used: count(&row, "used"),
             pinned: member(&row, "pinned").is_truthy(),
         })
     };
@@ -98,9 +104,9 @@ pub struct Piece {
 
 impl Piece {
     fn read(piece: &JsValue) -> Option<Self> {
-        let first = whole(&member(piece, "first"));
+        let first = count(piece, "first");
         let blob = member(piece, "blob").dyn_into().ok()?;
-        Some(Self { segments: first..first + whole(&member(piece, "count")), blob })
+        Some(Self { segments: first..first + count(piece, "count"), blob })
     }
 
     /// The entry that holds a segment.
