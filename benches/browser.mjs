@@ -13,16 +13,19 @@ import { publish } from './artifact.mjs';
 import { median } from './median.mjs';
 import { serveFolders } from './origin.mjs';
 import { bundle, launch, open } from './pages.mjs';
-import { ofTree } from './processor.mjs';
+import { limit, ofTree } from './processor.mjs';
 
 const { values } = parseArgs({
   options: {
     rounds: { type: 'string', default: '5' },
     sizes: { type: 'string', default: '23,256,1024' },
     only: { type: 'string' },
+    /** The browser gets one part in so many of the machine's processor time. */
+    throttle: { type: 'string', default: '1' },
   },
 });
 const ROUNDS = Number(values.rounds);
+const THROTTLE = Number(values.throttle);
 const SIZES = values.sizes.split(',').map(Number);
 const GIGABIT = 125_000_000;
 const MB = 1_000_000;
@@ -85,6 +88,7 @@ async function compare(context, artifact, data, ways, options, label) {
       if (way === 'ours') {
         await endWorker();
         note('warm, a new worker: verified again', way, await ask('warm', target));
+        note('all that is stored, verified again', way, await ask('verify', target));
       }
       for (let i = 0; i < 3; i++) note('warm', way, await ask('warm', target));
       if (way === 'transformers.js') continue;
@@ -193,10 +197,15 @@ try {
   const shaped = await serveFolders([`${folder}/data`], GIGABIT);
   stops.push(fast.stop, shaped.stop);
   const browser = await launch(folder);
-  stops.push(() => browser.close());
+  const { pid } = browser.process();
+  const unlimited = THROTTLE > 1 && limit(pid, cpus().length / THROTTLE);
+  stops.push(async () => {
+    await browser.close();
+    if (unlimited) unlimited();
+  });
   console.log(
     `${await browser.version()}, Node ${process.version}, ${cpus().length} × ${cpus()[0].model}, ` +
-      `${ROUNDS} rounds\n`,
+      `${ROUNDS} rounds${THROTTLE > 1 ? `, 1/${THROTTLE} of the processor` : ''}\n`,
   );
   console.log('| artifact | what | way | median, ms | MB/s | CPU, ms a MB | ours is |');
   console.log('|---|---|---|---|---|---|---|');

@@ -28,6 +28,7 @@ const { values } = parseArgs({
     rounds: { type: 'string', default: '5' },
     seconds: { type: 'string', default: '5' },
     connections: { type: 'string', default: '16' },
+    only: { type: 'string', default: '' },
   },
 });
 const ROUNDS = Number(values.rounds);
@@ -217,7 +218,9 @@ proxy_pass ${stack.urls.gcs}/; } } }`,
     '| what | way | requests/s | p50, ms | p99, ms | CPU a request, ms | ours is |\n' +
       '|---|---|---|---|---|---|---|',
   );
-  for (const { what, load, script, without } of LOADS) {
+  for (const { what, load, script, without } of LOADS.filter(({ what }) =>
+    what.includes(values.only),
+  )) {
     const timed = ways.filter(({ name }) => name !== without);
     const figures = new Map(timed.map(({ name }) => [name, []]));
     for (let round = 0; round < ROUNDS; round++) {

@@ -1,6 +1,14 @@
-// CPU time of processes, from /proc (proc_pid_stat(5); ticks of 10 ms).
+// CPU time of processes, from /proc (proc_pid_stat(5); ticks of 10 ms), and limits of it by control
+// groups.
 
-import { readFileSync, readdirSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  rmdirSync,
+  writeFileSync,
+} from 'node:fs';
 
 /** Parent, process group and CPU time in milliseconds of every process, by process id. */
 function processes() {
@@ -13,6 +21,12 @@ function processes() {
     } catch {} // it has exited
   }
   return found;
+}
+
+/** A process and its descendants. @returns {number[]} */
+function treeOf(root, all = processes()) {
+  const belongs = (pid) => pid === root || (all.has(pid) && belongs(all.get(pid).parent));
+  return [...all.keys()].filter(belongs);
 }
 
 /** What a process of Chromium does: `renderer`, `network.mojom.NetworkService`, `browser`. */
@@ -36,12 +50,10 @@ export const ofGroup = (group) =>
  */
 export function byRole(root) {
   const all = processes();
-  const belongs = (pid) => pid === root || (all.has(pid) && belongs(all.get(pid).parent));
   const sums = {};
-  for (const [pid, { ms }] of all) {
-    if (!belongs(pid)) continue;
+  for (const pid of treeOf(root, all)) {
     const role = roleOf(pid);
-    sums[role] = (sums[role] ?? 0) + ms;
+    sums[role] = (sums[role] ?? 0) + all.get(pid).ms;
   }
   return sums;
 }
@@ -51,3 +63,30 @@ export function byRole(root) {
  * @param {number} root process id
  */
 export const ofTree = (root) => Object.values(byRole(root)).reduce((sum, ms) => sum + ms, 0);
+
+/** The time over which a limit holds, in microseconds: short, so that no wait is long. */
+const PERIOD = 10_000;
+
+/**
+ * Limits a process and its descendants, those that it starts later too, to a number of cores.
+ * Needs root.
+ * @param {number} root process id
+ * @param {number} cores
+ * @returns {() => void} what removes the group, after the processes ended
+ */
+export function limit(root, cores) {
+  const first = existsSync('/sys/fs/cgroup/cpu'); // control groups of version 1
+  const group = `/sys/fs/cgroup/${first ? 'cpu/' : ''}edge-net-bench-${root}`;
+  const quota = Math.round(cores * PERIOD);
+  try {
+    mkdirSync(group);
+    if (first) {
+      writeFileSync(`${group}/cpu.cfs_period_us`, `${PERIOD}`);
+      writeFileSync(`${group}/cpu.cfs_quota_us`, `${quota}`);
+    } else writeFileSync(`${group}/cpu.max`, `${quota} ${PERIOD}`);
+    for (const pid of treeOf(root)) writeFileSync(`${group}/cgroup.procs`, `${pid}`);
+  } catch (error) {
+    throw new Error(`a limit of processor time needs root and control groups: ${error.message}`);
+  }
+  return () => rmdirSync(group);
+}

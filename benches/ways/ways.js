@@ -120,6 +120,10 @@ const WAYS = {
       return names.length === 1 || names.every((name) => name.startsWith('pack-'));
     },
     range: async ({ path }, bytes) => drain(await fetch(path, range(bytes))),
+    async verify({ id }) {
+      const [{ segments, good }] = await this.edgeNet.verify(id);
+      if (good !== segments) throw new Error(`${good} good segments of ${segments}`);
+    },
     async clear() {
       await this.edgeNet.clear();
     },
@@ -153,6 +157,11 @@ globalThis.bench = {
     const started = performance.now();
     const bytes = await way.load(artifact);
     if (bytes !== artifact.size) throw new Error(`${bytes} bytes instead of ${artifact.size}`);
+    return performance.now() - started;
+  },
+  async verify(artifact) {
+    const started = performance.now();
+    await way.verify(artifact);
     return performance.now() - started;
   },
   async range(artifact, bytes) {
