@@ -201,7 +201,7 @@ try {
   const unlimited = THROTTLE > 1 && limit(pid, cpus().length / THROTTLE);
   stops.push(async () => {
     await browser.close();
-    if (unlimited) unlimited();
+    if (unlimited) await unlimited();
   });
   console.log(
     `${await browser.version()}, Node ${process.version}, ${cpus().length} × ${cpus()[0].model}, ` +

@@ -72,7 +72,7 @@ const PERIOD = 10_000;
  * Needs root.
  * @param {number} root process id
  * @param {number} cores
- * @returns {() => void} what removes the group, after the processes ended
+ * @returns {() => Promise<void>} what removes the group, once the processes have ended
  */
 export function limit(root, cores) {
   const first = existsSync('/sys/fs/cgroup/cpu'); // control groups of version 1
@@ -88,5 +88,9 @@ export function limit(root, cores) {
   } catch (error) {
     throw new Error(`a limit of processor time needs root and control groups: ${error.message}`);
   }
-  return () => rmdirSync(group);
+  return async () => {
+    for (let tries = 0; readFileSync(`${group}/cgroup.procs`, 'utf8') && tries < 50; tries++)
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    rmdirSync(group);
+  };
 }
