@@ -1,5 +1,12 @@
 //! Tensors of language models: element types, blocks of quantized weights, and products with them.
 
+mod activations;
+mod blocks;
 mod dtype;
+mod half;
+mod matrix;
 
+pub use activations::{Activations, ShapeError};
+pub use blocks::{BlockError, dequantize};
 pub use dtype::Dtype;
+pub use matrix::{Matrix, MatrixBuilder, MatrixError};
