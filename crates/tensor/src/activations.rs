@@ -1,7 +1,61 @@
 //! The input of a product with quantized weights.
 
-/// Elements that share a scale.
-pub(crate) const BLOCK: usize = 32;
+use crate::order::{self, BLOCK};
+
+/// Activations whose sums share a scale.
+pub(crate) const SPAN: usize = 256;
+
+/// Four rounded activations as a kernel loads them, the first in the lowest bits: 8 bits each, or
+/// 16 where instructions multiply these.
+#[cfg(not(all(target_feature = "simd128", not(target_feature = "relaxed-simd"))))]
+pub(crate) type Word = i32;
+/// Four rounded activations as a kernel loads them.
+#[cfg(all(target_feature = "simd128", not(target_feature = "relaxed-simd")))]
+pub(crate) type Word = i64;
+
+/// Bits of an activation in a [`Word`].
+const BITS: u32 = Word::BITS / 4;
+
+/// The activations of a word.
+#[allow(clippy::cast_possible_truncation)] // A part of the word is asked for.
+#[inline]
+pub(crate) fn quants(word: Word) -> [i32; 4] {
+    [3, 2, 1, 0].map(|above: u32| (word << (above * BITS) >> (3 * BITS)) as i32)
+}
+
+/// 32 rounded activations, in the order of [`order`]: each is `scale × quant`.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Rounded {
+    /// Integers from -127 to 127.
+    pub words: [Word; BLOCK / 4],
+    /// Not a number when an activation is infinite or not a number.
+    pub scale: f32,
+    /// `scale` × the sum of the integers.
+    pub sum: f32,
+    /// The sums of the first and of the second 16 integers, as 16 bits each, the first in the low
+    /// half.
+    pub halves: i32,
+}
+
+/// The sums of 8 blocks: each is `scale` × an integer.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sums {
+    /// Two integers of 16 bits each, the first in the low half.
+    pub pairs: [i32; SPAN / BLOCK / 2],
+    /// 1/32767 of the greatest magnitude.
+    pub scale: f32,
+}
+
+/// A row of activations.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Row<'a> {
+    /// The values as given.
+    pub values: &'a [f32],
+    /// Blocks of 32. Zeros fill the last one.
+    pub blocks: &'a [Rounded],
+    /// The sums of 8 blocks each. Zeros fill the last ones.
+    pub sums: &'a [Sums],
+}
 
 /// Rows of values with their rounding to 8 bits, in blocks of 32 with a scale each.
 ///
@@ -11,6 +65,8 @@ pub struct Activations {
     rows: usize,
     columns: usize,
     values: Vec<f32>,
+    blocks: Vec<Rounded>,
+    sums: Vec<Sums>,
 }
 
 /// Why values are not rows.
@@ -52,6 +108,13 @@ impl Activations {
         self.columns = columns;
         self.values.clear();
         self.values.extend_from_slice(values);
+        self.blocks.clear();
+        self.sums.clear();
+        for row in values.chunks_exact(columns) {
+            let first = self.blocks.len();
+            self.blocks.extend(row.chunks(BLOCK).map(round));
+            self.sums.extend(self.blocks[first..].chunks(SPAN / BLOCK).map(sums));
+        }
         Ok(())
     }
 
@@ -71,5 +134,156 @@ impl Activations {
     #[must_use]
     pub fn values(&self) -> &[f32] {
         &self.values
+    }
+
+    /// A row.
+    pub(crate) fn row(&self, index: usize) -> Row<'_> {
+        let blocks = self.columns.div_ceil(BLOCK);
+        let sums = self.columns.div_ceil(SPAN);
+        Row {
+            values: &self.values[index * self.columns..][..self.columns],
+            blocks: &self.blocks[index * blocks..][..blocks],
+            sums: &self.sums[index * sums..][..sums],
+        }
+    }
+}
+
+/// Rounds up to 32 values to the nearest multiple of 1/127 of their greatest magnitude.
+#[inline]
+fn round(values: &[f32]) -> Rounded {
+    if let Ok(values) = values.try_into() {
+        return round_block(values);
+    }
+    let mut padded = [0.0; BLOCK];
+    padded[..values.len()].copy_from_slice(values);
+    round_block(&padded)
+}
+
+/// Below this magnitude all values of a block count as 0: its reciprocal is not finite.
+const LEAST: f32 = 1e-35;
+
+/// 1.5 × 2²³: adding it leaves the nearest integer in the lowest bits.
+const SHIFTER: f32 = 12_582_912.0;
+
+fn round_block(values: &[f32; BLOCK]) -> Rounded {
+    let mut greatest = [0.0_f32; 8];
+    // Zeros, or not numbers.
+    let mut faults = [0.0_f32; 8];
+    for part in values.as_chunks::<8>().0 {
+        for i in 0..8 {
+            let magnitude = part[i].abs();
+            greatest[i] = if magnitude > greatest[i] { magnitude } else { greatest[i] };
+            faults[i] += part[i] * 0.0;
+        }
+    }
+    let greatest = greatest.into_iter().fold(0.0, f32::max);
+    let fault: f32 = faults.into_iter().sum();
+    let reciprocal = if greatest < LEAST { 0.0 } else { 127.0 / greatest };
+    let mut integers = [0_i32; BLOCK];
+    for (integer, value) in integers.iter_mut().zip(values) {
+        let shifted = (value * reciprocal + SHIFTER).to_bits().cast_signed();
+        // What is not a number becomes any integer that fits.
+        *integer = (shifted - SHIFTER.to_bits().cast_signed()).clamp(-127, 127);
+    }
+    let first: i32 = integers[..BLOCK / 2].iter().sum();
+    let second: i32 = integers[BLOCK / 2..].iter().sum();
+    let scale = greatest / 127.0 + fault;
+    Rounded {
+        words: words(&integers),
+        scale,
+        #[allow(clippy::cast_precision_loss)] // At most 32 × 127.
+        sum: scale * (first + second) as f32,
+        halves: pair(first, second),
+    }
+}
+
+#[inline]
+fn words(integers: &[i32; BLOCK]) -> [Word; BLOCK / 4] {
+    const MASK: Word = ((1_u64 << BITS) - 1) as Word;
+    let mut words = [0; BLOCK / 4];
+    for (i, word) in words.iter_mut().enumerate() {
+        let [a, b, c, d] = order::elements(i).map(|at| Word::from(integers[at]) & MASK);
+        *word = a | b << BITS | c << (2 * BITS) | d << (3 * BITS);
+    }
+    words
+}
+
+/// Two integers of 16 bits.
+#[inline]
+fn pair(first: i32, second: i32) -> i32 {
+    first & 0xffff | second << 16
+}
+
+fn sums(blocks: &[Rounded]) -> Sums {
+    const MOST: f32 = 32767.0;
+    let mut sums = [0.0; SPAN / BLOCK];
+    for (sum, block) in sums.iter_mut().zip(blocks) {
+        *sum = block.sum;
+    }
+    let greatest = sums.iter().fold(0.0, |most: f32, sum| most.max(sum.abs()));
+    let reciprocal = if greatest < LEAST { 0.0 } else { MOST / greatest };
+    let integers = sums.map(|sum| {
+        ((sum * reciprocal + SHIFTER).to_bits().cast_signed() - SHIFTER.to_bits().cast_signed())
+            .clamp(-32767, 32767)
+    });
+    // 0, or not a number.
+    let fault: f32 = sums.iter().map(|sum| sum * 0.0).sum();
+    let mut out = Sums { pairs: [0; SPAN / BLOCK / 2], scale: greatest / MOST + fault };
+    for (out, integers) in out.pairs.iter_mut().zip(integers.as_chunks::<2>().0) {
+        *out = pair(integers[0], integers[1]);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Activations, BLOCK, quants};
+    use crate::order;
+
+    fn activations(values: &[f32]) -> Activations {
+        Activations::quantize(values, values.len()).unwrap()
+    }
+
+    #[cfg_attr(target_arch = "wasm32", wasm_bindgen_test::wasm_bindgen_test)]
+    #[cfg_attr(not(target_arch = "wasm32"), test)]
+    #[allow(clippy::cast_precision_loss)]
+    fn values_are_rounded_to_the_nearest_step() {
+        let values: Vec<f32> = (0..40).map(|i| ((i * 37 % 64) as f32 - 31.5) * 0.73).collect();
+        let activations = activations(&values);
+        let blocks = activations.row(0).blocks;
+        assert_eq!(blocks.len(), 2);
+        for (b, block) in blocks.iter().enumerate() {
+            let mut sum = 0;
+            for (i, word) in block.words.iter().enumerate() {
+                for (at, quant) in order::elements(i).into_iter().zip(quants(*word)) {
+                    let value = values.get(BLOCK * b + at).copied().unwrap_or(0.0);
+                    assert!((quant as f32 * block.scale - value).abs() <= block.scale * 0.5001);
+                    sum += quant;
+                }
+            }
+            assert_eq!(block.sum, block.scale * sum as f32);
+            assert_eq!((block.halves << 16 >> 16) + (block.halves >> 16), sum);
+        }
+        let sums = activations.row(0).sums[0];
+        let integers = [sums.pairs[0] << 16 >> 16, sums.pairs[0] >> 16];
+        for (integer, block) in integers.into_iter().zip(blocks) {
+            assert!((integer as f32 * sums.scale - block.sum).abs() <= sums.scale);
+        }
+    }
+
+    #[cfg_attr(target_arch = "wasm32", wasm_bindgen_test::wasm_bindgen_test)]
+    #[cfg_attr(not(target_arch = "wasm32"), test)]
+    fn what_is_not_finite_is_kept_in_the_scale() {
+        for fault in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut values = [1.0; 96];
+            values[40] = fault;
+            let activations = activations(&values);
+            let row = activations.row(0);
+            assert_eq!(row.blocks[0].scale, 1.0 / 127.0);
+            assert!(!row.blocks[1].scale.is_finite(), "{fault}");
+            assert!(!row.sums[0].scale.is_finite(), "{fault}");
+        }
+        let tiny = activations(&[f32::from_bits(1); 32]);
+        assert_eq!(tiny.row(0).blocks[0].words, [0; 8]);
     }
 }

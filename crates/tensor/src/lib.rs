@@ -3,8 +3,12 @@
 mod activations;
 mod blocks;
 mod dtype;
+mod format;
 mod half;
+mod kernel;
 mod matrix;
+mod order;
+mod pack;
 
 pub use activations::{Activations, ShapeError};
 pub use blocks::{BlockError, dequantize};

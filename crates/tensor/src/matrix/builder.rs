@@ -1,16 +1,29 @@
 //! A matrix from the bytes of a file, in pieces.
 
-use super::{Matrix, MatrixError};
-use crate::Dtype;
+use super::{Matrix, MatrixError, packed::Layout};
+use crate::{Dtype, blocks::Block, order::LANES};
+
+/// Bytes of the longest block of a file.
+const LONGEST_BLOCK: usize = Dtype::Q6K.block_bytes();
 
 /// Takes the bytes of a matrix in pieces of any size, and packs them as they arrive.
+///
+/// Beside the matrix it holds one block.
 #[derive(Debug)]
 pub struct MatrixBuilder {
-    dtype: Dtype,
+    layout: Layout,
     rows: usize,
     columns: usize,
+    /// Bytes of the matrix in the file.
     expected: usize,
-    bytes: Vec<u8>,
+    given: usize,
+    packed: Vec<u8>,
+    /// The row and the block of it that come next.
+    next: (usize, usize),
+    /// The beginning of a block.
+    carry: [u8; LONGEST_BLOCK],
+    carried: usize,
+    block: Block,
 }
 
 impl MatrixBuilder {
@@ -24,35 +37,88 @@ impl MatrixBuilder {
         if rows == 0 || columns == 0 {
             return Err(MatrixError::Empty { rows, columns });
         }
-        let row = dtype.row_bytes(columns).ok_or(MatrixError::Blocks { dtype, columns })?;
+        if !columns.is_multiple_of(dtype.block_len()) {
+            return Err(MatrixError::Blocks { dtype, columns });
+        }
         let no_room = || MatrixError::OutOfMemory { dtype, rows, columns };
+        let row = dtype.row_bytes(columns).ok_or_else(no_room)?;
+        let layout = Layout::new(dtype, columns).ok_or_else(no_room)?;
         let expected = row.checked_mul(rows).ok_or_else(no_room)?;
-        let mut bytes = Vec::new();
-        bytes.try_reserve_exact(expected).map_err(|_| no_room())?;
-        Ok(Self { dtype, rows, columns, expected, bytes })
+        let size = rows.div_ceil(LANES).checked_mul(layout.strip).ok_or_else(no_room)?;
+        let mut packed = Vec::new();
+        packed.try_reserve_exact(size).map_err(|_| no_room())?;
+        Ok(Self {
+            layout,
+            rows,
+            columns,
+            expected,
+            given: 0,
+            packed,
+            next: (0, 0),
+            carry: [0; LONGEST_BLOCK],
+            carried: 0,
+            block: Block::EMPTY,
+        })
     }
 
-    /// Takes the next bytes.
+    /// Takes the next bytes. After an error the matrix cannot be finished.
     ///
     /// # Errors
-    /// When there are more bytes than the matrix has.
-    pub fn push(&mut self, piece: &[u8]) -> Result<(), MatrixError> {
-        let given = self.bytes.len() + piece.len();
-        if given > self.expected {
-            return Err(MatrixError::Bytes { expected: self.expected, given });
+    /// When there are more bytes than the matrix has, or a scale is not finite.
+    pub fn push(&mut self, mut piece: &[u8]) -> Result<(), MatrixError> {
+        self.given = self.given.saturating_add(piece.len());
+        if self.given > self.expected {
+            return Err(MatrixError::Bytes { expected: self.expected, given: self.given });
         }
-        self.bytes.extend_from_slice(piece);
+        let size = self.layout.dtype.block_bytes();
+        if self.carried > 0 {
+            let taken = piece.len().min(size - self.carried);
+            self.carry[self.carried..][..taken].copy_from_slice(&piece[..taken]);
+            self.carried += taken;
+            piece = &piece[taken..];
+            if self.carried < size {
+                return Ok(());
+            }
+            self.carried = 0;
+            let carry = self.carry;
+            self.place(&carry[..size])?;
+        }
+        let blocks = piece.chunks_exact(size);
+        let rest = blocks.remainder();
+        for block in blocks {
+            self.place(block)?;
+        }
+        self.carry[..rest.len()].copy_from_slice(rest);
+        self.carried = rest.len();
         Ok(())
     }
 
     /// The matrix.
     ///
     /// # Errors
-    /// When bytes are missing.
+    /// When bytes are missing, or were refused.
     pub fn finish(self) -> Result<Matrix, MatrixError> {
-        if self.bytes.len() != self.expected {
-            return Err(MatrixError::Bytes { expected: self.expected, given: self.bytes.len() });
+        if self.next != (self.rows, 0) || self.given != self.expected {
+            return Err(MatrixError::Bytes { expected: self.expected, given: self.given });
         }
-        Ok(Matrix { dtype: self.dtype, rows: self.rows, columns: self.columns, bytes: self.bytes })
+        let Self { layout, rows, columns, packed, .. } = self;
+        Ok(Matrix { layout, rows, columns, packed })
+    }
+
+    /// Packs the next block.
+    fn place(&mut self, bytes: &[u8]) -> Result<(), MatrixError> {
+        let (row, index) = self.next;
+        let lane = row % LANES;
+        if lane == 0 && index == 0 {
+            self.packed.resize(self.packed.len() + self.layout.strip, 0);
+        }
+        let strip = self.packed.len() - self.layout.strip;
+        let strip = &mut self.packed[strip..];
+        if !self.layout.write(strip, index, lane, bytes, &mut self.block) {
+            return Err(MatrixError::NotFinite { row, block: index });
+        }
+        let last = self.columns / self.layout.dtype.block_len() - 1;
+        self.next = if index == last { (row + 1, 0) } else { (row, index + 1) };
+        Ok(())
     }
 }

@@ -2,10 +2,15 @@
 
 mod builder;
 mod error;
+mod packed;
 
 use std::ops::Range;
 
-use crate::{Activations, Dtype, blocks};
+use crate::{
+    Activations, Dtype,
+    kernel::{self, Output, Weights},
+    order::LANES,
+};
 
 pub use builder::MatrixBuilder;
 pub use error::MatrixError;
@@ -13,20 +18,20 @@ pub use error::MatrixError;
 /// A matrix of `rows` × `columns` weights in the order of multiplication.
 #[derive(Clone, Debug)]
 pub struct Matrix {
-    dtype: Dtype,
+    layout: packed::Layout,
     rows: usize,
     columns: usize,
-    bytes: Vec<u8>,
+    packed: Vec<u8>,
 }
 
 impl Matrix {
     /// Rows that are multiplied together: where [`Matrix::multiply_rows`] is split best.
-    pub const GROUP: usize = 4;
+    pub const GROUP: usize = LANES;
 
     /// The type of the elements in the file.
     #[must_use]
     pub fn dtype(&self) -> Dtype {
-        self.dtype
+        self.layout.dtype
     }
 
     /// Number of rows: of outputs.
@@ -44,7 +49,7 @@ impl Matrix {
     /// Bytes of memory.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.bytes.len()
+        self.packed.len()
     }
 
     /// Writes the values of a row to `out`, bit for bit those of [`crate::dequantize`].
@@ -56,9 +61,8 @@ impl Matrix {
             return Err(MatrixError::NoRow { row: index, rows: self.rows });
         }
         size("a row's output", self.columns, out.len())?;
-        let row = self.bytes.len() / self.rows;
-        blocks::dequantize(self.dtype, &self.bytes[index * row..][..row], out)
-            .expect("the row has its length");
+        let strip = &self.packed[index / LANES * self.layout.strip..][..self.layout.strip];
+        self.layout.read(strip, index % LANES, out);
         Ok(())
     }
 
@@ -81,7 +85,10 @@ impl Matrix {
         input: &Activations,
         out: &mut [f32],
     ) -> Result<(), MatrixError> {
-        self.multiply_rows_exact(range, input, out)
+        self.fits(&range, input, out)?;
+        let (weights, output) = self.part(&range, out);
+        kernel::multiply(weights, input, output);
+        Ok(())
     }
 
     /// [`Matrix::multiply`] with the inputs as they are, and sums in double floats.
@@ -143,6 +150,17 @@ impl Matrix {
         Ok(())
     }
 
+    /// The strips with a range of rows, and where their products go.
+    fn part<'a>(&self, range: &Range<usize>, out: &'a mut [f32]) -> (Weights<'_>, Output<'a>) {
+        let strip = self.layout.strip;
+        let first = range.start / LANES;
+        let strips = if range.is_empty() { 0 } else { range.end.div_ceil(LANES) - first };
+        let bytes = &self.packed[first * strip..][..strips * strip];
+        let before = range.start % LANES;
+        let weights = Weights { dtype: self.layout.dtype, bytes, strip };
+        (weights, Output { values: out, rows: range.len(), before })
+    }
+
     /// Whether sizes are those of a product.
     fn fits(
         &self,
@@ -161,4 +179,67 @@ impl Matrix {
 /// Whether `what` has its size.
 fn size(what: &'static str, expected: usize, given: usize) -> Result<(), MatrixError> {
     if expected == given { Ok(()) } else { Err(MatrixError::Size { what, expected, given }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Matrix, MatrixBuilder};
+    use crate::{Activations, Dtype, kernel};
+
+    const TYPES: [(Dtype, &[usize]); 13] = [
+        (Dtype::F32, &[]),
+        (Dtype::F16, &[0]),
+        (Dtype::Bf16, &[]),
+        (Dtype::Q4_0, &[0]),
+        (Dtype::Q4_1, &[0, 2]),
+        (Dtype::Q5_0, &[0]),
+        (Dtype::Q5_1, &[0, 2]),
+        (Dtype::Q8_0, &[0]),
+        (Dtype::Q2K, &[80, 82]),
+        (Dtype::Q3K, &[108]),
+        (Dtype::Q4K, &[0, 2]),
+        (Dtype::Q5K, &[0, 2]),
+        (Dtype::Q6K, &[208]),
+    ];
+
+    /// Weights of random bytes, with finite binary16 fields at `halves` in each block.
+    fn matrix(dtype: Dtype, halves: &[usize], rows: usize, columns: usize) -> Matrix {
+        let mut state = 1_u32;
+        let mut bytes: Vec<u8> = (0..rows * dtype.row_bytes(columns).unwrap())
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 24) as u8
+            })
+            .collect();
+        for block in bytes.chunks_mut(dtype.block_bytes()) {
+            for at in halves {
+                block[at + 1] &= 0xbb;
+            }
+        }
+        let mut builder = MatrixBuilder::new(dtype, rows, columns).unwrap();
+        builder.push(&bytes).unwrap();
+        builder.finish().unwrap()
+    }
+
+    /// Bits of values, one for all that are not numbers.
+    fn bits(values: &[f32]) -> Vec<u32> {
+        let bits = |value: &f32| if value.is_nan() { u32::MAX } else { value.to_bits() };
+        values.iter().map(bits).collect()
+    }
+
+    #[cfg_attr(target_arch = "wasm32", wasm_bindgen_test::wasm_bindgen_test)]
+    #[cfg_attr(not(target_arch = "wasm32"), test)]
+    fn the_best_machine_computes_the_bits_of_arrays() {
+        for (dtype, halves) in TYPES {
+            let (rows, columns) = (11, 3 * dtype.block_len());
+            let matrix = matrix(dtype, halves, rows, columns);
+            let values: Vec<f32> = (0..5 * columns).map(|i| (i * i % 97) as f32 - 48.3).collect();
+            let input = Activations::quantize(&values, columns).unwrap();
+            let (mut best, mut arrays) = (vec![0.0; 5 * rows], vec![0.0; 5 * rows]);
+            matrix.multiply(&input, &mut best).unwrap();
+            let (weights, output) = matrix.part(&(0..rows), &mut arrays);
+            kernel::multiply_portable(weights, &input, output);
+            assert_eq!(bits(&best), bits(&arrays), "{dtype:?}");
+        }
+    }
 }
