@@ -76,6 +76,7 @@ impl Metadata {
     }
 
     /// Keys and values in order.
+    #[must_use]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Value)> {
         self.pairs.iter().map(|(key, value)| (key.as_str(), value))
     }

@@ -109,6 +109,7 @@ impl Strings {
     }
 
     /// The texts in order.
+    #[must_use]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &str> {
         (0..self.len()).map(|at| self.get(at).unwrap_or_default())
     }

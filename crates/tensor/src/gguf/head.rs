@@ -151,7 +151,8 @@ impl Head {
         let version = u32_at(field, 4);
         match version {
             2 | 3 => {}
-            _ if version & 0xFFFF == 0 && version != 0 => return Err(Error::BigEndian),
+            // 2 or 3 with its bytes in the other order.
+            0x0200_0000 | 0x0300_0000 => return Err(Error::BigEndian),
             _ => return Err(Error::Version { version }),
         }
         self.tensors_left = u64_at(field, 8);
@@ -277,7 +278,7 @@ fn tensor(name: String, rank: usize, field: &[u8], alignment: u64) -> Result<Ten
         let reason = format!("it does not go with blocks of {} {dtype}", dtype.block_len());
         return Err(Error::Shape { tensor: name, dims: stored, reason });
     };
-    if offset % alignment != 0 {
+    if !offset.is_multiple_of(alignment) {
         return Err(Error::Misaligned { tensor: name, offset, alignment });
     }
     Ok(TensorInfo { name, dims, element: Element::Weights(dtype), offset, size })

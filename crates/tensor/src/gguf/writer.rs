@@ -194,11 +194,15 @@ fn put_array(out: &mut Vec<u8>, array: &Array) {
         }
         Array::Strings(texts) => {
             begin(Kind::String);
-            texts.iter().for_each(|text| put_text(out, text));
+            for text in texts.iter() {
+                put_text(out, text);
+            }
         }
         Array::Arrays(arrays) => {
             begin(Kind::Array);
-            arrays.iter().for_each(|array| put_array(out, array));
+            for array in arrays {
+                put_array(out, array);
+            }
         }
     }
 }
