@@ -3,5 +3,6 @@
 pub mod container;
 mod dtype;
 pub mod gguf;
+pub mod safetensors;
 
 pub use dtype::Dtype;

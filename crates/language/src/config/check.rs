@@ -64,7 +64,7 @@ fn rope(rope: &Rope, head_dim: usize) -> Result<(), ConfigError> {
     match rope.scaling {
         Scaling::None | Scaling::Tensor => {}
         Scaling::Linear { factor } => {
-            within("the factor of rotary embeddings", factor, 1e-3..=1e6)?
+            within("the factor of rotary embeddings", factor, 1e-3..=1e6)?;
         }
         Scaling::Llama3 { factor, low, high, context } => {
             within("the factor of rotary embeddings", factor, 1e-3..=1e6)?;

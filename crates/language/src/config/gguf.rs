@@ -87,19 +87,17 @@ impl Source<'_> {
         let phi = architecture == Architecture::Phi;
         let width = keys.size("embedding_length")?;
         let heads = keys.size("attention.head_count")?;
-        let head_dim = match keys.has("attention.key_length") {
-            true => keys.size("attention.key_length")?,
-            false => head_dim(width, heads)?,
+        let head_dim = if keys.has("attention.key_length") {
+            keys.size("attention.key_length")?
+        } else {
+            head_dim(width, heads)?
         };
         if keys.size_or("attention.value_length", head_dim)? != head_dim {
             return Err(unsupported("values of another size than keys"));
         }
         let layers = keys.size("block_count")?;
         let rope = self.rope(head_dim)?;
-        let epsilon = match phi {
-            true => "attention.layer_norm_epsilon",
-            false => "attention.layer_norm_rms_epsilon",
-        };
+        let epsilon = if phi { "layer_norm_epsilon" } else { "layer_norm_rms_epsilon" };
         let config = Config {
             architecture,
             scheme: Scheme::Gguf,
@@ -112,7 +110,7 @@ impl Source<'_> {
             vocabulary: self.vocabulary(width)?,
             context: keys.size("context_length")?,
             norm: if phi { Norm::Layer } else { Norm::Rms },
-            epsilon: keys.number(epsilon)?,
+            epsilon: keys.number(&format!("attention.{epsilon}"))?,
             post_norms: matches!(architecture, Architecture::Gemma2 | Architecture::Gemma3),
             query_key_norms: matches!(architecture, Architecture::Qwen3 | Architecture::Gemma3),
             parallel: phi,

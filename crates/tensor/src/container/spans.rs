@@ -1,6 +1,6 @@
 //! The bytes of a file that belong to tensors, in the order in which they come.
 
-use super::error::{Error, Format};
+use super::error::Error;
 use super::tensor::TensorInfo;
 
 /// Bytes of one tensor.
@@ -14,7 +14,8 @@ pub(super) struct Span {
 
 /// Checks that tensors neither overlap nor pass the end of a file of `size` bytes, and puts their
 /// bytes in order. Tensors without bytes are left out. `dense` asks for no byte between the tensors,
-/// nor from `data` to the first, nor from the last to the end.
+/// nor from `data` to the first, nor from the last to the end, and for no tensor without bytes
+/// inside another.
 pub(super) fn in_order(
     tensors: &[TensorInfo],
     data: u64,
@@ -27,11 +28,11 @@ pub(super) fn in_order(
             let missing = info.end() - size.max(info.offset);
             return Err(Error::Missing { tensor: info.name.clone(), missing });
         }
-        if info.size > 0 {
+        if info.size > 0 || dense {
             spans.push(Span { start: info.offset, end: info.end(), tensor });
         }
     }
-    spans.sort_unstable_by_key(|span| (span.start, span.tensor));
+    spans.sort_unstable_by_key(|span| (span.start, span.end, span.tensor));
     for pair in spans.windows(2) {
         if pair[1].start < pair[0].end {
             let name = |span: Span| tensors[span.tensor].name.clone();
@@ -40,20 +41,18 @@ pub(super) fn in_order(
     }
     if dense {
         without_holes(&spans, data, size)?;
+        spans.retain(|span| span.start < span.end);
     }
     Ok(spans)
 }
 
 fn without_holes(spans: &[Span], data: u64, size: u64) -> Result<(), Error> {
     let mut at = data;
-    for span in spans {
-        if span.start != at {
-            return Err(Error::Hole { at, length: span.start - at });
+    for (start, end) in spans.iter().map(|span| (span.start, span.end)).chain([(size, size)]) {
+        if start != at {
+            return Err(Error::Hole { at, length: start - at });
         }
-        at = span.end;
-    }
-    if at < size {
-        return Err(Error::Trailing { format: Format::Safetensors, size: at });
+        at = end;
     }
     Ok(())
 }
