@@ -18,7 +18,7 @@ const MAX_TENSORS: u64 = 65_536;
 /// Limit for the bytes of a tensor's name. The format says 64, but tools write more.
 const MAX_NAME: u64 = 256;
 /// Limit for the number of dimensions; that of GGML.
-const MAX_DIMS: u32 = 4;
+pub(super) const MAX_DIMS: u32 = 4;
 /// Bytes of magic, version, number of tensors and number of keys.
 const START: usize = 24;
 /// Alignment of tensors without `general.alignment`, in bytes.

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::MAGIC;
-use super::head::{ALIGNMENT, ALIGNMENT_KEY};
+use super::head::{ALIGNMENT, ALIGNMENT_KEY, MAX_DIMS};
 use super::kind::Kind;
 use crate::Dtype;
 use crate::container::{Array, Element, Metadata, TensorInfo, Value, write_tensors, write_zeros};
@@ -60,7 +60,7 @@ impl GgufWriter {
             return Err(WriterError::Duplicate { name: name.to_owned() });
         }
         let offset = self.tensors.last().map_or(0, TensorInfo::end).next_multiple_of(ALIGNMENT);
-        let size = dtype.tensor_bytes(dims);
+        let size = dtype.tensor_bytes(dims).filter(|_| dims.len() <= MAX_DIMS as usize);
         let size = size.filter(|size| offset.checked_add(*size).is_some_and(|end| end < 1 << 62));
         let shape = || WriterError::Shape { name: name.to_owned(), dims: dims.to_vec(), dtype };
         self.tensors.push(TensorInfo {
