@@ -1,7 +1,7 @@
 //! Descriptions of decoders, from both sources.
 
 use edge_net_language::config::{
-    Activation, Architecture, Biases, Config, ConfigError, Mlp, Norm, Pairs, Scaling, Scheme,
+    Activation, Architecture, Biases, Config, ConfigError, Mlp, Norm, Pairs, Rope, Scaling, Scheme,
 };
 use edge_net_tensor::Dtype;
 use edge_net_tensor::container::{Contents, Element, TensorInfo, Value};
@@ -136,6 +136,24 @@ fn llama_3_scales_long_waves() {
     assert_eq!(config.rope.scaling, Scaling::Tensor);
     let angles = config.rope.angles(&[2.0, 4.0]);
     assert_eq!((angles.len(), angles[0].to_bits()), (32, 0.5_f32.to_bits()));
+}
+
+#[test]
+fn angles_are_those_that_the_reference_divides() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/angles/llama3.json");
+    let factors: Vec<f32> = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let by_formula = hugging_face("llama").rope;
+    let by_tensor = Rope { scaling: Scaling::Tensor, ..by_formula };
+    let pairs = by_formula.angles(&[]).into_iter().zip(by_tensor.angles(&factors));
+    assert_eq!(pairs.len(), 32);
+    for (angle, expected) in pairs {
+        assert!((angle / expected - 1.0).abs() < 2e-6, "{angle}, {expected}");
+    }
+    let plain = Rope { scaling: Scaling::None, ..by_formula }.angles(&[]);
+    assert_eq!(plain[0].to_bits(), 1_f32.to_bits());
+    assert!((plain[16] * 5e5_f32.sqrt() - 1.0).abs() < 1e-6);
+    let linear = Rope { scaling: Scaling::Linear { factor: 4.0 }, ..by_formula }.angles(&[]);
+    assert!((linear[16] * 4.0 / plain[16] - 1.0).abs() < 1e-6);
 }
 
 #[test]
