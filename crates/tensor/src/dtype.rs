@@ -1,5 +1,7 @@
 //! Element types, and the layout of their blocks in a file.
 
+use std::fmt;
+
 /// The type of a tensor's elements, as a file stores them.
 ///
 /// Quantized types store a row as blocks of [`Dtype::block_len`] elements. Names and layouts of the
@@ -36,6 +38,23 @@ pub enum Dtype {
 }
 
 impl Dtype {
+    /// All types.
+    pub const ALL: [Self; 13] = [
+        Self::F32,
+        Self::F16,
+        Self::Bf16,
+        Self::Q4_0,
+        Self::Q4_1,
+        Self::Q5_0,
+        Self::Q5_1,
+        Self::Q8_0,
+        Self::Q2K,
+        Self::Q3K,
+        Self::Q4K,
+        Self::Q5K,
+        Self::Q6K,
+    ];
+
     /// Elements in a block. 1 for types without blocks.
     #[must_use]
     pub const fn block_len(self) -> usize {
@@ -68,7 +87,7 @@ impl Dtype {
     /// Bytes of a row of `elements`. `None` when blocks do not divide the row, or on overflow.
     #[must_use]
     pub const fn row_bytes(self, elements: usize) -> Option<usize> {
-        if elements % self.block_len() != 0 {
+        if !elements.is_multiple_of(self.block_len()) {
             return None;
         }
         (elements / self.block_len()).checked_mul(self.block_bytes())
@@ -76,22 +95,62 @@ impl Dtype {
 
     /// The type with this number in a GGUF file (`enum ggml_type`).
     #[must_use]
-    pub const fn from_ggml(number: u32) -> Option<Self> {
-        Some(match number {
-            0 => Self::F32,
-            1 => Self::F16,
-            2 => Self::Q4_0,
-            3 => Self::Q4_1,
-            6 => Self::Q5_0,
-            7 => Self::Q5_1,
-            8 => Self::Q8_0,
-            10 => Self::Q2K,
-            11 => Self::Q3K,
-            12 => Self::Q4K,
-            13 => Self::Q5K,
-            14 => Self::Q6K,
-            30 => Self::Bf16,
-            _ => return None,
-        })
+    pub fn from_ggml(number: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|dtype| dtype.ggml() == number)
+    }
+
+    /// The type's number in a GGUF file (`enum ggml_type`).
+    #[must_use]
+    pub const fn ggml(self) -> u32 {
+        match self {
+            Self::F32 => 0,
+            Self::F16 => 1,
+            Self::Q4_0 => 2,
+            Self::Q4_1 => 3,
+            Self::Q5_0 => 6,
+            Self::Q5_1 => 7,
+            Self::Q8_0 => 8,
+            Self::Q2K => 10,
+            Self::Q3K => 11,
+            Self::Q4K => 12,
+            Self::Q5K => 13,
+            Self::Q6K => 14,
+            Self::Bf16 => 30,
+        }
+    }
+
+    /// The type's name, as GGML has it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "F32",
+            Self::F16 => "F16",
+            Self::Bf16 => "BF16",
+            Self::Q4_0 => "Q4_0",
+            Self::Q4_1 => "Q4_1",
+            Self::Q5_0 => "Q5_0",
+            Self::Q5_1 => "Q5_1",
+            Self::Q8_0 => "Q8_0",
+            Self::Q2K => "Q2_K",
+            Self::Q3K => "Q3_K",
+            Self::Q4K => "Q4_K",
+            Self::Q5K => "Q5_K",
+            Self::Q6K => "Q6_K",
+        }
+    }
+
+    /// Bytes of a tensor of these dimensions, the outermost first. `None` when blocks do not divide
+    /// a row, or on overflow.
+    #[must_use]
+    pub fn tensor_bytes(self, dims: &[usize]) -> Option<u64> {
+        let (row, outer) = dims.split_last().map_or((1, dims), |(row, outer)| (*row, outer));
+        let row = u64::try_from(self.row_bytes(row)?).ok()?;
+        outer.iter().try_fold(row, |bytes, dim| bytes.checked_mul(*dim as u64))
+    }
+}
+
+impl fmt::Display for Dtype {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }

@@ -1,14 +1,18 @@
-//! Tensors of language models: element types, blocks of quantized weights, and products with them.
+//! Tensors of language models: element types, blocks of quantized weights, products with them, and
+//! the files that hold them.
 
 mod activations;
 mod blocks;
+pub mod container;
 mod dtype;
 mod format;
+pub mod gguf;
 mod half;
 mod kernel;
 mod matrix;
 mod order;
 mod pack;
+pub mod safetensors;
 
 pub use activations::{Activations, ShapeError};
 pub use blocks::{BlockError, dequantize};

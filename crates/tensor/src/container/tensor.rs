@@ -1,0 +1,80 @@
+//! What a file says of its tensors.
+
+use super::error::Error;
+use super::metadata::Metadata;
+use super::reader::Event;
+use crate::Dtype;
+
+/// The element type of a tensor in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Element {
+    /// A type of weights.
+    Weights(Dtype),
+    /// A type that the format knows and the engine does not, by its name in the format.
+    Other(&'static str),
+}
+
+/// A tensor of a file, without its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// Its name, unique in the file.
+    pub name: String,
+    /// Dimensions, the outermost first: a matrix is `[rows, columns]`, and a row is contiguous.
+    pub dims: Vec<usize>,
+    /// The element type.
+    pub element: Element,
+    /// Position of its first byte in the file.
+    pub offset: u64,
+    /// Number of its bytes.
+    pub size: u64,
+}
+
+impl TensorInfo {
+    /// The element type, if the engine has it.
+    ///
+    /// # Errors
+    /// [`Error::ElementType`].
+    pub fn dtype(&self) -> Result<Dtype, Error> {
+        match self.element {
+            Element::Weights(dtype) => Ok(dtype),
+            Element::Other(name) => {
+                Err(Error::ElementType { tensor: self.name.clone(), element: name.to_owned() })
+            }
+        }
+    }
+
+    /// Position after its last byte in the file.
+    #[must_use]
+    pub const fn end(&self) -> u64 {
+        self.offset + self.size
+    }
+}
+
+/// The head of a file, collected from events.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Contents {
+    /// The metadata.
+    pub metadata: Metadata,
+    /// The tensors, in the order of the file's list.
+    pub tensors: Vec<TensorInfo>,
+}
+
+impl Contents {
+    /// Adds what `event` tells of the head. Returns the bytes of a tensor, with its place in
+    /// [`tensors`](Self::tensors), if the event has them.
+    pub fn take<'i>(&mut self, event: Event<'i>) -> Option<(usize, &'i [u8])> {
+        match event {
+            Event::Metadata(key, value) => self.metadata.set(&key, value),
+            Event::Tensor(info) => self.tensors.push(info),
+            Event::Data { tensor, bytes } => return Some((tensor, bytes)),
+        }
+        None
+    }
+
+    /// The tensor with this name.
+    #[must_use]
+    pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
+        self.tensors.iter().find(|tensor| tensor.name == name)
+    }
+}
