@@ -98,8 +98,8 @@ fn both_sources_describe_gemma_3_alike() {
         (0..from_gguf.layers).filter(|layer| from_gguf.window(*layer).is_none()).collect();
     assert_eq!(global, [5, 11, 17]);
     assert_eq!(from_gguf.window(0), Some(512));
-    let bases = [0, 5].map(|layer| from_gguf.rope_of(layer).base);
-    assert_eq!(bases, [1e4, 1e6]);
+    let bases = [0, 5].map(|layer| from_gguf.rope_of(layer).base.to_bits());
+    assert_eq!(bases, [1e4_f32, 1e6].map(f32::to_bits));
     assert_eq!(from_gguf.rope.pairs, Pairs::Halves);
     assert!((from_gguf.embedding_scale - 25.298_221).abs() < 1e-5);
     assert!((from_gguf.attention_scale - 0.0625).abs() < 1e-9);

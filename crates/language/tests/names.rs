@@ -109,8 +109,9 @@ fn tensors_of_gemma_3() {
         .into_iter()
         .map(|(name, _)| name.replace("blk.0.", "").replace(".weight", ""))
         .collect();
-    let expected = "token_embd attn_norm attn_q attn_k attn_v attn_q_norm attn_k_norm attn_output \
-                    post_attention_norm ffn_norm ffn_gate ffn_up ffn_down post_ffw_norm output_norm";
+    let expected = "token_embd attn_norm attn_q attn_k attn_v attn_q_norm attn_k_norm \
+                    attn_output post_attention_norm ffn_norm ffn_gate ffn_up ffn_down \
+                    post_ffw_norm output_norm";
     assert_eq!(names, expected.split_whitespace().collect::<Vec<_>>());
 }
 

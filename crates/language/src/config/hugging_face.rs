@@ -204,7 +204,8 @@ impl Source<'_> {
     }
 
     /// Values of a head that turn.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::cast_sign_loss)] // The factor is from 0 to 1, and the size of a head is checked later.
+    // The factor is from 0 to 1, and the size of a head is checked later.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::cast_sign_loss)]
     fn turning(
         &self,
         parameters: Option<Members<'_>>,

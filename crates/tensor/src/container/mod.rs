@@ -8,6 +8,7 @@
 //! Input is not trusted: malformed bytes are an [`Error`], never a panic, and memory grows only
 //! with bytes that have arrived.
 
+mod contents;
 mod error;
 mod metadata;
 mod reader;
@@ -16,9 +17,10 @@ mod tensor;
 mod value;
 mod write;
 
+pub use contents::Contents;
 pub use error::{Error, Format};
 pub use metadata::{Metadata, MetadataError};
 pub use reader::{Cursor, Event, Head, Reader, Step};
-pub use tensor::{Contents, Element, TensorInfo};
+pub use tensor::{Element, TensorInfo};
 pub use value::{Array, Strings, Value};
 pub(crate) use write::{write_tensors, write_zeros};

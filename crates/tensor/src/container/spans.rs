@@ -13,7 +13,7 @@ pub(super) struct Span {
 }
 
 /// Checks that tensors neither overlap nor pass the end of a file of `size` bytes, and puts their
-/// bytes in order. Tensors without bytes are left out. `dense` asks for no byte between the tensors,
+/// bytes in order. Tensors without bytes are left out. `dense` asks for no byte between tensors,
 /// nor from `data` to the first, nor from the last to the end, and for no tensor without bytes
 /// inside another.
 pub(super) fn in_order(

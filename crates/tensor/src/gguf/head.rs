@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use super::MAGIC;
 use super::value::{Fault, ValueReader};
 use crate::Dtype;
 use crate::container::{self, Cursor, Element, Error, Format, Step, TensorInfo, Value};
 
-/// Limit for the bytes of all keys and values. The vocabulary of 262,144 tokens of Gemma 3 has 7 MB.
+/// First bytes of a file.
+pub const MAGIC: [u8; 4] = *b"GGUF";
+/// Limit for the bytes of all keys and values. A vocabulary has some megabytes.
 const MAX_METADATA: u64 = 64 << 20;
 /// Limit for the number of keys. Files have some 40.
 const MAX_KEYS: u64 = 4096;

@@ -11,11 +11,8 @@ mod writer;
 
 use crate::container;
 
-pub use head::Head;
+pub use head::{Head, MAGIC};
 pub use writer::{GgufWriter, WriterError};
 
 /// Reader of a GGUF file.
 pub type Reader = container::Reader<Head>;
-
-/// First bytes of a file.
-pub const MAGIC: [u8; 4] = *b"GGUF";

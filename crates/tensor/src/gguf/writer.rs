@@ -2,8 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::MAGIC;
-use super::head::{ALIGNMENT, ALIGNMENT_KEY, MAX_DIMS};
+use super::head::{ALIGNMENT, ALIGNMENT_KEY, MAGIC, MAX_DIMS};
 use super::kind::Kind;
 use crate::Dtype;
 use crate::container::{Array, Element, Metadata, TensorInfo, Value, write_tensors, write_zeros};
