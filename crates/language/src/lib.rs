@@ -1,1 +1,4 @@
 //! Decoder language models.
+
+pub mod text_stream;
+pub mod tokenizer;
