@@ -1,4 +1,6 @@
 //! Decoder language models.
 
+pub mod sampling;
+pub mod stop;
 pub mod text_stream;
 pub mod tokenizer;

@@ -7,8 +7,7 @@ use crate::tokenizer::{Tokenizer, TokenizerError};
 /// tokens, and the work for each token depends only on its own length.
 #[derive(Clone, Debug, Default)]
 pub struct TextStream {
-    /// The first bytes of a character: at most 3.
-    held: Vec<u8>,
+    held: Held,
     special: bool,
     begins_text: bool,
 }
@@ -46,17 +45,27 @@ impl TextStream {
             let drops = tokenizer.drops_first_space() && bytes.first() == Some(&b' ');
             bytes = &bytes[usize::from(drops)..];
         }
-        self.held.extend(bytes);
-        let whole = self.held.len() - unfinished(&self.held);
-        let text = String::from_utf8_lossy(&self.held[..whole]).into_owned();
-        self.held.drain(..whole);
-        Ok(text)
+        Ok(self.held.push(bytes))
     }
 
     /// What is left at the end: U+FFFD for a character that stayed incomplete.
     #[must_use]
     pub fn finish(self) -> String {
-        String::from_utf8_lossy(&self.held).into_owned()
+        String::from_utf8_lossy(&self.held.0).into_owned()
+    }
+}
+
+/// The first bytes of a character: at most 3.
+#[derive(Clone, Debug, Default)]
+struct Held(Vec<u8>);
+
+impl Held {
+    fn push(&mut self, bytes: &[u8]) -> String {
+        self.0.extend(bytes);
+        let whole = self.0.len() - unfinished(&self.0);
+        let text = String::from_utf8_lossy(&self.0[..whole]).into_owned();
+        self.0.drain(..whole);
+        text
     }
 }
 
@@ -79,18 +88,14 @@ mod tests {
 
     use super::*;
 
-    /// A stream that has seen some bytes, without a vocabulary.
     fn streamed(chunks: &[Vec<u8>]) -> String {
-        let mut held: Vec<u8> = Vec::new();
+        let mut stream = TextStream::new();
         let mut text = String::new();
         for chunk in chunks {
-            held.extend(chunk);
-            let whole = held.len() - unfinished(&held);
-            text.push_str(&String::from_utf8_lossy(&held[..whole]));
-            held.drain(..whole);
-            assert!(held.len() <= 3);
+            text.push_str(&stream.held.push(chunk));
+            assert!(stream.held.0.len() <= 3);
         }
-        text + &String::from_utf8_lossy(&held)
+        text + &stream.finish()
     }
 
     fn bytes() -> impl Strategy<Value = Vec<Vec<u8>>> {

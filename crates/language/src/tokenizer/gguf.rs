@@ -2,6 +2,7 @@ use std::collections::HashMap;
 
 use tokenizers::models::bpe::BPE;
 use tokenizers::models::wordlevel::WordLevel;
+use tokenizers::normalizers::NFC;
 use tokenizers::{AddedToken, AddedVocabulary, NormalizerWrapper};
 
 use super::pieces::{Kind, MAX_TOKENS, Pieces, Spelling, single_byte};
@@ -55,7 +56,7 @@ mod kind {
 }
 
 /// Control tokens that end what a model generates, as llama.cpp knows them by text.
-const STOPS: [&str; 13] = [
+const STOPS: [&str; 12] = [
     "<|eot_id|>",
     "<|im_end|>",
     "<|end|>",
@@ -68,7 +69,6 @@ const STOPS: [&str; 13] = [
     "_<EOT>",
     "<|end_of_text|>",
     "<end_of_utterance>",
-    "</s>",
 ];
 
 impl Tokenizer {
@@ -140,9 +140,12 @@ impl GgufVocabulary {
             .vocab_and_merges(words, merges)
             .ignore_merges(splitting.whole_words)
             .build()
-            .map_err(|error| TokenizerError::Inconsistent(error.to_string()))?;
+            .map_err(inconsistent)?;
         let mut library = tokenizers::Tokenizer::new(bpe);
         library.with_pre_tokenizer(Some(splitting.build()?));
+        if splitting.composes {
+            library.with_normalizer(Some(NFC)).map_err(inconsistent)?;
+        }
         Tokenizer::assemble(Parts {
             model: Model::Library(Box::new(library)),
             parsed: Some(parsed),
@@ -231,12 +234,10 @@ impl GgufVocabulary {
             ids.insert(text.clone(), id);
             tokens.push(AddedToken::from(text, special).normalized(false));
         }
-        let inconsistent =
-            |error: tokenizers::Error| TokenizerError::Inconsistent(error.to_string());
         let directory = WordLevel::builder()
             .vocab(ids.into_iter().collect())
             .build()
-            .map_err(|error| TokenizerError::Inconsistent(error.to_string()))?;
+            .map_err(|error| inconsistent(error.into()))?;
         let build = |tokens: Vec<AddedToken>| {
             let mut added = AddedVocabulary::new();
             added.add_tokens(tokens, &directory, None::<&NormalizerWrapper>)?;
@@ -265,6 +266,11 @@ impl GgufVocabulary {
         stops.dedup();
         stops
     }
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "passed to map_err")]
+fn inconsistent(error: tokenizers::Error) -> TokenizerError {
+    TokenizerError::Inconsistent(error.to_string())
 }
 
 /// Merges as pairs. A token may begin with a space, so the first character does not separate.

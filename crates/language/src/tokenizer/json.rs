@@ -54,6 +54,7 @@ impl Tokenizer {
     pub fn from_json(json: &[u8], config: Option<&[u8]>) -> Result<Self, TokenizerError> {
         let header: Header = serde_json::from_slice(json).map_err(|error| unread(FILE, error))?;
         header.model.check()?;
+        let (spelling, drops_first_space) = decoding(header.decoder.as_ref())?;
         let config: Config = match config {
             Some(config) => {
                 serde_json::from_slice(config).map_err(|error| unread(CONFIG, error))?
@@ -62,7 +63,6 @@ impl Tokenizer {
         };
         let library =
             tokenizers::Tokenizer::from_bytes(json).map_err(|error| unread(FILE, error))?;
-        let (spelling, drops_first_space) = decoding(header.decoder.as_ref())?;
         let pieces = pieces(&library, spelling)?;
         let id = |named: &Named| library.token_to_id(named.text());
         let bos = config.bos_token.as_ref().and_then(id);
@@ -145,10 +145,7 @@ fn unknown_decoder<T>(found: &str) -> Result<T, TokenizerError> {
     })
 }
 
-fn pieces(
-    library: &tokenizers::Tokenizer,
-    spelling: Spelling,
-) -> Result<Pieces, TokenizerError> {
+fn pieces(library: &tokenizers::Tokenizer, spelling: Spelling) -> Result<Pieces, TokenizerError> {
     let added = library.get_added_vocabulary().get_added_tokens_decoder();
     let words = library.get_model().get_vocab();
     let last = words.values().chain(added.keys()).max().copied().unwrap_or(0) as usize;

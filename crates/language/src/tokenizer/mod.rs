@@ -110,7 +110,11 @@ impl Tokenizer {
         };
         let mut words = match &self.model {
             Model::Library(library) => added.extract_and_normalize(library.get_normalizer(), text),
-            Model::Sentence(_) => added.extract_and_normalize(None::<&NormalizerWrapper>, text),
+            Model::Sentence(_) => {
+                // To SentencePiece, both are spaces.
+                let text = text.replace('\u{2581}', " ");
+                added.extract_and_normalize(None::<&NormalizerWrapper>, &text)
+            }
         };
         if special == SpecialText::Parsed {
             words.normalize(shield::remove).map_err(refused)?;

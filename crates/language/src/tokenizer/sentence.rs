@@ -55,10 +55,10 @@ impl SentencePieces {
         self.table.find(self.hasher.hash_one(bytes), same).copied()
     }
 
-    /// The tokens of a text without special tokens.
+    /// The tokens of a text without special tokens. Its spaces are plain ones.
     pub(super) fn encode(&self, pieces: &Pieces, text: &str) -> Result<Vec<u32>, TokenizerError> {
         let prefix = if self.space_first { " " } else { "" };
-        let text = format!("{prefix}{}", text.replace('\u{2581}', " "));
+        let text = format!("{prefix}{text}");
         let mut joining = Joining::new(self, pieces, &text);
         joining.run();
         let mut tokens = Vec::with_capacity(text.len() / 3);
@@ -170,9 +170,8 @@ impl<'a> Joining<'a> {
         }
         while let Some(pair) = self.pairs.pop() {
             let (left, right) = (self.parts[pair.left], self.parts[pair.right]);
-            let is_outdated = left.length == 0
-                || right.length == 0
-                || left.length + right.length != pair.length;
+            let is_outdated =
+                left.length == 0 || right.length == 0 || left.length + right.length != pair.length;
             if is_outdated {
                 continue;
             }

@@ -16,9 +16,7 @@ const REPLACEMENT: char = '\u{FFFD}';
 pub(super) struct Shield(AhoCorasick);
 
 impl Shield {
-    pub(super) fn new<'a>(
-        special: impl Iterator<Item = &'a str>,
-    ) -> Result<Self, TokenizerError> {
+    pub(super) fn new<'a>(special: impl Iterator<Item = &'a str>) -> Result<Self, TokenizerError> {
         let texts = special.filter(|text| !text.is_empty());
         AhoCorasick::new(texts)
             .map(Self)
