@@ -139,10 +139,10 @@ fn hostile_templates_are_stopped() {
     let bytes = "the chat template exceeds the bytes of a prompt of 16777216";
     assert_eq!(render(output), bytes);
     let recursion = "{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}";
-    assert!(render(recursion).contains("recursion limit exceeded"), "{}", render(recursion));
+    assert!(render(recursion).contains("recursion limit"), "{}", render(recursion));
     assert!(render("{{ raise_exception('No.') }}").ends_with("refuses the conversation: No."));
     assert!(render("{{ strftime_now('%d') }}").contains("strftime_now is unknown"));
-    assert!(render("{% include 'x' %}").contains("cannot be used"));
+    assert!(matches!(ChatTemplate::new("{% include 'x' %}"), Err(TemplateError::Invalid(_))));
     let long = " ".repeat(256 * 1024 + 1);
     assert!(matches!(ChatTemplate::new(&long), Err(TemplateError::TooMuch { .. })));
     assert!(matches!(ChatTemplate::new("{% if %}"), Err(TemplateError::Invalid(_))));

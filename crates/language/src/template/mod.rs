@@ -53,13 +53,13 @@ impl ChatTemplate {
         environment.set_syntax(syntax.map_err(invalid)?);
         environment.set_fuel(Some(MAX_INSTRUCTIONS));
         environment.set_recursion_limit(MAX_RECURSION);
-        environment
-            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.set_unknown_method_callback(python::method);
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
         environment.set_formatter(|out, state, value| match python::as_text(value) {
             Some(text) => out.write_str(&text).map_err(Error::from),
             None => minijinja::escape_formatter(out, state, value),
         });
+        environment.add_test("iterable", python::is_iterable);
         environment.add_filter("tojson", python::tojson);
         environment.add_function("raise_exception", raise);
         environment.add_template_owned(NAME, tag::without_generation(source)).map_err(invalid)?;

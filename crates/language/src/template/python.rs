@@ -3,7 +3,7 @@
 use std::io;
 
 use minijinja::value::{Kwargs, ValueKind};
-use minijinja::{Error, ErrorKind, Value};
+use minijinja::{Error, ErrorKind, State, Value};
 use serde::Serialize;
 use serde_json::Serializer;
 use serde_json::ser::{Formatter, PrettyFormatter};
@@ -70,4 +70,38 @@ pub(super) fn as_text(value: &Value) -> Option<String> {
         ValueKind::Bool => Some(if value.is_true() { "True" } else { "False" }.to_owned()),
         _ => None,
     }
+}
+
+/// Methods of Python's types.
+pub(super) fn method(
+    state: &mut State,
+    value: &Value,
+    name: &str,
+    arguments: &[Value],
+) -> Result<Value, Error> {
+    match (name, value.as_str(), arguments) {
+        ("title", Some(text), []) => Ok(Value::from(title(text))),
+        _ => minijinja_contrib::pycompat::unknown_method_callback(state, value, name, arguments),
+    }
+}
+
+/// `str.title`: a word is a run of letters.
+fn title(text: &str) -> String {
+    let mut titled = String::with_capacity(text.len());
+    let mut in_word = false;
+    for char in text.chars() {
+        if in_word {
+            titled.extend(char.to_lowercase());
+        } else {
+            titled.extend(char.to_uppercase());
+        }
+        in_word = char.is_alphabetic();
+    }
+    titled
+}
+
+/// The test `iterable`: to Python, `None` is not.
+#[allow(clippy::needless_pass_by_value, reason = "the signature of tests")]
+pub(super) fn is_iterable(value: Value) -> bool {
+    !value.is_none() && value.try_iter().is_ok()
 }
