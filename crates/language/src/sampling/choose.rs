@@ -2,7 +2,8 @@ use std::cmp::Ordering;
 
 use rand_pcg::rand_core::Rng;
 
-use super::{SamplingError, SamplingOptions};
+use super::error::SamplingError;
+use super::options::SamplingOptions;
 
 /// A logit, later a probability, and its token.
 type Candidate = (f32, u32);

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use super::SamplingError;
+use super::error::SamplingError;
 
 /// Most entries of a logit bias, as in OpenAI's API.
 pub const MAX_BIASES: usize = 300;

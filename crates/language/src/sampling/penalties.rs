@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
-use super::{SamplingError, SamplingOptions};
+use super::error::SamplingError;
+use super::options::SamplingOptions;
 
 /// Tokens of a text, with their number in the generated part.
 #[derive(Clone, Debug, Default)]

@@ -1,7 +1,7 @@
 use minijinja::Value;
 use minijinja::value::ValueKind;
 
-use super::TemplateError;
+use super::error::TemplateError;
 use crate::tokenizer::Tokenizer;
 
 /// Most nested lists and maps in a conversation.

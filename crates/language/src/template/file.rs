@@ -1,6 +1,7 @@
 use serde::Deserialize;
 
-use super::{ChatTemplate, TemplateError};
+use super::error::TemplateError;
+use super::jinja::ChatTemplate;
 
 #[derive(Deserialize)]
 struct Config {

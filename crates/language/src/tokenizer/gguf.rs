@@ -5,10 +5,11 @@ use tokenizers::models::wordlevel::WordLevel;
 use tokenizers::normalizers::NFC;
 use tokenizers::{AddedToken, AddedVocabulary, NormalizerWrapper};
 
+use super::error::TokenizerError;
 use super::pieces::{Kind, MAX_TOKENS, Pieces, Spelling, single_byte};
 use super::sentence::SentencePieces;
 use super::split::Splitting;
-use super::{Ends, Model, Parts, Tokenizer, TokenizerError};
+use super::vocabulary::{Ends, Model, Parts, Tokenizer};
 
 /// The vocabulary of a GGUF file: its metadata below `tokenizer.ggml`.
 ///

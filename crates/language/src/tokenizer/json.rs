@@ -1,8 +1,9 @@
 use serde::Deserialize;
 use tokenizers::{Encoding, Model as _, PostProcessor, Token};
 
+use super::error::TokenizerError;
 use super::pieces::{Kind, MAX_TOKENS, Pieces, Spelling};
-use super::{Ends, Model, Parts, Tokenizer, TokenizerError};
+use super::vocabulary::{Ends, Model, Parts, Tokenizer};
 
 const FILE: &str = "tokenizer.json";
 const CONFIG: &str = "tokenizer_config.json";

@@ -1,4 +1,4 @@
-use super::TokenizerError;
+use super::error::TokenizerError;
 
 /// Most tokens of a vocabulary. The largest known one, of Gemma, has 262,144.
 pub(super) const MAX_TOKENS: usize = 1 << 21;

@@ -4,7 +4,7 @@ use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-use super::TokenizerError;
+use super::error::TokenizerError;
 use super::pieces::Pieces;
 
 /// Splits text as SentencePiece's BPE does: of all neighbours that are a token together, those of

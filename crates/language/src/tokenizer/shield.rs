@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use aho_corasick::AhoCorasick;
 use tokenizers::NormalizedString;
 
-use super::TokenizerError;
+use super::error::TokenizerError;
 
 /// Stands inside special tokens that are to stay text. A noncharacter of Unicode.
 const MARK: char = '\u{FDD0}';

@@ -3,7 +3,7 @@ use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{PreTokenizerWrapper, SplitDelimiterBehavior};
 
-use super::TokenizerError;
+use super::error::TokenizerError;
 
 /// How byte-level BPE cuts text into words, by the name in `tokenizer.ggml.pre`.
 pub(super) struct Splitting {
