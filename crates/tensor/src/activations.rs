@@ -7,16 +7,25 @@ pub(crate) const SPAN: usize = 256;
 
 /// Four rounded activations as a kernel loads them, the first in the lowest bits: 8 bits each, or
 /// 16 where instructions multiply these.
-#[cfg(not(all(target_feature = "simd128", not(target_feature = "relaxed-simd"))))]
+#[cfg(not(all(
+    target_arch = "wasm32",
+    target_feature = "simd128",
+    not(target_feature = "relaxed-simd")
+)))]
 pub(crate) type Word = i32;
 /// Four rounded activations as a kernel loads them.
-#[cfg(all(target_feature = "simd128", not(target_feature = "relaxed-simd")))]
+#[cfg(all(
+    target_arch = "wasm32",
+    target_feature = "simd128",
+    not(target_feature = "relaxed-simd")
+))]
 pub(crate) type Word = i64;
 
 /// Bits of an activation in a [`Word`].
 const BITS: u32 = Word::BITS / 4;
 
 /// The activations of a word.
+#[cfg(any(test, not(all(target_arch = "wasm32", target_feature = "simd128"))))]
 #[allow(clippy::cast_possible_truncation)] // A part of the word is asked for.
 #[inline]
 pub(crate) fn quants(word: Word) -> [i32; 4] {

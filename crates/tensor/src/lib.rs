@@ -7,10 +7,11 @@ mod format;
 mod half;
 mod kernel;
 mod matrix;
+mod nbits;
 mod order;
 mod pack;
 
 pub use activations::{Activations, ShapeError};
 pub use blocks::{BlockError, dequantize};
 pub use dtype::Dtype;
-pub use matrix::{Matrix, MatrixBuilder, MatrixError};
+pub use matrix::{MatMulNBits, Matrix, MatrixBuilder, MatrixError, Scales};

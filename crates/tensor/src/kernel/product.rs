@@ -5,8 +5,9 @@
 use super::{
     formats::{Classic, Half, Kernel, Plain, Single, Super16, Super32, UpperHalf},
     machine::Machine,
+    nbits::Zeroed,
 };
-use crate::{Dtype, activations::Activations, order::LANES};
+use crate::{Dtype, activations::Activations, format::Kind, nbits::NBits, order::LANES};
 
 /// Bytes of strips that are read again for the next inputs: they stay in the second-level cache.
 const REREAD: usize = 64 * 1024;
@@ -16,7 +17,7 @@ const TOGETHER: usize = 4;
 /// Whole strips.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Weights<'a> {
-    pub dtype: Dtype,
+    pub kind: Kind,
     pub bytes: &'a [u8],
     /// Bytes of a strip.
     pub strip: usize,
@@ -106,7 +107,11 @@ impl Run for OnPortable {
 }
 
 fn dispatch(on: impl Run, weights: Weights<'_>, input: &Activations, output: Output<'_>) {
-    match weights.dtype {
+    let dtype = match weights.kind {
+        Kind::Tensor(dtype) => dtype,
+        Kind::NBits(form) => return dispatch_nbits(on, form, weights, input, output),
+    };
+    match dtype {
         Dtype::F32 => on.run::<Plain<Single>>(weights, input, output),
         Dtype::F16 => on.run::<Plain<Half>>(weights, input, output),
         Dtype::Bf16 => on.run::<Plain<UpperHalf>>(weights, input, output),
@@ -120,6 +125,21 @@ fn dispatch(on: impl Run, weights: Weights<'_>, input: &Activations, output: Out
         Dtype::Q4K => on.run::<Super32<0>>(weights, input, output),
         Dtype::Q5K => on.run::<Super32<1>>(weights, input, output),
         Dtype::Q6K => on.run::<Super16<2, 4, false, 5>>(weights, input, output),
+    }
+}
+
+fn dispatch_nbits(
+    on: impl Run,
+    form: NBits,
+    weights: Weights<'_>,
+    input: &Activations,
+    output: Output<'_>,
+) {
+    match (form.bits, form.parts) {
+        (4, 1) => on.run::<Zeroed<4, 1>>(weights, input, output),
+        (4, _) => on.run::<Zeroed<4, 2>>(weights, input, output),
+        (_, 1) => on.run::<Zeroed<8, 1>>(weights, input, output),
+        _ => on.run::<Zeroed<8, 2>>(weights, input, output),
     }
 }
 

@@ -2,18 +2,21 @@
 
 mod builder;
 mod error;
+mod matmul_nbits;
 mod packed;
 
 use std::ops::Range;
 
 use crate::{
     Activations, Dtype,
+    format::Kind,
     kernel::{self, Output, Weights},
     order::LANES,
 };
 
 pub use builder::MatrixBuilder;
 pub use error::MatrixError;
+pub use matmul_nbits::{MatMulNBits, Scales};
 
 /// A matrix of `rows` × `columns` weights in the order of multiplication.
 #[derive(Clone, Debug)]
@@ -28,10 +31,13 @@ impl Matrix {
     /// Rows that are multiplied together: where [`Matrix::multiply_rows`] is split best.
     pub const GROUP: usize = LANES;
 
-    /// The type of the elements in the file.
+    /// The type of the elements in the file. `None` for weights of MatMulNBits.
     #[must_use]
-    pub fn dtype(&self) -> Dtype {
-        self.layout.dtype
+    pub fn dtype(&self) -> Option<Dtype> {
+        match self.layout.kind {
+            Kind::Tensor(dtype) => Some(dtype),
+            Kind::NBits(_) => None,
+        }
     }
 
     /// Number of rows: of outputs.
@@ -157,7 +163,7 @@ impl Matrix {
         let strips = if range.is_empty() { 0 } else { range.end.div_ceil(LANES) - first };
         let bytes = &self.packed[first * strip..][..strips * strip];
         let before = range.start % LANES;
-        let weights = Weights { dtype: self.layout.dtype, bytes, strip };
+        let weights = Weights { kind: self.layout.kind, bytes, strip };
         (weights, Output { values: out, rows: range.len(), before })
     }
 
