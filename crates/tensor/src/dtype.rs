@@ -68,7 +68,7 @@ impl Dtype {
     /// Bytes of a row of `elements`. `None` when blocks do not divide the row, or on overflow.
     #[must_use]
     pub const fn row_bytes(self, elements: usize) -> Option<usize> {
-        if elements % self.block_len() != 0 {
+        if !elements.is_multiple_of(self.block_len()) {
             return None;
         }
         (elements / self.block_len()).checked_mul(self.block_bytes())

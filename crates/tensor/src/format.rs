@@ -4,7 +4,7 @@
 //!
 //! - scales, then minima, as the file's binary16;
 //! - in types with minima of 32 elements each: these, two successive ones of each row together;
-//! - for each 32 elements: scales, minima, then planes of bits, the higher ones first. A plane is of
+//! - for each 32 elements: scales, minima, then planes of bits, the higher ones first. A plane has
 //!   vectors with a [word](crate::order) of each row; a byte holds the same bit field of as many
 //!   successive vectors as fit.
 //!
@@ -68,7 +68,10 @@ impl Format {
 
     /// Bytes of scales of a part of 32 elements.
     pub(crate) const fn scale_bytes(self) -> usize {
-        if self.part_len == 0 { 0 } else { 32 / self.part_len * LANES }
+        match self.part_len {
+            0 => 0,
+            len => 32 / len * LANES,
+        }
     }
 
     /// Bytes of scales and minima of a part of 32 elements.

@@ -10,6 +10,8 @@ mod matrix;
 mod nbits;
 mod order;
 mod pack;
+mod plane;
+mod word;
 
 pub use activations::{Activations, ShapeError};
 pub use blocks::{BlockError, dequantize};

@@ -5,7 +5,7 @@
 
 use crate::{
     order::{BLOCK, LANES},
-    pack,
+    plane,
 };
 
 /// The form of packed blocks.
@@ -40,19 +40,19 @@ impl NBits {
 
     /// Writes elements of row `lane` to a packed block, whose bytes of this row are 0.
     pub(crate) fn write(self, chunk: &Chunk, lane: usize, out: &mut [u8]) {
-        let (head, plane) = out.split_at_mut(self.head_bytes());
+        let (head, codes) = out.split_at_mut(self.head_bytes());
         for (part, head) in head.chunks_exact_mut(5 * LANES).enumerate() {
             head[4 * lane..][..4].copy_from_slice(&chunk.scales[part].to_le_bytes());
             head[4 * LANES + lane] = chunk.zeros[part];
         }
-        pack::write_plane(plane, self.bits, 0, &chunk.codes, lane);
+        plane::write(codes, self.bits, 0, &chunk.codes, lane);
     }
 
     /// Computes the values of row `lane` of a packed block. `out` has up to 32 elements.
     pub(crate) fn read(self, bytes: &[u8], lane: usize, out: &mut [f32]) {
-        let (head, plane) = bytes.split_at(self.head_bytes());
+        let (head, packed) = bytes.split_at(self.head_bytes());
         let mut codes = [0; BLOCK];
-        pack::read_plane(plane, self.bits, 0, &mut codes, lane);
+        plane::read(packed, self.bits, 0, &mut codes, lane);
         let part = BLOCK / self.parts;
         let parts = out.chunks_mut(part).zip(codes.chunks(part));
         for ((out, codes), head) in parts.zip(head.chunks_exact(5 * LANES)) {

@@ -1,17 +1,13 @@
 //! Products with packed weights of MatMulNBits.
 
-#![allow(clippy::inline_always)] // Instructions are chosen in the function that all is inlined into.
+#![allow(clippy::inline_always)] // The function that all is inlined into has the instructions.
 
 use super::{
     formats::Kernel,
     machine::Machine,
     planes::{Codes, codes, take, total},
 };
-use crate::{
-    activations::{Row, Word},
-    nbits::NBits,
-    order::LANES,
-};
+use crate::{activations::Row, nbits::NBits, order::LANES, word::Word};
 
 /// Blocks of codes of `BITS` bits, with a scale and a zero point for each of `PARTS` halves.
 pub(super) struct Zeroed<const BITS: u32, const PARTS: usize>;
@@ -31,7 +27,7 @@ impl<const BITS: u32, const PARTS: usize> Kernel for Zeroed<BITS, PARTS> {
         let mut zeros = [m.splat_pair(0); PARTS];
         for (scale, zero) in scales.iter_mut().zip(&mut zeros) {
             *scale = m.singles(take(&mut block));
-            *zero = m.twice(take::<LANES>(&mut block));
+            *zero = m.twice(*take::<LANES>(&mut block));
         }
         let codes = codes::<M, 0, BITS>(m, &mut block);
         for (input, sum) in inputs.iter().zip(sums) {

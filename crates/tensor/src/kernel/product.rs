@@ -1,6 +1,6 @@
 //! Strips of rows times inputs: which are multiplied together, and by which kernel.
 
-#![allow(clippy::inline_always)] // Instructions are chosen in the function that all is inlined into.
+#![allow(clippy::inline_always)] // The function that all is inlined into has the instructions.
 
 use super::{
     formats::{Classic, Half, Kernel, Plain, Single, Super16, Super32, UpperHalf},
@@ -77,6 +77,8 @@ struct OnWasm;
 
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 impl Run for OnWasm {
+    // A function for each kernel: compilers of browsers are slow on large functions, and spill.
+    #[inline(never)]
     fn run<K: Kernel>(self, weights: Weights<'_>, input: &Activations, output: Output<'_>) {
         all_strips::<_, K>(super::wasm::Wasm, weights, input, output);
     }
@@ -101,6 +103,7 @@ struct OnPortable;
 
 #[cfg(any(test, not(all(target_arch = "wasm32", target_feature = "simd128"))))]
 impl Run for OnPortable {
+    #[inline(never)]
     fn run<K: Kernel>(self, weights: Weights<'_>, input: &Activations, output: Output<'_>) {
         all_strips::<_, K>(super::portable::Portable, weights, input, output);
     }

@@ -1,8 +1,9 @@
 //! A matrix from the bytes of a file, in pieces.
 
 use super::{
-    Matrix, MatrixError,
+    error::MatrixError,
     packed::{Layout, write},
+    product::Matrix,
 };
 use crate::{Dtype, blocks::Block, order::LANES};
 

@@ -79,3 +79,8 @@ pub enum MatrixError {
         given: usize,
     },
 }
+
+/// Whether `what` has its size.
+pub(super) fn size(what: &'static str, expected: usize, given: usize) -> Result<(), MatrixError> {
+    if expected == given { Ok(()) } else { Err(MatrixError::Size { what, expected, given }) }
+}

@@ -1,6 +1,10 @@
 //! A matrix from the tensors of ONNX's MatMulNBits.
 
-use super::{Matrix, MatrixError, packed::Layout, size};
+use super::{
+    error::{MatrixError, size},
+    packed::Layout,
+    product::Matrix,
+};
 use crate::{
     half,
     nbits::{Chunk, NBits},
@@ -58,7 +62,7 @@ impl MatMulNBits<'_> {
             return Err(MatrixError::NBits { bits, block_size });
         }
         // A number of bytes that no slice has, where it exceeds the address space.
-        let all = |of_row: usize| of_row.checked_mul(rows).unwrap_or(usize::MAX);
+        let all = |of_row: usize| of_row.saturating_mul(rows);
         let row = self.blocks().saturating_mul(block_size / 8 * bits as usize);
         size("the tensor of codes", all(row), self.codes.len())?;
         let (scales, bytes) = match self.scales {
