@@ -3,6 +3,8 @@
 //!
 //!     cargo run --release --package edge-net-tensor --example products [type…]
 
+#![allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)] // Small numbers.
+
 use std::{hint::black_box, time::Instant};
 
 use edge_net_tensor::{Activations, Dtype, Matrix, MatrixBuilder};

@@ -1,5 +1,13 @@
 //! Products for `benches/products.mjs`, which measures them in a browser.
 
+#![allow(
+    missing_docs,
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::missing_panics_doc,
+    clippy::must_use_candidate
+)]
+
 use edge_net_tensor::{Activations, Dtype, Matrix, MatrixBuilder};
 use wasm_bindgen::prelude::*;
 

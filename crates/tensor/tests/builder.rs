@@ -1,5 +1,7 @@
 //! Matrices from pieces of files.
 
+#![allow(clippy::cast_possible_truncation)]
+
 mod weights;
 
 use edge_net_tensor::{Activations, Dtype, Matrix, MatrixBuilder, MatrixError};

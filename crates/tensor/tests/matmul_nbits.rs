@@ -1,6 +1,6 @@
 //! Weights of ONNX's MatMulNBits, against its definition.
 
-#![allow(clippy::cast_precision_loss)]
+#![allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)]
 
 #[allow(dead_code)] // Of other tests.
 mod weights;

@@ -225,6 +225,7 @@ mod tests {
 
     #[cfg_attr(target_arch = "wasm32", wasm_bindgen_test::wasm_bindgen_test)]
     #[cfg_attr(not(target_arch = "wasm32"), test)]
+    #[allow(clippy::cast_precision_loss)] // Less than 97.
     fn the_best_machine_computes_the_bits_of_arrays() {
         for (dtype, halves) in TYPES {
             let (rows, columns) = (11, 3 * dtype.block_len());
