@@ -20,7 +20,7 @@ const types = Object.entries(TYPES).filter(([name]) => !asked.length || asked.in
 function compile(folder, features) {
   const target = join(ROOT, 'target/products', features.includes('relaxed') ? 'relaxed' : 'simd');
   const wasm = ['--target', 'wasm32-unknown-unknown', '--target-dir', target];
-  const flags = { ...process.env, RUSTFLAGS: `-Ctarget-feature=${features} ${process.env.MORE ?? ''}` };
+  const flags = { ...process.env, RUSTFLAGS: `-Ctarget-feature=${features}` };
   const of = ['--release', '--quiet', '--package', 'edge-net-tensor', '--example', 'products_wasm'];
   execFileSync('cargo', ['build', ...of, ...wasm], { cwd: ROOT, env: flags, stdio: 'inherit' });
   const module = join(target, 'wasm32-unknown-unknown/release/examples/products_wasm.wasm');

@@ -32,8 +32,8 @@ impl Product {
         for _ in 0..rows {
             for byte in &mut piece {
                 state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                // No byte makes an exponent of ones.
-                *byte = (state >> 24) as u8 & 0xbb;
+                // No byte makes an exponent of ones or of zeros: numbers are normal.
+                *byte = (state >> 24) as u8 & 0xbb | 8;
             }
             builder.push(&piece).expect("finite scales");
         }
