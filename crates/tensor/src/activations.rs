@@ -1,32 +1,17 @@
 //! The input of a product with quantized weights.
 
-use crate::order::{self, BLOCK};
+use crate::{
+    order::BLOCK,
+    word::{BITS, Pair, Quant, Word},
+};
 
 /// Activations whose sums share a scale.
 pub(crate) const SPAN: usize = 256;
 
-/// Four rounded activations as a kernel loads them, the first in the lowest bits: 8 bits each, or
-/// 16 where instructions multiply these.
-#[cfg(not(all(target_feature = "simd128", not(target_feature = "relaxed-simd"))))]
-pub(crate) type Word = i32;
-/// Four rounded activations as a kernel loads them.
-#[cfg(all(target_feature = "simd128", not(target_feature = "relaxed-simd")))]
-pub(crate) type Word = i64;
-
-/// Bits of an activation in a [`Word`].
-const BITS: u32 = Word::BITS / 4;
-
-/// The activations of a word.
-#[allow(clippy::cast_possible_truncation)] // A part of the word is asked for.
-#[inline]
-pub(crate) fn quants(word: Word) -> [i32; 4] {
-    [3, 2, 1, 0].map(|above: u32| (word << (above * BITS) >> (3 * BITS)) as i32)
-}
-
-/// 32 rounded activations, in the order of [`order`]: each is `scale × quant`.
+/// 32 rounded activations, in the order of [`crate::order`]: each is `scale × quant`.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Rounded {
-    /// Integers from -127 to 127.
+    /// Integers from -127 to 127, unless `scale` is not a number.
     pub words: [Word; BLOCK / 4],
     /// Not a number when an activation is infinite or not a number.
     pub scale: f32,
@@ -179,31 +164,37 @@ fn round_block(values: &[f32; BLOCK]) -> Rounded {
     let greatest = greatest.into_iter().fold(0.0, f32::max);
     let fault: f32 = faults.into_iter().sum();
     let reciprocal = if greatest < LEAST { 0.0 } else { 127.0 / greatest };
-    let mut integers = [0_i32; BLOCK];
-    for (integer, value) in integers.iter_mut().zip(values) {
-        let shifted = (value * reciprocal + SHIFTER).to_bits().cast_signed();
-        // What is not a number becomes any integer that fits.
-        *integer = (shifted - SHIFTER.to_bits().cast_signed()).clamp(-127, 127);
+    let mut quants = [0; BLOCK];
+    for (quant, value) in quants.iter_mut().zip(values) {
+        *quant = nearest(value * reciprocal);
     }
-    let first: i32 = integers[..BLOCK / 2].iter().sum();
-    let second: i32 = integers[BLOCK / 2..].iter().sum();
+    let sum = |half: &[Quant]| half.iter().map(|quant| i32::from(*quant)).sum::<i32>();
+    let (first, second) = (sum(&quants[..BLOCK / 2]), sum(&quants[BLOCK / 2..]));
     let scale = greatest / 127.0 + fault;
     Rounded {
-        words: words(&integers),
+        words: words(quants),
         scale,
-        #[allow(clippy::cast_precision_loss)] // At most 32 × 127.
+        #[allow(clippy::cast_precision_loss)] // At most 32 × 128.
         sum: scale * (first + second) as f32,
         halves: pair(first, second),
     }
 }
 
+/// The nearest integer to a value from -127 to 127; any of 8 bits to what is not a number.
+#[allow(clippy::cast_possible_truncation)] // The lowest bits are the integer.
 #[inline]
-fn words(integers: &[i32; BLOCK]) -> [Word; BLOCK / 4] {
-    const MASK: Word = ((1_u64 << BITS) - 1) as Word;
+fn nearest(value: f32) -> Quant {
+    Quant::from((value + SHIFTER).to_bits() as i8)
+}
+
+/// The words of a block: `order::elements`.
+#[inline]
+fn words(quants: [Quant; BLOCK]) -> [Word; BLOCK / 4] {
+    let pairs: [Pair; BLOCK / 2] = bytemuck::must_cast(quants);
+    let (first, second) = pairs.split_at(BLOCK / 4);
     let mut words = [0; BLOCK / 4];
     for (i, word) in words.iter_mut().enumerate() {
-        let [a, b, c, d] = order::elements(i).map(|at| Word::from(integers[at]) & MASK);
-        *word = a | b << BITS | c << (2 * BITS) | d << (3 * BITS);
+        *word = Word::from(first[i]) | Word::from(second[i]) << (2 * BITS);
     }
     words
 }
@@ -237,8 +228,8 @@ fn sums(blocks: &[Rounded]) -> Sums {
 
 #[cfg(test)]
 mod tests {
-    use super::{Activations, BLOCK, quants};
-    use crate::order;
+    use super::{Activations, BLOCK};
+    use crate::{order, word::quants};
 
     fn activations(values: &[f32]) -> Activations {
         Activations::quantize(values, values.len()).unwrap()
@@ -261,7 +252,7 @@ mod tests {
                     sum += quant;
                 }
             }
-            assert_eq!(block.sum, block.scale * sum as f32);
+            assert_eq!(block.sum.to_bits(), (block.scale * sum as f32).to_bits());
             assert_eq!((block.halves << 16 >> 16) + (block.halves >> 16), sum);
         }
         let sums = activations.row(0).sums[0];
@@ -279,7 +270,7 @@ mod tests {
             values[40] = fault;
             let activations = activations(&values);
             let row = activations.row(0);
-            assert_eq!(row.blocks[0].scale, 1.0 / 127.0);
+            assert_eq!(row.blocks[0].scale.to_bits(), (1.0_f32 / 127.0).to_bits());
             assert!(!row.blocks[1].scale.is_finite(), "{fault}");
             assert!(!row.sums[0].scale.is_finite(), "{fault}");
         }

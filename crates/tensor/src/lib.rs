@@ -10,11 +10,14 @@ pub mod gguf;
 mod half;
 mod kernel;
 mod matrix;
+mod nbits;
 mod order;
 mod pack;
+mod plane;
 pub mod safetensors;
+mod word;
 
 pub use activations::{Activations, ShapeError};
 pub use blocks::{BlockError, dequantize};
 pub use dtype::Dtype;
-pub use matrix::{Matrix, MatrixBuilder, MatrixError};
+pub use matrix::{MatMulNBits, Matrix, MatrixBuilder, MatrixError, Scales};

@@ -3,7 +3,8 @@
 use crate::{
     blocks::Block,
     format::Format,
-    order::{self, BLOCK, LANES},
+    order::{BLOCK, LANES},
+    plane,
 };
 
 /// Writes a block of row `lane` into a packed block, whose bytes of this row are 0.
@@ -29,8 +30,8 @@ pub(crate) fn write(format: Format, block: &Block, lane: usize, out: &mut [u8]) 
         }
         let (high, low) = planes.split_at_mut(4 * LANES * format.high as usize);
         let codes = &block.codes[BLOCK * part..][..BLOCK];
-        write_plane(high, format.high, format.low, codes, lane);
-        write_plane(low, format.low, 0, codes, lane);
+        plane::write(high, format.high, format.low, codes, lane);
+        plane::write(low, format.low, 0, codes, lane);
     }
 }
 
@@ -57,57 +58,12 @@ pub(crate) fn read(format: Format, bytes: &[u8], lane: usize, block: &mut Block)
         let (high, low) = planes.split_at(4 * LANES * format.high as usize);
         let codes = &mut block.codes[BLOCK * part..][..BLOCK];
         codes.fill(0);
-        read_plane(high, format.high, format.low, codes, lane);
-        read_plane(low, format.low, 0, codes, lane);
+        plane::read(high, format.high, format.low, codes, lane);
+        plane::read(low, format.low, 0, codes, lane);
     }
 }
 
 /// Where a minimum of 32 elements is in a block's head: pairs follow the binary16 fields.
 const fn minimum_at(part: usize, lane: usize) -> usize {
     4 * LANES + part / 2 * 2 * LANES + 2 * lane + part % 2
-}
-
-/// Bits of each byte of a word.
-const fn mask(bits: u32) -> u32 {
-    ((1 << bits) - 1) * 0x0101_0101
-}
-
-/// Vector and bit of a word in a plane.
-const fn place(word: usize, bits: u32) -> (usize, u32) {
-    #[allow(clippy::cast_possible_truncation)] // Less than 8.
-    let word32 = word as u32;
-    let fields = 8 / bits;
-    (word / fields as usize, word32 % fields * bits)
-}
-
-/// Writes `bits` of each code from bit `from` on.
-#[inline]
-fn write_plane(plane: &mut [u8], bits: u32, from: u32, codes: &[u8], lane: usize) {
-    if bits == 0 {
-        return;
-    }
-    for word in 0..BLOCK / 4 {
-        let (vector, shift) = place(word, bits);
-        let value = u32::from_le_bytes(order::elements(word).map(|element| codes[element]));
-        let at = 4 * (vector * LANES + lane);
-        let out: &mut [u8; 4] = (&mut plane[at..at + 4]).try_into().expect("four bytes");
-        *out = (u32::from_le_bytes(*out) | (value >> from & mask(bits)) << shift).to_le_bytes();
-    }
-}
-
-/// Adds `bits` to each code from bit `to` on.
-#[inline]
-fn read_plane(plane: &[u8], bits: u32, to: u32, codes: &mut [u8], lane: usize) {
-    if bits == 0 {
-        return;
-    }
-    for word in 0..BLOCK / 4 {
-        let (vector, shift) = place(word, bits);
-        let at = 4 * (vector * LANES + lane);
-        let bytes: [u8; 4] = plane[at..at + 4].try_into().expect("four bytes");
-        let value = (u32::from_le_bytes(bytes) >> shift & mask(bits)) << to;
-        for (element, code) in order::elements(word).into_iter().zip(value.to_le_bytes()) {
-            codes[element] |= code;
-        }
-    }
 }

@@ -1,5 +1,7 @@
 //! Matrices from pieces of files.
 
+#![allow(clippy::cast_possible_truncation)]
+
 mod weights;
 
 use edge_net_tensor::{Activations, Dtype, Matrix, MatrixBuilder, MatrixError};
@@ -66,7 +68,7 @@ fn packed_weights_take_the_bytes_of_the_file() {
         let bytes = bytes(dtype, rows, columns, &mut Random(5));
         // The scales of Q3_K take 8 bits instead of 6.
         let more = if dtype == Dtype::Q3K { 4 * 4 * rows } else { 0 };
-        // The scales and minima of Q4_K and Q5_K take 8 bits instead of 6, those of Q2_K instead of 4.
+        // The scales and minima of Q4_K and Q5_K do, too; those of Q2_K, instead of 4.
         let more = more
             + match dtype {
                 Dtype::Q4K | Dtype::Q5K => 4 * 4 * rows,

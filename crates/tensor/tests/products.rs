@@ -104,7 +104,7 @@ fn products_are_within_the_error_of_rounded_inputs() {
         case.matrix.multiply(&case.activations(), &mut out).unwrap();
         for (at, weights, input) in case.outputs() {
             let error = (f64::from(out[at]) - exact(weights, input)).abs();
-            let bound = bound(case.matrix.dtype(), weights, input);
+            let bound = bound(case.matrix.dtype().unwrap(), weights, input);
             assert!(error <= bound, "{}: output {at} is off by {error}, {bound}", case.name);
         }
     }

@@ -1,6 +1,6 @@
 //! Blocks of 32 elements with one scale.
 
-use super::Block;
+use super::block::Block;
 
 pub(super) fn q4_0(bytes: &[u8; 18], block: &mut Block) {
     block.scale = u16::from_le_bytes([bytes[0], bytes[1]]);

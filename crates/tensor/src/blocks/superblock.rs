@@ -1,6 +1,6 @@
 //! Blocks of 256 elements, whose parts of 16 or 32 have scales of their own: the "K-quants".
 
-use super::Block;
+use super::block::Block;
 
 pub(super) fn q2_k(bytes: &[u8; 84], block: &mut Block) {
     for (part, byte) in bytes[..16].iter().enumerate() {

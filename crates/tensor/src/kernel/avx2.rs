@@ -1,14 +1,15 @@
 //! Kernels on vectors of 256 bits: x86-64 with AVX2.
 
-#![allow(clippy::inline_always)] // Instructions are chosen in the function that all is inlined into.
+#![allow(clippy::inline_always)] // The function that all is inlined into has the instructions.
 
 use std::arch::x86_64::{__m128i, __m256, __m256i};
+use std::cmp::Ordering;
 
 use bytemuck::must_cast;
 use pulp::x86::V3;
 
 use super::machine::Machine;
-use crate::{activations::Word, order::LANES};
+use crate::{order::LANES, word::Word};
 
 /// A processor with AVX2.
 #[derive(Clone, Copy)]
@@ -60,14 +61,12 @@ impl Machine for Avx2 {
     #[inline(always)]
     fn field<const AT: u32, const WIDTH: u32, const TO: u32>(self, of: __m256i) -> __m256i {
         let count = self.0.sse2._mm_cvtsi32_si128(AT.abs_diff(TO).cast_signed());
-        let moved = if AT > TO {
-            self.0.avx2._mm256_srl_epi16(of, count)
-        } else if AT < TO {
-            self.0.avx2._mm256_sll_epi16(of, count)
-        } else {
-            of
+        let moved = match AT.cmp(&TO) {
+            Ordering::Greater => self.0.avx2._mm256_srl_epi16(of, count),
+            Ordering::Less => self.0.avx2._mm256_sll_epi16(of, count),
+            Ordering::Equal => of,
         };
-        self.0.avx2._mm256_and_si256(moved, self.splat_byte((((1u32 << WIDTH) - 1) << TO) as u8))
+        self.0.avx2._mm256_and_si256(moved, self.splat_byte(u8::MAX >> (8 - WIDTH) << TO))
     }
 
     #[inline(always)]
@@ -76,11 +75,10 @@ impl Machine for Avx2 {
     }
 
     #[inline(always)]
-    fn twice(self, bytes: &[u8; LANES]) -> __m256i {
-        let bytes = must_cast::<_, __m128i>([u64::from_le_bytes(*bytes), 0]);
+    fn twice(self, bytes: [u8; LANES]) -> __m256i {
+        let bytes = must_cast::<_, __m128i>([u64::from_le_bytes(bytes), 0]);
         let bytes = self.0.sse2._mm_unpacklo_epi8(bytes, bytes);
-        let pairs = self.0.avx2._mm256_cvtepu8_epi16(bytes);
-        pairs
+        self.0.avx2._mm256_cvtepu8_epi16(bytes)
     }
 
     #[inline(always)]

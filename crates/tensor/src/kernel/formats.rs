@@ -1,6 +1,6 @@
 //! What a packed block adds to outputs, format by format.
 
-#![allow(clippy::inline_always)] // Instructions are chosen in the function that all is inlined into.
+#![allow(clippy::inline_always)] // The function that all is inlined into has the instructions.
 
 use super::{
     machine::Machine,
@@ -86,7 +86,7 @@ impl<const HIGH: u32> Kernel for Super32<HIGH> {
         }
         let mut above = [m.splat(0.0); T];
         for part in 0..8 {
-            let scales = m.twice(take(&mut block));
+            let scales = m.twice(*take(&mut block));
             let codes = codes::<M, HIGH, 4>(m, &mut block);
             for (input, above) in inputs.iter().zip(&mut above) {
                 let input = &input.blocks[8 * index + part];
@@ -102,12 +102,12 @@ impl<const HIGH: u32> Kernel for Super32<HIGH> {
     }
 }
 
-/// Blocks of 256 elements, with a scale for each 16, and minima or the code 2^`ZERO_BITS` of the
+/// Blocks of 256 elements, with a scale for each 16, and minima, or 2^`SHIFT` as the code of the
 /// value 0.
-pub(super) struct Super16<const HIGH: u32, const LOW: u32, const MINIMA: bool, const ZERO_BITS: u32>;
+pub(super) struct Super16<const HIGH: u32, const LOW: u32, const MINIMA: bool, const SHIFT: u32>;
 
-impl<const HIGH: u32, const LOW: u32, const MINIMA: bool, const ZERO_BITS: u32> Kernel
-    for Super16<HIGH, LOW, MINIMA, ZERO_BITS>
+impl<const HIGH: u32, const LOW: u32, const MINIMA: bool, const SHIFT: u32> Kernel
+    for Super16<HIGH, LOW, MINIMA, SHIFT>
 {
     const BLOCK_BYTES: usize =
         Format { block_len: 256, minima: MINIMA, part_len: 16, high: HIGH, low: LOW }.block_bytes();
@@ -136,7 +136,7 @@ impl<const HIGH: u32, const LOW: u32, const MINIMA: bool, const ZERO_BITS: u32> 
                     let offsets = m.mul(m.to_floats(offsets), m.splat(input.scale));
                     below[i] = m.add(below[i], offsets);
                 } else {
-                    products = m.sub_ints(products, m.shift_left::<ZERO_BITS>(offsets));
+                    products = m.sub_ints(products, m.shift_left::<SHIFT>(offsets));
                 }
                 let products = m.mul(m.to_floats(products), m.splat(input.scale));
                 above[i] = m.add(above[i], products);
@@ -213,15 +213,13 @@ impl<F: Float> Kernel for Plain<F> {
             *weights = F::load(m, &mut block);
         }
         for (input, sum) in inputs.iter().zip(sums) {
-            let values: [f32; COLUMNS] = match input.values[COLUMNS * index..].first_chunk() {
-                Some(values) => *values,
-                None => {
-                    let mut padded = [0.0; COLUMNS];
-                    let rest = &input.values[COLUMNS * index..];
-                    padded[..rest.len()].copy_from_slice(rest);
-                    padded
-                }
-            };
+            let rest = &input.values[COLUMNS * index..];
+            let mut values = [0.0; COLUMNS];
+            if let Some(whole) = rest.first_chunk() {
+                values = *whole;
+            } else {
+                values[..rest.len()].copy_from_slice(rest);
+            }
             let product = |i: usize| m.mul(weights[i], m.splat(values[i]));
             let products = m.add(m.add(product(0), product(1)), m.add(product(2), product(3)));
             *sum = m.add(*sum, products);

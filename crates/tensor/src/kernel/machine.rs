@@ -1,12 +1,11 @@
 //! What kernels ask of a processor.
 
-use crate::{activations::Word, order::LANES};
+use crate::{order::LANES, word::Word};
 
 /// Vectors of [`LANES`] lanes of 32 bits, and operations on them.
 ///
 /// All implementations compute the same bits: integers are exact, and a product and a sum of
 /// floats are rounded one after the other.
-#[allow(clippy::inline_always)] // Instructions are chosen in the function that all is inlined into.
 pub(crate) trait Machine: Copy {
     /// Four unsigned bytes in a lane.
     type Bytes: Copy;
@@ -23,7 +22,7 @@ pub(crate) trait Machine: Copy {
     fn or(self, a: Self::Bytes, b: Self::Bytes) -> Self::Bytes;
 
     /// Each byte once for both integers of its lane.
-    fn twice(self, bytes: &[u8; LANES]) -> Self::Pairs;
+    fn twice(self, bytes: [u8; LANES]) -> Self::Pairs;
     /// Two unsigned bytes for each lane.
     fn unsigned(self, bytes: &[u8; 2 * LANES]) -> Self::Pairs;
     /// Two signed bytes for each lane.

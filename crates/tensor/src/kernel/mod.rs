@@ -8,6 +8,7 @@
 mod avx2;
 mod formats;
 mod machine;
+mod nbits;
 mod planes;
 #[cfg(any(test, not(all(target_arch = "wasm32", target_feature = "simd128"))))]
 mod portable;

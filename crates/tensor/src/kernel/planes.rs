@@ -1,9 +1,9 @@
 //! Codes of 32 elements of a strip, from their planes of bits.
 
-#![allow(clippy::inline_always)] // Instructions are chosen in the function that all is inlined into.
+#![allow(clippy::inline_always)] // The function that all is inlined into has the instructions.
 
 use super::machine::Machine;
-use crate::{activations::Word, order::LANES};
+use crate::{order::LANES, word::Word};
 
 /// Codes: eight vectors with a word of each row.
 pub(super) type Codes<M> = [<M as Machine>::Bytes; 8];

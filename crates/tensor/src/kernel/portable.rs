@@ -2,9 +2,9 @@
 
 use super::machine::Machine;
 use crate::{
-    activations::{self, Word},
     half,
     order::LANES,
+    word::{self, Word},
 };
 
 #[derive(Clone, Copy)]
@@ -15,7 +15,7 @@ impl Portable {
     fn sums(codes: &[[u8; 4 * LANES]; 8], words: &[Word; 8]) -> [[i32; 2]; LANES] {
         let mut sums = [[0; 2]; LANES];
         for (codes, word) in codes.iter().zip(words) {
-            let quants = activations::quants(*word);
+            let quants = word::quants(*word);
             for (sum, codes) in sums.iter_mut().zip(codes.as_chunks::<4>().0) {
                 sum[0] += i32::from(codes[0]) * quants[0] + i32::from(codes[1]) * quants[1];
                 sum[1] += i32::from(codes[2]) * quants[2] + i32::from(codes[3]) * quants[3];
@@ -43,7 +43,7 @@ impl Machine for Portable {
         std::array::from_fn(|i| a[i] | b[i])
     }
 
-    fn twice(self, bytes: &[u8; LANES]) -> Self::Pairs {
+    fn twice(self, bytes: [u8; LANES]) -> Self::Pairs {
         bytes.map(|byte| [i16::from(byte); 2])
     }
 

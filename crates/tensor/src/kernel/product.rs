@@ -1,12 +1,13 @@
 //! Strips of rows times inputs: which are multiplied together, and by which kernel.
 
-#![allow(clippy::inline_always)] // Instructions are chosen in the function that all is inlined into.
+#![allow(clippy::inline_always)] // The function that all is inlined into has the instructions.
 
 use super::{
     formats::{Classic, Half, Kernel, Plain, Single, Super16, Super32, UpperHalf},
     machine::Machine,
+    nbits::Zeroed,
 };
-use crate::{Dtype, activations::Activations, order::LANES};
+use crate::{Dtype, activations::Activations, format::Kind, nbits::NBits, order::LANES};
 
 /// Bytes of strips that are read again for the next inputs: they stay in the second-level cache.
 const REREAD: usize = 64 * 1024;
@@ -16,7 +17,7 @@ const TOGETHER: usize = 4;
 /// Whole strips.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Weights<'a> {
-    pub dtype: Dtype,
+    pub kind: Kind,
     pub bytes: &'a [u8],
     /// Bytes of a strip.
     pub strip: usize,
@@ -76,6 +77,8 @@ struct OnWasm;
 
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 impl Run for OnWasm {
+    // A function for each kernel: compilers of browsers are slow on large functions, and spill.
+    #[inline(never)]
     fn run<K: Kernel>(self, weights: Weights<'_>, input: &Activations, output: Output<'_>) {
         all_strips::<_, K>(super::wasm::Wasm, weights, input, output);
     }
@@ -100,13 +103,18 @@ struct OnPortable;
 
 #[cfg(any(test, not(all(target_arch = "wasm32", target_feature = "simd128"))))]
 impl Run for OnPortable {
+    #[inline(never)]
     fn run<K: Kernel>(self, weights: Weights<'_>, input: &Activations, output: Output<'_>) {
         all_strips::<_, K>(super::portable::Portable, weights, input, output);
     }
 }
 
 fn dispatch(on: impl Run, weights: Weights<'_>, input: &Activations, output: Output<'_>) {
-    match weights.dtype {
+    let dtype = match weights.kind {
+        Kind::Tensor(dtype) => dtype,
+        Kind::NBits(form) => return dispatch_nbits(on, form, weights, input, output),
+    };
+    match dtype {
         Dtype::F32 => on.run::<Plain<Single>>(weights, input, output),
         Dtype::F16 => on.run::<Plain<Half>>(weights, input, output),
         Dtype::Bf16 => on.run::<Plain<UpperHalf>>(weights, input, output),
@@ -120,6 +128,21 @@ fn dispatch(on: impl Run, weights: Weights<'_>, input: &Activations, output: Out
         Dtype::Q4K => on.run::<Super32<0>>(weights, input, output),
         Dtype::Q5K => on.run::<Super32<1>>(weights, input, output),
         Dtype::Q6K => on.run::<Super16<2, 4, false, 5>>(weights, input, output),
+    }
+}
+
+fn dispatch_nbits(
+    on: impl Run,
+    form: NBits,
+    weights: Weights<'_>,
+    input: &Activations,
+    output: Output<'_>,
+) {
+    match (form.bits, form.parts) {
+        (4, 1) => on.run::<Zeroed<4, 1>>(weights, input, output),
+        (4, _) => on.run::<Zeroed<4, 2>>(weights, input, output),
+        (_, 1) => on.run::<Zeroed<8, 1>>(weights, input, output),
+        _ => on.run::<Zeroed<8, 2>>(weights, input, output),
     }
 }
 

@@ -2,6 +2,8 @@
 
 #![allow(clippy::inline_always)] // Calls between these would cost more than what they do.
 
+use core::cmp::Ordering;
+
 use core::arch::wasm32::{
     f32x4_add, f32x4_convert_i32x4, f32x4_mul, f32x4_splat, f32x4_sub, i8x16,
     i16x8_extend_low_i8x16, i16x8_shl, i32x4_add, i32x4_dot_i16x8, i32x4_extend_low_i16x8,
@@ -12,7 +14,7 @@ use core::arch::wasm32::{
 use bytemuck::must_cast;
 
 use super::machine::Machine;
-use crate::{activations::Word, order::LANES};
+use crate::{order::LANES, word::Word};
 
 /// A processor that runs WebAssembly.
 #[derive(Clone, Copy)]
@@ -160,14 +162,12 @@ impl Machine for Wasm {
 
     #[inline(always)]
     fn field<const AT: u32, const WIDTH: u32, const TO: u32>(self, of: v128) -> v128 {
-        let moved = if AT > TO {
-            u16x8_shr(of, AT - TO)
-        } else if AT < TO {
-            i16x8_shl(of, TO - AT)
-        } else {
-            of
+        let moved = match AT.cmp(&TO) {
+            Ordering::Greater => u16x8_shr(of, AT - TO),
+            Ordering::Less => i16x8_shl(of, TO - AT),
+            Ordering::Equal => of,
         };
-        v128_and(moved, u8x16_splat((((1u32 << WIDTH) - 1) << TO) as u8))
+        v128_and(moved, u8x16_splat(u8::MAX >> (8 - WIDTH) << TO))
     }
 
     #[inline(always)]
@@ -176,10 +176,10 @@ impl Machine for Wasm {
     }
 
     #[inline(always)]
-    fn twice(self, bytes: &[u8; LANES]) -> v128 {
+    fn twice(self, bytes: [u8; LANES]) -> v128 {
         // An index out of range selects 0.
         let order = i8x16(0, -1, 0, -1, 1, -1, 1, -1, 2, -1, 2, -1, 3, -1, 3, -1);
-        u8x16_swizzle(i32x4_splat(i32::from_le_bytes(*bytes)), order)
+        u8x16_swizzle(i32x4_splat(i32::from_le_bytes(bytes)), order)
     }
 
     #[inline(always)]

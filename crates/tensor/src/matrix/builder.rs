@@ -1,6 +1,10 @@
 //! A matrix from the bytes of a file, in pieces.
 
-use super::{Matrix, MatrixError, packed::Layout};
+use super::{
+    error::MatrixError,
+    packed::{Layout, write},
+    product::Matrix,
+};
 use crate::{Dtype, blocks::Block, order::LANES};
 
 /// Bytes of the longest block of a file.
@@ -11,6 +15,7 @@ const LONGEST_BLOCK: usize = Dtype::Q6K.block_bytes();
 /// Beside the matrix it holds one block.
 #[derive(Debug)]
 pub struct MatrixBuilder {
+    dtype: Dtype,
     layout: Layout,
     rows: usize,
     columns: usize,
@@ -48,6 +53,7 @@ impl MatrixBuilder {
         let mut packed = Vec::new();
         packed.try_reserve_exact(size).map_err(|_| no_room())?;
         Ok(Self {
+            dtype,
             layout,
             rows,
             columns,
@@ -70,7 +76,7 @@ impl MatrixBuilder {
         if self.given > self.expected {
             return Err(MatrixError::Bytes { expected: self.expected, given: self.given });
         }
-        let size = self.layout.dtype.block_bytes();
+        let size = self.dtype.block_bytes();
         if self.carried > 0 {
             let taken = piece.len().min(size - self.carried);
             self.carry[self.carried..][..taken].copy_from_slice(&piece[..taken]);
@@ -83,13 +89,14 @@ impl MatrixBuilder {
             let carry = self.carry;
             self.place(&carry[..size])?;
         }
-        let blocks = piece.chunks_exact(size);
-        let rest = blocks.remainder();
-        for block in blocks {
-            self.place(block)?;
+        while piece.len() >= size {
+            let blocks = (piece.len() / size).min(self.row_blocks() - self.next.1);
+            let (placed, rest) = piece.split_at(blocks * size);
+            self.place(placed)?;
+            piece = rest;
         }
-        self.carry[..rest.len()].copy_from_slice(rest);
-        self.carried = rest.len();
+        self.carry[..piece.len()].copy_from_slice(piece);
+        self.carried = piece.len();
         Ok(())
     }
 
@@ -105,7 +112,12 @@ impl MatrixBuilder {
         Ok(Matrix { layout, rows, columns, packed })
     }
 
-    /// Packs the next block.
+    /// Blocks of a row.
+    fn row_blocks(&self) -> usize {
+        self.columns / self.dtype.block_len()
+    }
+
+    /// Packs the next blocks, of one row.
     fn place(&mut self, bytes: &[u8]) -> Result<(), MatrixError> {
         let (row, index) = self.next;
         let lane = row % LANES;
@@ -114,11 +126,10 @@ impl MatrixBuilder {
         }
         let strip = self.packed.len() - self.layout.strip;
         let strip = &mut self.packed[strip..];
-        if !self.layout.write(strip, index, lane, bytes, &mut self.block) {
-            return Err(MatrixError::NotFinite { row, block: index });
-        }
-        let last = self.columns / self.layout.dtype.block_len() - 1;
-        self.next = if index == last { (row + 1, 0) } else { (row, index + 1) };
+        write(self.dtype, strip, (lane, index), bytes, &mut self.block)
+            .map_err(|block| MatrixError::NotFinite { row, block })?;
+        let next = index + bytes.len() / self.dtype.block_bytes();
+        self.next = if next == self.row_blocks() { (row + 1, 0) } else { (row, next) };
         Ok(())
     }
 }

@@ -33,6 +33,17 @@ pub enum MatrixError {
         /// Number of columns.
         columns: usize,
     },
+    /// The attributes are not those of MatMulNBits, or are not supported.
+    #[error("MatMulNBits of {bits} bits and blocks of {block_size} is not supported")]
+    NBits {
+        /// Bits of a code.
+        bits: u32,
+        /// Elements of a block.
+        block_size: usize,
+    },
+    /// The address space or the allocator has no room for the packed weights of MatMulNBits.
+    #[error("not enough memory for the weights of MatMulNBits")]
+    NoRoom,
     /// More or fewer bytes than the matrix has.
     #[error("the matrix takes {expected} bytes, not {given}")]
     Bytes {
@@ -67,4 +78,9 @@ pub enum MatrixError {
         /// Elements given.
         given: usize,
     },
+}
+
+/// Whether `what` has its size.
+pub(super) fn size(what: &'static str, expected: usize, given: usize) -> Result<(), MatrixError> {
+    if expected == given { Ok(()) } else { Err(MatrixError::Size { what, expected, given }) }
 }
