@@ -9,6 +9,7 @@ use super::options::SamplingOptions;
 type Candidate = (f32, u32);
 
 /// The likelier first; at equal logits the lower id.
+#[allow(clippy::trivially_copy_pass_by_ref)] // What the sorting functions take.
 fn by_likelihood(left: &Candidate, right: &Candidate) -> Ordering {
     right.0.total_cmp(&left.0).then(left.1.cmp(&right.1))
 }

@@ -21,6 +21,7 @@ impl Seen {
 /// A bias of this value bans the token.
 const BAN: f32 = -100.0;
 
+#[allow(clippy::float_cmp)] // The neutral values are exact.
 pub(super) fn apply(
     options: &SamplingOptions,
     seen: &Seen,
@@ -63,6 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[allow(clippy::float_cmp)] // All values are exact.
     fn penalties_follow_their_formulas() {
         let mut seen = Seen::default();
         seen.prompt(0);

@@ -26,7 +26,9 @@ impl Sampler {
 
     /// Tells the prompt, which the repetition penalty counts.
     pub fn prompt(&mut self, tokens: &[u32]) {
-        tokens.iter().for_each(|token| self.seen.prompt(*token));
+        for token in tokens {
+            self.seen.prompt(*token);
+        }
     }
 
     /// Tells a token that was generated. [`Self::sample`] does not do so itself, so that a token

@@ -235,10 +235,8 @@ impl GgufVocabulary {
             ids.insert(text.clone(), id);
             tokens.push(AddedToken::from(text, special).normalized(false));
         }
-        let directory = WordLevel::builder()
-            .vocab(ids.into_iter().collect())
-            .build()
-            .map_err(|error| inconsistent(error.into()))?;
+        let directory =
+            WordLevel::builder().vocab(ids.into_iter().collect()).build().map_err(inconsistent)?;
         let build = |tokens: Vec<AddedToken>| {
             let mut added = AddedVocabulary::new();
             added.add_tokens(tokens, &directory, None::<&NormalizerWrapper>)?;
@@ -249,11 +247,11 @@ impl GgufVocabulary {
     }
 
     fn ends(&self, adds_bos: bool) -> Ends {
-        let adds_bos = self.add_bos.unwrap_or(adds_bos);
-        let adds_eos = self.add_eos.unwrap_or(false);
+        let begins = self.add_bos.unwrap_or(adds_bos);
+        let closes = self.add_eos.unwrap_or(false);
         Ends {
-            before: self.bos.filter(|_| adds_bos).into_iter().collect(),
-            after: self.eos.filter(|_| adds_eos).into_iter().collect(),
+            before: self.bos.filter(|_| begins).into_iter().collect(),
+            after: self.eos.filter(|_| closes).into_iter().collect(),
         }
     }
 

@@ -53,17 +53,17 @@ impl Tokenizer {
     /// [`TokenizerError::Unread`]; [`TokenizerError::Unsupported`] for models other than BPE and
     /// for decoders of which the bytes of single tokens cannot be told.
     pub fn from_json(json: &[u8], config: Option<&[u8]>) -> Result<Self, TokenizerError> {
-        let header: Header = serde_json::from_slice(json).map_err(|error| unread(FILE, error))?;
+        let header: Header = serde_json::from_slice(json).map_err(|error| unread(FILE, &error))?;
         header.model.check()?;
         let (spelling, drops_first_space) = decoding(header.decoder.as_ref())?;
         let config: Config = match config {
             Some(config) => {
-                serde_json::from_slice(config).map_err(|error| unread(CONFIG, error))?
+                serde_json::from_slice(config).map_err(|error| unread(CONFIG, &error))?
             }
             None => Config::default(),
         };
         let library =
-            tokenizers::Tokenizer::from_bytes(json).map_err(|error| unread(FILE, error))?;
+            tokenizers::Tokenizer::from_bytes(json).map_err(|error| unread(FILE, &error))?;
         let pieces = pieces(&library, spelling)?;
         let id = |named: &Named| library.token_to_id(named.text());
         let bos = config.bos_token.as_ref().and_then(id);
@@ -84,7 +84,7 @@ impl Tokenizer {
     }
 }
 
-fn unread(file: &'static str, error: impl ToString) -> TokenizerError {
+fn unread(file: &'static str, error: &dyn ToString) -> TokenizerError {
     TokenizerError::Unread { file, reason: error.to_string() }
 }
 
@@ -151,7 +151,7 @@ fn pieces(library: &tokenizers::Tokenizer, spelling: Spelling) -> Result<Pieces,
     let words = library.get_model().get_vocab();
     let last = words.values().chain(added.keys()).max().copied().unwrap_or(0) as usize;
     if last >= MAX_TOKENS {
-        return Err(unread(FILE, format!("token {last}; ids end at {}", MAX_TOKENS - 1)));
+        return Err(unread(FILE, &format!("token {last}; ids end at {}", MAX_TOKENS - 1)));
     }
     let mut texts: Vec<(&str, Kind)> = vec![("", Kind::Literal); last + 1];
     for (text, id) in &words {
@@ -179,12 +179,12 @@ fn ends(library: &tokenizers::Tokenizer) -> Result<Ends, TokenizerError> {
     let token = Token::new(text, String::new(), (0, 0));
     let encoding = processor
         .process(Encoding::from_tokens(vec![token], 0), None, true)
-        .map_err(|error| unread(FILE, error))?;
+        .map_err(|error| unread(FILE, &error))?;
     let mut sides = encoding.get_ids().split(|id| *id == text);
     match (sides.next(), sides.next(), sides.next()) {
         (Some(before), Some(after), None) => {
             Ok(Ends { before: before.to_vec(), after: after.to_vec() })
         }
-        _ => Err(unread(FILE, "the post-processor does not keep the text")),
+        _ => Err(unread(FILE, &"the post-processor does not keep the text")),
     }
 }
