@@ -117,7 +117,7 @@ mod tests {
             let values: Vec<f32> = (1..=length).map(|i| i as f32).collect();
             let squares: f32 = values.iter().map(|value| value * value).sum();
             assert_eq!(dot(&values, &values), squares);
-            assert_eq!(sum(&values), values.iter().sum());
+            assert_eq!(sum(&values), values.iter().sum::<f32>());
             let most = if length == 0 { f32::NEG_INFINITY } else { length as f32 };
             assert_eq!(greatest(&values), most);
         }

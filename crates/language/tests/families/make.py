@@ -138,8 +138,11 @@ def main():
         model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
         state = model.state_dict()
         for name, tensor in state.items():
-            tensor.copy_(torch.from_numpy(values(name, tuple(tensor.shape), kind.startswith("gemma"))))
-        model.tie_weights()
+            # A tied head is the embedding.
+            if name == "lm_head.weight" and config.tie_word_embeddings:
+                continue
+            drawn = values(name, tuple(tensor.shape), kind.startswith("gemma"))
+            tensor.copy_(torch.from_numpy(drawn))
         model = model.double().eval()
         with torch.no_grad():
             logits = model(torch.tensor([tokens]), use_cache=False).logits[0]
