@@ -4,6 +4,8 @@
 //!
 //! Without ids the prompt is that of `tests/reference/smollm2.json`.
 
+#![allow(clippy::cast_precision_loss)] // Counts are small.
+
 use std::io::Read as _;
 use std::time::Instant;
 

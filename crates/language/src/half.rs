@@ -33,6 +33,7 @@ pub(crate) fn to_f32(bits: u16) -> f32 {
 }
 
 #[cfg(test)]
+#[allow(clippy::float_cmp)] // The values are exact.
 mod tests {
     use super::{from_f32, to_f32};
 

@@ -1,6 +1,8 @@
 //! SmolLM2 beside llama.cpp: `tests/reference/smollm2.json` has the greedy tokens of llama.cpp, and
 //! margins and likelihoods of a computation in numpy with dequantized weights.
 
+#![allow(clippy::cast_precision_loss)] // Counts are small.
+
 use std::io::Read as _;
 
 use edge_net_language::{Decoder, Loader, Logits, Precision, Weights};
@@ -12,6 +14,7 @@ struct Reference {
 }
 
 #[derive(Deserialize)]
+#[allow(clippy::struct_field_names)] // The names of the file.
 struct Prompt {
     name: String,
     prompt_ids: Vec<u32>,
@@ -43,11 +46,11 @@ fn weights() -> Weights {
         }
         loader.push(&buffer[..length]).unwrap();
     }
-    let loaded = loader.finish().unwrap();
-    assert_eq!(loaded.metadata.strings("tokenizer.ggml.tokens").unwrap().len(), 49_152);
+    let found = loader.finish().unwrap();
+    assert_eq!(found.metadata.strings("tokenizer.ggml.tokens").unwrap().len(), 49_152);
     // No more than the file: it has 98,362,432 bytes, two million of them the vocabulary.
-    assert!(loaded.weights.bytes() < 97_000_000);
-    loaded.weights
+    assert!(found.weights.bytes() < 97_000_000);
+    found.weights
 }
 
 fn greatest(logits: &[f32]) -> usize {

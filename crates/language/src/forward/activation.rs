@@ -16,7 +16,7 @@ pub(super) fn activate(activation: Activation, values: &mut [f32]) {
 #[inline]
 fn gelu_tanh(x: f32) -> f32 {
     /// 2 √(2 / π).
-    const FACTOR: f32 = 1.595_769_1;
+    const FACTOR: f32 = 1.595_769;
     x * sigmoid(FACTOR * (x + 0.044_715 * x * x * x))
 }
 
@@ -71,7 +71,7 @@ mod tests {
                 -0.046_017_215,
                 0.0,
                 0.053_982_785,
-                0.841_344_75,
+                0.841_344_7,
                 2.995_950_3,
                 10.0,
             ],

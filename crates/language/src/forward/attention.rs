@@ -82,7 +82,9 @@ impl Attention<'_> {
             let at = i * width + head * group * dim;
             for (out, running) in out[at..][..group * dim].chunks_exact_mut(dim).zip(running) {
                 let factor = 1.0 / running.sum;
-                out.iter_mut().for_each(|out| *out *= factor);
+                for out in out {
+                    *out *= factor;
+                }
             }
         }
     }

@@ -53,8 +53,8 @@ pub(super) fn greatest(a: &[f32]) -> f32 {
 
 #[inline(always)]
 fn total(sums: [f32; LANES]) -> f32 {
-    let [a, b, c, d, e, f, g, h] = sums;
-    ((a + e) + (c + g)) + ((b + f) + (d + h))
+    let half = [0, 1, 2, 3].map(|i| sums[i] + sums[i + 4]);
+    (half[0] + half[2]) + (half[1] + half[3])
 }
 
 /// eˣ within 2 · 10⁻⁷ of it, relatively; from e⁻⁸⁷ to e⁸⁸. The polynomial is that of `expf` in
@@ -94,6 +94,7 @@ pub(super) fn cap(values: &mut [f32], c: f32) {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_precision_loss, clippy::float_cmp)] // Small integers, whose sums are exact.
 mod tests {
     use super::{cap, dot, exp, greatest, sum};
 

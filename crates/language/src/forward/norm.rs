@@ -12,7 +12,9 @@ pub(super) fn normalize(norm: Norm, epsilon: f32, weights: &NormWeights, rows: &
     for row in rows.chunks_exact_mut(length) {
         if norm == Norm::Layer {
             let mean = sum(row) / length as f32;
-            row.iter_mut().for_each(|value| *value -= mean);
+            for value in &mut *row {
+                *value -= mean;
+            }
         }
         let factor = 1.0 / (dot(row, row) / length as f32 + epsilon).sqrt();
         for (value, weight) in row.iter_mut().zip(&weights.weight) {

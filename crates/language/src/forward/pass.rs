@@ -107,7 +107,9 @@ impl Pass<'_> {
         }
         let scale = self.config.embedding_scale;
         if (scale - 1.0).abs() > 0.0 {
-            stream.iter_mut().for_each(|value| *value *= scale);
+            for value in stream {
+                *value *= scale;
+            }
         }
         Ok(())
     }

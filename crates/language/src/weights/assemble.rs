@@ -103,7 +103,9 @@ impl Parts {
             return Ok(None);
         };
         if config.norm == Norm::RmsPlusOne {
-            weight.iter_mut().for_each(|weight| *weight += 1.0);
+            for weight in &mut weight {
+                *weight += 1.0;
+            }
         }
         let bias = self.vector(Id { layer, part, bias: true })?.unwrap_or_default();
         Ok(Some(NormWeights { weight, bias }))

@@ -86,6 +86,7 @@ pub fn weights(config: &Config, tensors: &[Tensor]) -> Weights {
 }
 
 /// The generator of `make.py`.
+#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)] // As there.
 fn values(config: &Config, name: &str, dims: &[usize]) -> Vec<f32> {
     let fnv = |digest: u32, byte| (digest ^ u32::from(byte)).wrapping_mul(0x0100_0193);
     let mut seed = name.bytes().fold(0x811c_9dc5, fnv);
@@ -126,7 +127,9 @@ pub fn as_gguf(config: &Config, interleaved: bool, fused: bool) -> (Config, Vec<
         let needed = config.tensors().into_iter().find(|one| one.name == name).unwrap();
         let mut values = values(config, &name, &needed.dims);
         if config.norm == Norm::RmsPlusOne && needed.dims.len() == 1 {
-            values.iter_mut().for_each(|value| *value += 1.0);
+            for value in &mut values {
+                *value += 1.0;
+            }
         }
         if interleaved && matches!(id.part, Part::Query | Part::Key) {
             values = interleave(&values, config.head_dim, values.len() / needed.dims[0]);
