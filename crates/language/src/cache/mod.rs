@@ -4,23 +4,13 @@ mod error;
 mod page;
 
 pub use error::CacheError;
+pub use page::Storage;
 pub(crate) use page::{PAGE, Side, Tile};
 
 use std::ops::Range;
 
 use crate::config::Config;
 use page::{Page, Shape};
-
-/// How keys and values are stored.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Storage {
-    /// IEEE 754 binary16: half the memory.
-    #[default]
-    F16,
-    /// IEEE 754 binary32: nothing is rounded. For tests.
-    F32,
-}
 
 /// Keys and values of a sequence of tokens, for all layers.
 ///

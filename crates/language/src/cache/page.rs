@@ -2,11 +2,21 @@
 
 use std::ops::Range;
 
-use super::Storage;
 use crate::half;
 
 /// Positions of a page.
 pub(crate) const PAGE: usize = 64;
+
+/// How keys and values are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Storage {
+    /// IEEE 754 binary16: half the memory.
+    #[default]
+    F16,
+    /// IEEE 754 binary32: nothing is rounded. For tests.
+    F32,
+}
 
 /// What a page has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -27,7 +27,7 @@ fn gelu(x: f32) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    use super::activate;
+    use super::*;
     use crate::config::Activation;
 
     const INPUTS: [f32; 9] = [-10.0, -3.0, -1.0, -0.1, 0.0, 0.1, 1.0, 3.0, 10.0];

@@ -94,9 +94,11 @@ pub(super) fn cap(values: &mut [f32], c: f32) {
 }
 
 #[cfg(test)]
-#[allow(clippy::cast_precision_loss, clippy::float_cmp)] // Small integers, whose sums are exact.
 mod tests {
-    use super::{cap, dot, exp, greatest, sum};
+    // Small integers, whose sums are exact.
+    #![allow(clippy::cast_precision_loss, clippy::float_cmp)]
+
+    use super::*;
 
     #[test]
     fn exponentials_are_near_those_of_double_floats() {

@@ -4,10 +4,11 @@ use edge_net_tensor::Activations;
 
 use super::activation::activate;
 use super::attention::{self, Attention};
+use super::error::DecodeError;
+use super::hook::Hook;
 use super::lanes::cap;
 use super::norm::normalize;
 use super::rope::Turns;
-use super::{DecodeError, Hook};
 use crate::cache::{Cache, Side};
 use crate::config::Config;
 use crate::names::{Id, Part};

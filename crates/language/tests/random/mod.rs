@@ -1,4 +1,5 @@
-//! Small random decoders of each family, with the logits of transformers (`tests/families/make.py`).
+//! Small random decoders of each family, with the logits of transformers
+//! (`tests/families/make.py`).
 
 #![allow(dead_code)] // Each test file uses a part.
 
