@@ -24,6 +24,9 @@ export PATH := $(RUST_BIN):$(PATH)
 WASM_CRATES := edge-net-driver edge-net-worker-edge edge-net-worker-sw
 # Crates whose Rust tests run in Node, with a fake host.
 WASM_TESTED := edge-net-driver edge-net-worker-sw
+# Tests of products and decoders, which WASM computes with SIMD.
+SIMD_TESTED := --package edge-net-tensor --package edge-net-language \
+  $(addprefix --test ,blocks builder products matmul_nbits families)
 MSRV := $(shell sed -n 's/^rust-version = "\(.*\)"$$/\1.0/p' Cargo.toml | head -1)
 MSRV_CRATES := edge-net-core edge-net-driver
 CORE := Cargo.toml Cargo.lock .cargo/config.toml dev/cargo-wasm.sh \
@@ -53,6 +56,9 @@ test-wasm: .tools/bin/wasm-bindgen-test-runner
 	CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=$(CURDIR)/.tools/bin/wasm-bindgen-test-runner \
 	  cargo test --locked --release --target wasm32-unknown-unknown --lib --tests \
 	  $(addprefix --package ,$(WASM_TESTED))
+	CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=$(CURDIR)/.tools/bin/wasm-bindgen-test-runner \
+	  RUSTFLAGS='-C target-feature=+simd128' cargo test --locked --release \
+	  --target wasm32-unknown-unknown --target-dir target/simd $(SIMD_TESTED)
 
 npm: cli node
 	node cli/npm.mjs

