@@ -4,7 +4,6 @@
 pub mod cache;
 pub mod config;
 pub mod forward;
-mod half;
 pub mod load;
 pub mod names;
 pub mod sampling;

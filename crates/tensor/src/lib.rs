@@ -7,7 +7,7 @@ pub mod container;
 mod dtype;
 mod format;
 pub mod gguf;
-mod half;
+pub mod half;
 mod kernel;
 mod matrix;
 mod nbits;

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::half;
+use edge_net_tensor::half;
 
 /// Positions of a page.
 pub(crate) const PAGE: usize = 64;
@@ -100,7 +100,7 @@ impl Page {
             Self::F16(page) => {
                 out.resize(length, 0.0);
                 for (value, half) in out.iter_mut().zip(&page[at..][..length]) {
-                    *value = half::to_f32(*half);
+                    *value = half::finite_to_f32(*half);
                 }
                 out
             }
