@@ -9,22 +9,6 @@ use std::{hint::black_box, time::Instant};
 
 use edge_net_tensor::{Activations, Dtype, Matrix, MatrixBuilder};
 
-const TYPES: [Dtype; 13] = [
-    Dtype::Q4_0,
-    Dtype::Q4_1,
-    Dtype::Q5_0,
-    Dtype::Q5_1,
-    Dtype::Q8_0,
-    Dtype::Q2K,
-    Dtype::Q3K,
-    Dtype::Q4K,
-    Dtype::Q5K,
-    Dtype::Q6K,
-    Dtype::F16,
-    Dtype::Bf16,
-    Dtype::F32,
-];
-
 const COLUMNS: usize = 2048;
 /// Bytes of a matrix that caches do not hold.
 const LARGE: usize = 96 << 20;
@@ -68,7 +52,7 @@ fn input(rows: usize) -> Activations {
 fn main() {
     let asked: Vec<String> = std::env::args().skip(1).collect();
     println!("type   pack GB/s  decode GB/s  decode G products/s  prompt G products/s");
-    for dtype in TYPES {
+    for dtype in Dtype::ALL {
         if !asked.is_empty() && !asked.contains(&format!("{dtype:?}")) {
             continue;
         }

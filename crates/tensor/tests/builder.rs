@@ -5,7 +5,7 @@
 mod weights;
 
 use edge_net_tensor::{Activations, Dtype, Matrix, MatrixBuilder, MatrixError};
-use weights::{Random, TYPES, bits, bytes, matrix};
+use weights::{Random, bits, bytes, matrix};
 
 fn products(matrix: &Matrix) -> Vec<u32> {
     let values = Random(1).values(matrix.columns());
@@ -31,7 +31,7 @@ fn in_pieces(dtype: Dtype, rows: usize, columns: usize, bytes: &[u8], sizes: &[u
 #[cfg_attr(target_arch = "wasm32", wasm_bindgen_test::wasm_bindgen_test)]
 #[cfg_attr(not(target_arch = "wasm32"), test)]
 fn pieces_of_some_sizes_make_the_same_matrix() {
-    for dtype in TYPES {
+    for dtype in Dtype::ALL {
         let (rows, columns) = (11, 2 * dtype.block_len());
         let bytes = bytes(dtype, rows, columns, &mut Random(5));
         let whole = products(&matrix(dtype, rows, columns, &bytes));
@@ -46,12 +46,12 @@ fn pieces_of_some_sizes_make_the_same_matrix() {
 proptest::proptest! {
     #[test]
     fn pieces_of_any_size_make_the_same_matrix(
-        which in 0..TYPES.len(),
+        which in 0..Dtype::ALL.len(),
         rows in 1_usize..20,
         blocks in 1_usize..4,
         sizes in proptest::collection::vec(1_usize..700, 1..20),
     ) {
-        let dtype = TYPES[which];
+        let dtype = Dtype::ALL[which];
         let columns = blocks * dtype.block_len();
         let bytes = bytes(dtype, rows, columns, &mut Random(5));
         let whole = products(&matrix(dtype, rows, columns, &bytes));
@@ -63,7 +63,7 @@ proptest::proptest! {
 #[cfg_attr(target_arch = "wasm32", wasm_bindgen_test::wasm_bindgen_test)]
 #[cfg_attr(not(target_arch = "wasm32"), test)]
 fn packed_weights_take_the_bytes_of_the_file() {
-    for dtype in TYPES {
+    for dtype in Dtype::ALL {
         let (rows, columns) = (16, 4 * dtype.block_len());
         let bytes = bytes(dtype, rows, columns, &mut Random(5));
         // The scales of Q3_K take 8 bits instead of 6.

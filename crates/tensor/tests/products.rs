@@ -5,7 +5,7 @@
 mod weights;
 
 use edge_net_tensor::{Activations, Dtype, Matrix, MatrixError, dequantize};
-use weights::{Random, TYPES, bits, bytes, matrix};
+use weights::{Random, bits, bytes, matrix};
 
 /// Rows, blocks of a row (or elements of it), and inputs.
 const SIZES: [(usize, usize, usize); 7] =
@@ -23,7 +23,7 @@ impl Case {
     fn all() -> Vec<Self> {
         let mut cases = Vec::new();
         let mut random = Random(7);
-        for dtype in TYPES {
+        for dtype in Dtype::ALL {
             for (rows, blocks, inputs) in SIZES {
                 let columns = blocks * dtype.block_len();
                 cases.push(Self::new(dtype, rows, columns, inputs, &mut random));
@@ -201,7 +201,7 @@ fn transposed_products_are_added() {
 #[cfg_attr(not(target_arch = "wasm32"), test)]
 fn what_is_not_a_number_reaches_all_products() {
     let mut random = Random(9);
-    for dtype in TYPES {
+    for dtype in Dtype::ALL {
         let columns = dtype.block_len() * 4;
         let matrix = matrix(dtype, 3, columns, &bytes(dtype, 3, columns, &mut random));
         let mut values = random.values(2 * columns);

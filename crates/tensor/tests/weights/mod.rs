@@ -2,22 +2,6 @@
 
 use edge_net_tensor::{Dtype, Matrix, MatrixBuilder};
 
-pub const TYPES: [Dtype; 13] = [
-    Dtype::F32,
-    Dtype::F16,
-    Dtype::Bf16,
-    Dtype::Q4_0,
-    Dtype::Q4_1,
-    Dtype::Q5_0,
-    Dtype::Q5_1,
-    Dtype::Q8_0,
-    Dtype::Q2K,
-    Dtype::Q3K,
-    Dtype::Q4K,
-    Dtype::Q5K,
-    Dtype::Q6K,
-];
-
 /// Numbers that differ, and are the same everywhere.
 pub struct Random(pub u32);
 
