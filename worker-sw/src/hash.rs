@@ -5,11 +5,10 @@ use std::ops::Range;
 
 use edge_net_core::dag::digest::Digest;
 use edge_net_core::dag::verify::{Bytes, Hashed};
+use edge_net_driver::host::whole;
 use js_sys::Uint8Array;
 use wasm_bindgen::prelude::*;
 use web_sys::Blob;
-
-use crate::store::whole;
 
 #[wasm_bindgen(module = "/js/hash.js")]
 extern "C" {

@@ -5,6 +5,7 @@ use std::ops::Range;
 use edge_net_core::dag::layout::Layout;
 use edge_net_core::time::UnixTime;
 use edge_net_core::transfer::eviction::{Kept, victims};
+use edge_net_driver::host::whole;
 use futures::lock::Mutex;
 use js_sys::{Array, Reflect};
 use wasm_bindgen::prelude::*;
@@ -41,12 +42,6 @@ pub const LEAF_TABLES: &str = "leaf-tables";
 #[allow(clippy::cast_precision_loss)]
 pub const fn number(n: u64) -> f64 {
     n as f64
-}
-
-/// A JavaScript number as a count.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Saturates.
-pub const fn whole(value: f64) -> u64 {
-    value as u64
 }
 
 fn member(object: &JsValue, name: &str) -> JsValue {

@@ -89,7 +89,8 @@ pub fn now() -> u64 {
 
 /// A whole number of JavaScript; NaN and negative numbers are 0.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Saturates.
-const fn whole(number: f64) -> u64 {
+#[must_use]
+pub const fn whole(number: f64) -> u64 {
     number as u64
 }
 
