@@ -52,12 +52,12 @@ test:
 	cargo test --locked --release
 	node --test tests/*.test.mjs
 
+test-wasm: export CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER := \
+  $(CURDIR)/.tools/bin/wasm-bindgen-test-runner
 test-wasm: .tools/bin/wasm-bindgen-test-runner
-	CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=$(CURDIR)/.tools/bin/wasm-bindgen-test-runner \
-	  cargo test --locked --release --target wasm32-unknown-unknown --lib --tests \
+	cargo test --locked --release --target wasm32-unknown-unknown --lib --tests \
 	  $(addprefix --package ,$(WASM_TESTED))
-	CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=$(CURDIR)/.tools/bin/wasm-bindgen-test-runner \
-	  RUSTFLAGS='-C target-feature=+simd128' cargo test --locked --release \
+	RUSTFLAGS='-C target-feature=+simd128' cargo test --locked --release \
 	  --target wasm32-unknown-unknown --target-dir target/simd $(SIMD_TESTED)
 
 npm: cli node

